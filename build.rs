@@ -1,0 +1,362 @@
+//! Reads shaders/, assembles and validates every variant that shaders/permutations lists, and writes the typed kernel
+//! table `kernels.rs`: parameter structs, binding lists, workgroup sizes. A renamed binding or a moved parameter is
+//! then a compile error in `src/gpu/`.
+//!
+//! Also tells tests what this machine has: cfg `fixtures` (../shared/fixtures), `default_model` (models/…),
+//! `npm_vocabularies` (node_modules).
+
+#[path = "src/gpu/assemble.rs"]
+mod assemble;
+
+use assemble::{Recipe, assemble};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// What WebGPU guarantees: a kernel may not need more.
+const MAX_WORKGROUP_BYTES: u32 = 16 << 10;
+const MAX_STORAGE_BUFFERS: usize = 8;
+const MAX_INVOCATIONS: u32 = 256;
+
+fn main() {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let out = PathBuf::from(env::var("OUT_DIR").expect("set by cargo"));
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/gpu/assemble.rs");
+    println!("cargo:rerun-if-changed=shaders");
+    for (name, path) in [
+        ("fixtures", "../shared/fixtures"),
+        ("default_model", "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        ("npm_vocabularies", "node_modules/llama-tokenizer-js"),
+    ] {
+        println!("cargo:rustc-check-cfg=cfg({name})");
+        println!("cargo:rerun-if-changed={path}");
+        if root.join(path).exists() {
+            println!("cargo:rustc-cfg={name}");
+        }
+    }
+
+    let files = read_shaders(&root.join("shaders"));
+    let families = match read_permutations(&root.join("shaders/permutations")) {
+        Ok(families) => families,
+        Err(message) => fail(&[message]),
+    };
+    let mut errors = Vec::new();
+    let mut code = String::from("// Written by build.rs from shaders/. Do not edit.\n\n");
+    write_files(&files, &mut code);
+    let mut table = String::new();
+    for family in &families {
+        let mut layout: Option<Layout> = None;
+        for variant in family.variants() {
+            match check(&files, &variant) {
+                Err(message) => errors.push(message),
+                Ok(found) => {
+                    write_variant(&variant, &found, &mut table);
+                    match &layout {
+                        None => layout = Some(found.layout),
+                        Some(first) if *first != found.layout => errors.push(format!(
+                            "{}: parameters or bindings differ from those of the family's first variant",
+                            variant.name
+                        )),
+                        Some(_) => {}
+                    }
+                }
+            }
+        }
+        if let Some(layout) = layout {
+            write_family(family, &layout, &mut code);
+        }
+    }
+    if !errors.is_empty() {
+        fail(&errors);
+    }
+    let _ = write!(code, "/// Every variant.\npub static VARIANTS: &[Variant] = &[\n{table}];\n");
+    fs::write(out.join("kernels.rs"), code).expect("OUT_DIR is writable");
+}
+
+fn fail(errors: &[String]) -> ! {
+    for error in errors {
+        eprintln!("{error}\n");
+    }
+    panic!("{} shader error(s), see above", errors.len());
+}
+
+/// Stem -> text without comments and indentation (line numbers are kept).
+type Files = BTreeMap<String, String>;
+
+fn read_shaders(folder: &Path) -> Files {
+    let mut files = Files::new();
+    for folder in [folder.to_owned(), folder.join("shared")] {
+        for entry in fs::read_dir(&folder).expect("shaders/ is there") {
+            let path = entry.expect("readable folder").path();
+            if path.extension().is_some_and(|e| e == "wgsl") {
+                let stem = path.file_stem().expect("has a name").to_string_lossy().into_owned();
+                let text = fs::read_to_string(&path).expect("readable shader");
+                let bare: Vec<&str> = text.lines().map(|l| l.split("//").next().unwrap_or("").trim()).collect();
+                assert!(files.insert(stem.clone(), bare.join("\n")).is_none(), "two shader files are named {stem}");
+            }
+        }
+    }
+    files
+}
+
+struct Slot {
+    name: String,
+    prefix: String,
+    /// `(choice, define)`
+    choices: Vec<(String, Option<String>)>,
+}
+
+struct Family {
+    name: String,
+    source: String,
+    slots: Vec<Slot>,
+    defines: Vec<String>,
+}
+
+struct Variant {
+    name: String,
+    family: String,
+    choices: Vec<String>,
+    source: String,
+    imports: Vec<(String, String)>,
+    defines: Vec<String>,
+}
+
+impl Family {
+    fn variants(&self) -> Vec<Variant> {
+        let mut variants = vec![Variant {
+            name: self.name.clone(),
+            family: self.name.clone(),
+            choices: Vec::new(),
+            source: self.source.clone(),
+            imports: Vec::new(),
+            defines: self.defines.clone(),
+        }];
+        for slot in &self.slots {
+            let mut next = Vec::new();
+            for variant in &variants {
+                for (choice, define) in &slot.choices {
+                    let mut new = Variant {
+                        name: variant.name.clone(),
+                        family: variant.family.clone(),
+                        choices: variant.choices.clone(),
+                        source: variant.source.clone(),
+                        imports: variant.imports.clone(),
+                        defines: variant.defines.clone(),
+                    };
+                    if slot.choices.len() > 1 {
+                        new.name = format!("{}.{choice}", new.name);
+                        new.choices.push(choice.clone());
+                    }
+                    new.imports.push((slot.name.clone(), format!("{}_{choice}", slot.prefix)));
+                    new.defines.extend(define.clone());
+                    next.push(new);
+                }
+            }
+            variants = next;
+        }
+        variants
+    }
+}
+
+fn read_permutations(path: &Path) -> Result<Vec<Family>, String> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut lists: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut families = Vec::new();
+    for line in text.lines() {
+        let line = line.split('#').next().unwrap_or("").trim();
+        if line.is_empty() {
+            continue;
+        }
+        let (name, rest) = line.split_once(" = ").ok_or_else(|| format!("permutations: no ` = ` in {line:?}"))?;
+        let (name, words) = (name.trim().to_owned(), rest.split_whitespace().collect::<Vec<_>>());
+        // A list names no file that could have an entry point.
+        if !path.with_file_name(format!("{}.wgsl", words[0])).exists() {
+            lists.insert(name, words.iter().map(|w| (*w).to_owned()).collect());
+            continue;
+        }
+        let mut family = Family { name, source: words[0].to_owned(), slots: Vec::new(), defines: Vec::new() };
+        for word in &words[1..] {
+            let Some((slot, choices)) = word.split_once('=') else {
+                family.defines.push((*word).to_owned());
+                continue;
+            };
+            let (slot, prefix) = slot.split_once(':').unwrap_or((slot, slot));
+            let mut parsed = Vec::new();
+            for choice in choices.split('|') {
+                match choice.strip_prefix('$') {
+                    Some(list) => {
+                        let list = lists.get(list).ok_or_else(|| format!("permutations: no list {list:?}"))?;
+                        parsed.extend(list.iter().map(|c| (c.clone(), None)));
+                    }
+                    None => match choice.split_once(':') {
+                        Some((choice, define)) => parsed.push((choice.to_owned(), Some(define.to_owned()))),
+                        None => parsed.push((choice.to_owned(), None)),
+                    },
+                }
+            }
+            family.slots.push(Slot { name: slot.to_owned(), prefix: prefix.to_owned(), choices: parsed });
+        }
+        families.push(family);
+    }
+    Ok(families)
+}
+
+/// What every variant of a family shares: parameter fields and binding names.
+#[derive(PartialEq)]
+struct Layout {
+    params: Vec<(String, &'static str)>,
+    /// Names of bindings 1.. with whether they are written.
+    bindings: Vec<(String, bool)>,
+}
+
+struct Found {
+    layout: Layout,
+    workgroup_size: u32,
+    workgroup_bytes: u32,
+}
+
+fn check(files: &Files, variant: &Variant) -> Result<Found, String> {
+    let imports: Vec<(&str, &str)> = variant.imports.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let defines: Vec<&str> = variant.defines.iter().map(String::as_str).collect();
+    let recipe = Recipe { source: &variant.source, imports: &imports, defines: &defines };
+    let source = assemble(&recipe, &|stem| files.get(stem).map(String::as_str))
+        .map_err(|e| format!("{}: {e}", variant.name))?;
+    let module = naga::front::wgsl::parse_str(&source)
+        .map_err(|e| format!("{}:\n{}", variant.name, e.emit_to_string_with_path(&source, &variant.name)))?;
+    let info = validate(&module)
+        .map_err(|e| format!("{}:\n{}", variant.name, e.emit_to_string_with_path(&source, &variant.name)))?;
+    let _ = info;
+    layout(&module).map_err(|e| format!("{}: {e}", variant.name))
+}
+
+fn validate(module: &naga::Module) -> Result<ModuleInfo, Box<naga::WithSpan<naga::valid::ValidationError>>> {
+    let capabilities =
+        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+        .validate(module)
+        .map_err(Box::new)
+}
+
+fn layout(module: &naga::Module) -> Result<Found, String> {
+    use naga::{AddressSpace, ScalarKind, StorageAccess, TypeInner};
+    let mut sizes = naga::proc::Layouter::default();
+    sizes.update(module.to_ctx()).map_err(|e| format!("{e}"))?;
+    let mut params = None;
+    let mut bindings: BTreeMap<u32, (String, bool)> = BTreeMap::new();
+    let mut workgroup_bytes = 0;
+    for (_, var) in module.global_variables.iter() {
+        let name = var.name.clone().unwrap_or_default();
+        match (var.space, var.binding) {
+            (AddressSpace::Uniform, Some(at)) if at.group == 0 && at.binding == 0 => {
+                let TypeInner::Struct { members, .. } = &module.types[var.ty].inner else {
+                    return Err("binding 0 is not a struct".into());
+                };
+                let mut fields = Vec::new();
+                for (i, member) in members.iter().enumerate() {
+                    let kind = match module.types[member.ty].inner {
+                        TypeInner::Scalar(s) if s.width == 4 && s.kind == ScalarKind::Uint => "u32",
+                        TypeInner::Scalar(s) if s.width == 4 && s.kind == ScalarKind::Float => "f32",
+                        _ => return Err(format!("parameter {:?} is neither u32 nor f32", member.name)),
+                    };
+                    if member.offset != i as u32 * 4 {
+                        return Err(format!("parameter {:?} is at {}", member.name, member.offset));
+                    }
+                    fields.push((member.name.clone().unwrap_or_default(), kind));
+                }
+                params = Some(fields);
+            }
+            (AddressSpace::Storage { access }, Some(at)) if at.group == 0 => {
+                let written = access.contains(StorageAccess::STORE);
+                if bindings.insert(at.binding, (name.clone(), written)).is_some() {
+                    return Err(format!("binding {} is used twice ({name})", at.binding));
+                }
+            }
+            (AddressSpace::WorkGroup, _) => workgroup_bytes += sizes[var.ty].size,
+            (AddressSpace::Private, _) => {}
+            other => return Err(format!("global {name}: {other:?} is not foreseen")),
+        }
+    }
+    if !bindings.keys().copied().eq(1..=bindings.len() as u32) {
+        return Err(format!("bindings {:?} are not 1, 2, 3 …", bindings.keys().collect::<Vec<_>>()));
+    }
+    if bindings.len() > MAX_STORAGE_BUFFERS {
+        return Err(format!("{} storage buffers; WebGPU guarantees {MAX_STORAGE_BUFFERS}", bindings.len()));
+    }
+    if workgroup_bytes > MAX_WORKGROUP_BYTES {
+        return Err(format!("{workgroup_bytes} bytes of workgroup memory; WebGPU guarantees {MAX_WORKGROUP_BYTES}"));
+    }
+    let [entry] = module.entry_points.as_slice() else { return Err("not one entry point".into()) };
+    let [x, 1, 1] = entry.workgroup_size else { return Err("workgroups are one-dimensional here".into()) };
+    if entry.name != "main" || x > MAX_INVOCATIONS {
+        return Err(format!("entry point {:?} with {x} invocations", entry.name));
+    }
+    Ok(Found {
+        layout: Layout {
+            params: params.ok_or("no uniform at binding 0")?,
+            bindings: bindings.into_values().collect(),
+        },
+        workgroup_size: x,
+        workgroup_bytes,
+    })
+}
+
+fn write_files(files: &Files, code: &mut String) {
+    code.push_str("/// Shader files by stem, without comments.\npub static FILES: &[(&str, &str)] = &[\n");
+    for (stem, text) in files {
+        // Blank lines are dropped here; naga's messages at build time keep the real line numbers.
+        let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).collect();
+        let _ = writeln!(code, "    ({stem:?}, {:?}),", lines.join("\n"));
+    }
+    code.push_str("];\n\n");
+}
+
+fn write_family(family: &Family, layout: &Layout, code: &mut String) {
+    let name = &family.name;
+    let _ = writeln!(code, "/// `{name}`, from shaders/{}.wgsl.\npub mod {name} {{", family.source);
+    code.push_str("    use super::{Kernel, Slot};\n\n    /// `params`, as the shader declares it.\n");
+    code.push_str("    #[repr(C)]\n    #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]\n");
+    code.push_str("    #[allow(missing_docs)]\n    pub struct Params {\n");
+    for (field, kind) in &layout.params {
+        let _ = writeln!(code, "        pub {field}: {kind},");
+    }
+    let _ = writeln!(
+        code,
+        "    }}\n    const _: () = assert!(size_of::<Params>() == {});\n",
+        layout.params.len() * 4
+    );
+    code.push_str("    /// Storage bindings, in order.\n    #[derive(Clone, Copy, Debug)]\n    #[allow(missing_docs)]\n    pub struct Bindings {\n");
+    for (field, _) in &layout.bindings {
+        let _ = writeln!(code, "        pub {field}: Slot,");
+    }
+    code.push_str("    }\n\n    impl Kernel for Bindings {\n        type Params = Params;\n");
+    let _ = writeln!(code, "        const FAMILY: &'static str = {name:?};");
+    code.push_str("        fn slots(&self) -> Vec<Slot> {\n            vec![");
+    for (field, _) in &layout.bindings {
+        let _ = write!(code, "self.{field}, ");
+    }
+    code.push_str("]\n        }\n    }\n}\n\n");
+}
+
+fn write_variant(variant: &Variant, found: &Found, table: &mut String) {
+    let written: Vec<bool> = found.layout.bindings.iter().map(|(_, written)| *written).collect();
+    let _ = writeln!(
+        table,
+        "    Variant {{ name: {:?}, family: {:?}, choices: &{:?}, recipe: Recipe {{ source: {:?}, imports: &{:?}, \
+         defines: &{:?} }}, workgroup_size: {}, workgroup_bytes: {}, params_bytes: {}, written: &{written:?} }},",
+        variant.name,
+        variant.family,
+        variant.choices,
+        variant.source,
+        variant.imports,
+        variant.defines,
+        found.workgroup_size,
+        found.workgroup_bytes,
+        found.layout.params.len() * 4,
+    );
+}

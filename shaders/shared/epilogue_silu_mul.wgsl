@@ -1,0 +1,43 @@
+// up where it does not share gate's type: the output holds gate's values; f = silu(gate) y.
+
+#import norm_in
+
+struct Params {
+    rows: u32,
+    blocks: u32,
+    scale_stride: u32,
+    bias_at: u32,
+    rows_at: u32,
+    partials: u32,
+    partial_stride: u32,
+    inv_hidden: f32,
+    eps: f32,
+    out_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> input: array<vec4<f32>>;    // x g, [T, blocks * 8]
+@group(0) @binding(4) var<storage, read> state: array<u32>;
+@group(0) @binding(6) var<storage, read_write> output: array<f32>;   // gate in, f out, [T, out_stride]
+
+fn input_row(t: u32) -> u32 { return t; }
+fn token_count() -> u32 { return row_count(); }
+
+fn quad_rows(quad: u32) -> vec4<u32> {
+    return min(vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.rows - 1u));
+}
+
+fn multiply(t: u32, r: u32, y: f32) {
+    if r >= params.rows { return; }
+    let at = t * params.out_stride + r;
+    let gate = output[at];
+    output[at] = gate / (1.0 + exp(-gate)) * (y + bias_of(r));
+}
+
+fn finish(t: u32, quad: u32, rows: vec4<u32>, y: vec4<f32>) -> f32 {
+    multiply(t, quad * 4u, y.x);
+    multiply(t, quad * 4u + 1u, y.y);
+    multiply(t, quad * 4u + 2u, y.z);
+    multiply(t, quad * 4u + 3u, y.w);
+    return 0.0;
+}

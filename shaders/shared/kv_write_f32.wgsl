@@ -1,0 +1,6 @@
+@group(0) @binding(8) var<storage, read_write> cache: array<f32>;        // [page, 2, KV, PAGE, head_stride]
+
+fn store_pair(at: u32, v: vec2<f32>) {
+    cache[at] = v.x;
+    cache[at + 1u] = v.y;
+}

@@ -1,0 +1,8 @@
+// The input is x g (the residual stream times the norm weight); its producer left partial sums of x^2 in `partials`.
+// RMSNorm's scale r = 1 / sqrt(mean(x^2) + eps) is applied to the product (W (r x g) = r W (x g)).
+
+@group(0) @binding(5) var<storage, read> partials: array<f32>;       // [T, partial_stride], of these `partials`
+
+fn norm_partials() -> u32 { return params.partials; }
+fn norm_partial(t: u32, p: u32) -> f32 { return partials[input_row(t) * params.partial_stride + p]; }
+fn norm_scale(squares: f32) -> f32 { return inverseSqrt(squares * params.inv_hidden + params.eps); }

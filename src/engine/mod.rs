@@ -1,0 +1,279 @@
+//! Sequences, prefill, decoding, stop rules: from a prompt to a stream of [`Event`]s, over any executor.
+//!
+//! The engine assigns cache pages, cuts prompts into steps, keeps steps in flight, and decides when a sequence
+//! ends. It knows no device and no file format beyond a checkpoint to load from.
+
+mod generate;
+mod pages;
+mod request;
+mod text;
+
+pub use generate::{Event, Generation, Host, Sequence, Timings, Usage};
+pub use request::{Options, Request, Stop};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Checkpoint;
+use crate::model::{Config, LoadProgress, ModelPlan, load_weights, plan};
+use crate::plan::{Executor, Output, Plan, Row, Step, Want};
+use crate::tokenizer::{EncodeOptions, TemplateInput, Tokenizer};
+use pages::PagePool;
+
+/// Context allocated when the caller names none: the model's own, but no more than this.
+pub const DEFAULT_MAX_CONTEXT: u32 = 4096;
+
+/// A model's file, opened and understood, its weights not yet loaded.
+pub struct Opened {
+    /// The open file or files.
+    pub checkpoint: Checkpoint,
+    /// Hyperparameters.
+    pub config: Config,
+    /// What to run.
+    pub model: ModelPlan,
+    /// Vocabulary, merges, chat template.
+    pub tokenizer: Tokenizer,
+}
+
+impl Opened {
+    /// Reads header, config and vocabulary, and checks every weight's shape.
+    pub async fn gguf(checkpoint: Checkpoint) -> Result<Opened> {
+        let config = Config::from_gguf(&checkpoint).await?;
+        let model = plan(&config, &checkpoint)?;
+        let tokenizer = Tokenizer::from_gguf(checkpoint.metadata())?;
+        if tokenizer.vocab_size() > config.vocab_size as usize {
+            return Err(Error::invalid_file(format!(
+                "the vocabulary has {} tokens and the embedding table {} rows",
+                tokenizer.vocab_size(),
+                config.vocab_size
+            )));
+        }
+        Ok(Opened { checkpoint, config, model, tokenizer })
+    }
+
+    /// The context to allocate, from what the caller asked for.
+    pub fn context(&self, asked: Option<u32>) -> Result<u32> {
+        let most = self.config.max_position_embeddings;
+        match asked {
+            None => Ok(most.min(DEFAULT_MAX_CONTEXT)),
+            Some(0) => Err(Error::invalid_input("max_context must be at least 1")),
+            Some(n) if n > most => Err(Error::invalid_input(format!(
+                "max_context is {n}; this model was made for at most {most} positions"
+            ))),
+            Some(n) => Ok(n),
+        }
+    }
+}
+
+/// What a tokenizer may be asked to encode.
+enum Prompt<'a> {
+    Text { text: &'a str, add_special: bool },
+    Ids(&'a [u32]),
+    Messages { messages: &'a serde_json::Value, tools: Option<&'a serde_json::Value> },
+}
+
+/// A loaded model, ready to generate.
+pub struct Engine {
+    config: Config,
+    plan: Plan,
+    tokenizer: Tokenizer,
+    executor: Box<dyn Executor>,
+    context: u32,
+    pool: PagePool,
+    /// The sequence kept from the last request: its tokens' keys and values are in the cache.
+    kept: Kept,
+    /// Free sequence slots.
+    file_bytes: u64,
+}
+
+/// Tokens whose keys and values the cache holds, and the pages they are in.
+#[derive(Debug, Default)]
+struct Kept {
+    tokens: Vec<u32>,
+    pages: Vec<u32>,
+}
+
+impl Engine {
+    /// Loads the weights of an opened model into an executor made for its plan, with room for `context` positions.
+    pub async fn load(
+        opened: Opened,
+        mut executor: Box<dyn Executor>,
+        context: u32,
+        progress: impl FnMut(LoadProgress) -> Result<()>,
+    ) -> Result<Engine> {
+        load_weights(&opened.model, &opened.checkpoint, executor.as_mut(), progress).await?;
+        let limits = executor.limits();
+        Ok(Engine {
+            file_bytes: opened.checkpoint.total_bytes(),
+            config: opened.config,
+            plan: opened.model.plan,
+            tokenizer: opened.tokenizer,
+            pool: PagePool::new(limits.page_size, limits.num_pages),
+            executor,
+            context,
+            kept: Kept::default(),
+        })
+    }
+
+    /// Hyperparameters.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Vocabulary and chat template.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Who runs it.
+    pub fn executor(&self) -> &dyn Executor {
+        self.executor.as_ref()
+    }
+
+    /// Positions that a sequence may use.
+    pub fn context(&self) -> u32 {
+        self.context
+    }
+
+    /// Bytes of the model's files.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// The conversation as the model's chat template renders it.
+    pub fn apply_chat_template(
+        &self,
+        messages: &serde_json::Value,
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let template = self.tokenizer.chat_template().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Template,
+                "this model has no chat template; give it a plain prompt instead, or a template of your own",
+            )
+        })?;
+        template.render(&TemplateInput { messages, tools, add_generation_prompt, ..TemplateInput::default() })
+    }
+
+    /// Logits of every position, `[ids, V]`, one call of `rows` per step with the first row's index.
+    pub async fn logits(&mut self, ids: &[u32], mut rows: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+        self.check_ids(ids)?;
+        if ids.is_empty() {
+            return Err(Error::invalid_input("no tokens to compute logits of"));
+        }
+        self.forget();
+        let mut pages = Vec::new();
+        self.pool.grow(&mut pages, ids.len() as u32)?;
+        let result = self.logits_with(ids, &pages, &mut rows).await;
+        self.pool.shrink(&mut pages, 0);
+        result
+    }
+
+    async fn logits_with(
+        &mut self,
+        ids: &[u32],
+        pages: &[u32],
+        rows: &mut impl FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.executor.set_pages(0, pages)?;
+        let limits = self.executor.limits();
+        let step = limits.max_rows.min(limits.max_heads) as usize;
+        for (chunk, tokens) in ids.chunks(step).enumerate() {
+            let batch: Vec<Row> = tokens
+                .iter()
+                .enumerate()
+                .map(|(i, token)| Row { token: *token, seq: 0, pos: (chunk * step + i) as u32 })
+                .collect();
+            let heads: Vec<u32> = (0..tokens.len() as u32).collect();
+            let pending = self.executor.submit(Step::Rows { rows: &batch, heads: &heads, want: Want::Logits })?;
+            match pending.await? {
+                Output::Logits(values) => rows(chunk * step, &values)?,
+                other => return Err(Error::internal(format!("asked for logits, got {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// `exp` of the mean of `-ln p(token | all before)` over `ids[1..]`, in one context of at most `window` tokens.
+    /// Returns the perplexity and the tokens scored.
+    pub async fn perplexity(&mut self, ids: &[u32], window: u32) -> Result<(f64, usize)> {
+        let window = window.min(self.context).max(2) as usize;
+        let vocab = self.plan.vocab_size as usize;
+        let (mut sum, mut count) = (0.0, 0);
+        for part in ids.chunks(window) {
+            if part.len() < 2 {
+                continue;
+            }
+            self.logits(part, |first, values| {
+                for (i, logits) in values.chunks_exact(vocab).enumerate() {
+                    if let Some(target) = part.get(first + i + 1) {
+                        sum -= log_softmax(logits, *target as usize);
+                        count += 1;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        if count == 0 {
+            return Err(Error::invalid_input("perplexity needs at least two tokens"));
+        }
+        Ok((f64::exp(sum / count as f64), count))
+    }
+
+    fn encode(&self, prompt: &Prompt<'_>) -> Result<Vec<u32>> {
+        match prompt {
+            Prompt::Text { text, add_special } => {
+                self.tokenizer.encode(text, EncodeOptions { add_special: *add_special, parse_special: false })
+            }
+            Prompt::Ids(ids) => Ok(ids.to_vec()),
+            Prompt::Messages { messages, tools } => {
+                let text = self.apply_chat_template(messages, *tools, true)?;
+                self.tokenizer.encode(&text, EncodeOptions { add_special: false, parse_special: true })
+            }
+        }
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        if let Some(id) = ids.iter().find(|id| **id >= self.plan.vocab_size) {
+            return Err(Error::invalid_input(format!(
+                "token id {id} is not below the vocabulary size {}",
+                self.plan.vocab_size
+            )));
+        }
+        if ids.len() > self.context as usize {
+            return Err(overflow(ids.len(), self.context, self.config.max_position_embeddings));
+        }
+        Ok(())
+    }
+
+    /// Gives up the kept sequence.
+    fn forget(&mut self) {
+        self.kept.tokens.clear();
+        self.pool.shrink(&mut self.kept.pages, 0);
+    }
+}
+
+/// The error for a prompt of `tokens` that leaves no room in `context`.
+fn overflow(tokens: usize, context: u32, model: u32) -> Error {
+    let advice = if context < model {
+        format!("shorten it, or load the model with a larger max_context (this model goes up to {model})")
+    } else {
+        "shorten it: this is as far as the model goes".to_owned()
+    };
+    Error::new(
+        ErrorKind::ContextOverflow,
+        format!("the prompt has {tokens} tokens and the context {context} positions; {advice}"),
+    )
+}
+
+/// `ln softmax(logits)[target]`
+fn log_softmax(logits: &[f32], target: usize) -> f64 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = logits.iter().map(|l| f64::from(l - max).exp()).sum();
+    f64::from(logits[target] - max) - total.ln()
+}

@@ -1,0 +1,163 @@
+//! The one error type. Every fallible function in the crate returns it; nothing a file, an option or a
+//! network reply contains may panic instead.
+//!
+//! An [`Error`] has a kind to match on, a detail to read (which says what to do next), and optionally the
+//! error that caused it. In JavaScript it becomes a `LlameroError` whose `code` is [`ErrorKind::code`].
+
+use std::fmt;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, to match on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The bytes are not a model, or a broken one.
+    InvalidFile,
+    /// A well-formed file or request that this build does not run (architecture, tensor type, device feature).
+    Unsupported,
+    /// An option or argument that cannot be used.
+    InvalidInput,
+    /// Prompt plus output do not fit the context.
+    ContextOverflow,
+    /// A model or a cache that does not fit the memory or the device's limits.
+    ModelTooLarge,
+    /// Reading a local file failed.
+    Io,
+    /// A network request failed.
+    Network,
+    /// WebGPU (or a usable adapter) is absent.
+    WebGpuUnavailable,
+    /// The GPU device was lost or reported an error.
+    DeviceLost,
+    /// A chat template is broken, or raised an exception of its own.
+    Template,
+    /// The caller cancelled.
+    Aborted,
+    /// A broken promise of our own code. Please report it.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The stable string for JavaScript (`LlameroError.code`) and for JSON.
+    pub fn code(self) -> &'static str {
+        match self {
+            ErrorKind::InvalidFile => "invalid_file",
+            ErrorKind::Unsupported => "unsupported",
+            ErrorKind::InvalidInput => "invalid_input",
+            ErrorKind::ContextOverflow => "context_overflow",
+            ErrorKind::ModelTooLarge => "model_too_large",
+            ErrorKind::Io => "io",
+            ErrorKind::Network => "network",
+            ErrorKind::WebGpuUnavailable => "webgpu_unavailable",
+            ErrorKind::DeviceLost => "device_lost",
+            ErrorKind::Template => "template",
+            ErrorKind::Aborted => "aborted",
+            ErrorKind::Internal => "internal",
+        }
+    }
+
+    /// The kind of a [`ErrorKind::code`] string; used for errors that come back from JavaScript.
+    pub fn from_code(code: &str) -> Option<ErrorKind> {
+        use ErrorKind::*;
+        [
+            InvalidFile,
+            Unsupported,
+            InvalidInput,
+            ContextOverflow,
+            ModelTooLarge,
+            Io,
+            Network,
+            WebGpuUnavailable,
+            DeviceLost,
+            Template,
+            Aborted,
+            Internal,
+        ]
+        .into_iter()
+        .find(|kind| kind.code() == code)
+    }
+}
+
+/// Kind, detail and cause. One pointer wide.
+pub struct Error(Box<Repr>);
+
+struct Repr {
+    kind: ErrorKind,
+    detail: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`; `detail` is one or two sentences and says what to do next.
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Error {
+        Error(Box::new(Repr { kind, detail: detail.into(), source: None }))
+    }
+
+    /// Attaches the cause.
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says where it happened: `"{place}: {detail}"`.
+    pub fn at(mut self, place: impl fmt::Display) -> Error {
+        self.0.detail = format!("{place}: {}", self.0.detail);
+        self
+    }
+
+    /// The kind to match on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The text to read, without the cause.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    pub(crate) fn invalid_file(detail: impl Into<String>) -> Error {
+        Error::new(ErrorKind::InvalidFile, detail)
+    }
+
+    pub(crate) fn unsupported(detail: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Unsupported, detail)
+    }
+
+    pub(crate) fn invalid_input(detail: impl Into<String>) -> Error {
+        Error::new(ErrorKind::InvalidInput, detail)
+    }
+
+    pub(crate) fn internal(detail: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Internal, detail)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)?;
+        match &self.0.source {
+            Some(source) => write!(f, " ({source})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        Error::new(ErrorKind::Io, "reading a file failed").with_source(error)
+    }
+}

@@ -1,0 +1,187 @@
+//! The contract between the engine and whoever runs a plan.
+
+use super::{Sampling, TensorId};
+use crate::error::Result;
+use futures_core::future::LocalBoxFuture;
+
+/// Positions per cache page: small enough that a forked sequence recomputes little, large enough that page tables
+/// stay short.
+const PAGE_SIZE: u32 = 32;
+
+/// Sequence slots; decoding more than these at once would not fit a step.
+const MAX_SEQS: u32 = 16;
+
+/// One token of a step: which token, of which sequence, at which position.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Token id, below the vocabulary size.
+    pub token: u32,
+    /// Sequence slot, below [`Limits::max_seqs`].
+    pub seq: u32,
+    /// Position in the sequence, from 0.
+    pub pos: u32,
+}
+
+/// What a step is to return for its `heads`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing: only the cache is filled.
+    Nothing,
+    /// Logits `[heads, V]`.
+    Logits,
+    /// One sampled token id per head.
+    Ids,
+}
+
+/// One pass over the plan.
+#[derive(Copy, Clone, Debug)]
+pub enum Step<'a> {
+    /// Run these rows. `heads` are indices into `rows`, strictly increasing: the rows whose logits are used.
+    Rows {
+        /// At most [`Limits::max_rows`].
+        rows: &'a [Row],
+        /// At most [`Limits::max_heads`].
+        heads: &'a [u32],
+        /// What to return.
+        want: Want,
+    },
+    /// Run the tokens that the last step with [`Want::Ids`] sampled, each at its sequence's next position, and
+    /// sample again. The tokens need not have been read back: several of these may be in flight.
+    Next,
+}
+
+/// What a step returned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// [`Want::Nothing`]
+    Nothing,
+    /// `[heads, V]`, row-major.
+    Logits(Vec<f32>),
+    /// One id per head.
+    Ids(Vec<u32>),
+}
+
+/// A submitted step; resolves when its output is readable. Independent of the executor's borrow.
+pub type Pending = LocalBoxFuture<'static, Result<Output>>;
+
+/// Capacities fixed when the executor was made.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows per step.
+    pub max_rows: u32,
+    /// Heads per step.
+    pub max_heads: u32,
+    /// Sequence slots.
+    pub max_seqs: u32,
+    /// Positions per cache page.
+    pub page_size: u32,
+    /// Pages in the cache, shared by all sequences.
+    pub num_pages: u32,
+    /// Pages that one sequence may hold.
+    pub max_pages_per_seq: u32,
+    /// Steps that may usefully be in flight: 1 where a step is computed when it is submitted.
+    pub run_ahead: u32,
+}
+
+impl Limits {
+    /// Positions that one sequence may hold.
+    pub fn max_context(&self) -> u32 {
+        self.max_pages_per_seq * self.page_size
+    }
+
+    /// Limits for contexts of `context` positions. The cache holds one sequence of full length, and as many
+    /// shorter ones as fit.
+    pub fn for_context(context: u32, max_rows: u32, run_ahead: u32) -> Limits {
+        let pages = context.div_ceil(PAGE_SIZE);
+        Limits {
+            max_rows,
+            max_heads: max_rows.min(64),
+            max_seqs: MAX_SEQS,
+            page_size: PAGE_SIZE,
+            num_pages: pages,
+            max_pages_per_seq: pages,
+            run_ahead,
+        }
+    }
+}
+
+/// What runs the plan, for people.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct ExecutorInfo {
+    /// `webgpu` or `reference`.
+    pub kind: String,
+    /// Adapter or processor description, as far as it is known.
+    pub name: String,
+    /// Vendor as the platform names it.
+    pub vendor: String,
+    /// GPU architecture as the platform names it.
+    pub architecture: String,
+    /// A software implementation of a GPU: correct, and slow.
+    pub software: bool,
+    /// Kernel variant features in use (`subgroups`, `shader-f16`).
+    pub features: Vec<String>,
+    /// Bytes held for weights.
+    pub weight_bytes: u64,
+    /// Bytes held for the key/value cache.
+    pub cache_bytes: u64,
+    /// How cached keys and values are stored.
+    pub cache_type: String,
+}
+
+/// Runs a [`super::Plan`]. Weights are loaded once by rows; the cache is paged, its pages assigned by the engine.
+pub trait Executor {
+    /// What this is.
+    fn info(&self) -> ExecutorInfo;
+
+    /// Capacities.
+    fn limits(&self) -> Limits;
+
+    /// Stores whole rows of a tensor, in the type that the plan states: `bytes` holds
+    /// `bytes.len() / row_bytes` rows from `first_row` on.
+    fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Resolves when everything loaded so far has left the caller's memory (back-pressure while loading).
+    fn flush_loads(&mut self) -> LocalBoxFuture<'static, Result<()>>;
+
+    /// Assigns cache pages to a sequence: position `p` lives in `pages[p / page_size]`.
+    fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()>;
+
+    /// How tokens of a sequence are chosen from now on.
+    fn set_sampling(&mut self, seq: u32, sampling: &Sampling) -> Result<()>;
+
+    /// Starts a step. The engine guarantees rows within limits and pages assigned.
+    fn submit(&mut self, step: Step<'_>) -> Result<Pending>;
+}
+
+/// Values between operations, for tests and for looking inside a model.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// The residual stream `x`, `[T, E]`.
+    Residual,
+    /// Rotated queries, `[T, H D]`.
+    Query,
+    /// Attention output, `[T, H D]`.
+    Attention,
+    /// Feed-forward activation, `[T, F]`.
+    FeedForward,
+    /// Logits of the heads, `[heads, V]`.
+    Logits,
+}
+
+/// Reads and writes the values between operations. Slow: it waits for the device.
+pub trait Inspect: Executor {
+    /// Sets an activation before a step. For [`Activation::Residual`], `norm` is the norm weight of the operation
+    /// that reads it next (an executor may keep the scaled stream beside the stream).
+    fn poke(&mut self, activation: Activation, values: &[f32], norm: Option<TensorId>) -> Result<()>;
+
+    /// Activation of the last step; `rows` as in that step (heads for logits).
+    fn peek(&mut self, activation: Activation, rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>>;
+
+    /// Cached keys (`which == 0`) or values (`which == 1`) of one page, `[KV, page_size, D]`.
+    fn peek_cache(
+        &mut self,
+        cache: usize,
+        page: u32,
+        which: u32,
+    ) -> LocalBoxFuture<'static, Result<Vec<f32>>>;
+}

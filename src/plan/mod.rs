@@ -1,0 +1,272 @@
+//! The operations of a model as plain data, and the contract of whoever runs them.
+//!
+//! `model/` writes a [`Plan`] from a config; an [`Executor`] (`gpu/`, `reference/`) runs it. A plan can be
+//! printed, counted and checked on a machine without a GPU. Nothing here knows a file, a device or a
+//! particular model.
+//!
+//! Shapes in this crate use these letters: `T` rows (tokens) in a step, `S` cached positions, `H` attention
+//! heads, `KV` key/value heads, `D` head dimension, `E` hidden size, `F` feed-forward size, `V` vocabulary.
+
+mod executor;
+mod sampling;
+
+pub use executor::{Activation, Executor, ExecutorInfo, Inspect, Limits, Output, Pending, Row, Step, Want};
+pub use sampling::{Sampling, exponential, ordered_key};
+
+use crate::quant::DType;
+use std::fmt::Write as _;
+
+/// Index of a tensor in [`Plan::tensors`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TensorId(pub usize);
+
+/// One weight that the plan reads. A vector (norm weight, bias) has `rows == 1`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorSpec {
+    /// Name in the checkpoint, for messages and for the loader.
+    pub name: String,
+    /// Stored type.
+    pub dtype: DType,
+    /// Output rows of a matrix.
+    pub rows: u64,
+    /// Values per row.
+    pub cols: u64,
+}
+
+impl TensorSpec {
+    /// Stored bytes of one row.
+    pub fn row_bytes(&self) -> u64 {
+        self.dtype.row_bytes(self.cols).unwrap_or(0)
+    }
+
+    /// Stored bytes of the whole tensor.
+    pub fn bytes(&self) -> u64 {
+        self.rows * self.row_bytes()
+    }
+}
+
+/// RMSNorm: `x / sqrt(mean(x^2) + eps) * weight` (Zhang & Sennrich 2019).
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Norm {
+    /// `[E]`
+    pub weight: TensorId,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+/// `y = W x (+ bias)`.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// `[out, in]`
+    pub weight: TensorId,
+    /// `[out]`
+    pub bias: Option<TensorId>,
+}
+
+/// Rotary position embedding (Su et al. 2021) over adjacent pairs `(2j, 2j+1)` of each head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// Angle per position of pair `j`, all scaling applied. Pairs beyond the list are not rotated.
+    pub inv_freq: Vec<f64>,
+    /// Multiplies cos and sin (YaRN's attention factor; 1 elsewhere).
+    pub magnitude: f32,
+}
+
+/// Attention geometry of one operation.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// `H`
+    pub heads: u32,
+    /// `KV`; divides `H`.
+    pub kv_heads: u32,
+    /// `D`
+    pub head_dim: u32,
+}
+
+/// Which cached positions a query at position `p` sees (all are causal: none beyond `p`).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// `0 ..= p`
+    Causal,
+    /// The last `n` positions including `p` (sliding window).
+    Window(u32),
+    /// Positions of the same block of `n` as `p` (chunked attention).
+    Chunk(u32),
+}
+
+impl Mask {
+    /// First position visible from `pos`.
+    pub fn first(self, pos: u32) -> u32 {
+        match self {
+            Mask::Causal => 0,
+            Mask::Window(n) => (pos + 1).saturating_sub(n),
+            Mask::Chunk(n) => pos - pos % n,
+        }
+    }
+}
+
+/// Geometry of one key/value cache.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct CacheSpec {
+    /// `KV`
+    pub kv_heads: u32,
+    /// `D`
+    pub head_dim: u32,
+}
+
+/// One coarse operation. `x` is the residual stream `[T, E]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// `x = table[token]`
+    Embed {
+        /// `[V, E]`
+        table: TensorId,
+    },
+    /// `q, k, v = W norm(x) + b`; rope on `q` and `k`; `k`, `v` go into the cache at the row's position.
+    QkvRope {
+        /// Input norm.
+        norm: Norm,
+        /// `[H D, E]`
+        q: Linear,
+        /// `[KV D, E]`
+        k: Linear,
+        /// `[KV D, E]`
+        v: Linear,
+        /// Geometry.
+        heads: Heads,
+        /// Index into [`Plan::ropes`]; `None`: no rotation.
+        rope: Option<usize>,
+        /// Index into [`Plan::caches`].
+        cache: usize,
+    },
+    /// `a = softmax(scale q k^T) v` over the cache, per head.
+    Attention {
+        /// Geometry.
+        heads: Heads,
+        /// Index into [`Plan::caches`].
+        cache: usize,
+        /// Multiplies the scores (`1/sqrt(D)`).
+        scale: f32,
+        /// Visible positions.
+        mask: Mask,
+    },
+    /// `x += W a + b`
+    OResidual {
+        /// `[E, H D]`
+        o: Linear,
+    },
+    /// `f = silu(Wg norm(x)) * (Wu norm(x))`
+    GateUpSilu {
+        /// Input norm.
+        norm: Norm,
+        /// `[F, E]`
+        gate: Linear,
+        /// `[F, E]`
+        up: Linear,
+    },
+    /// `x += W f + b`
+    DownResidual {
+        /// `[E, F]`
+        down: Linear,
+    },
+    /// `logits = W norm(x)` for the rows asked for.
+    LmHead {
+        /// Final norm.
+        norm: Norm,
+        /// `[V, E]`
+        weight: TensorId,
+    },
+    /// `logits -> token id`, by the sequence's [`Sampling`].
+    Sample,
+}
+
+impl Op {
+    /// The operation's name, as DESIGN.md and the executors use it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Embed { .. } => "embed",
+            Op::QkvRope { .. } => "qkv_rope",
+            Op::Attention { .. } => "attention",
+            Op::OResidual { .. } => "o_residual",
+            Op::GateUpSilu { .. } => "gate_up_silu",
+            Op::DownResidual { .. } => "down_residual",
+            Op::LmHead { .. } => "lm_head",
+            Op::Sample => "sample",
+        }
+    }
+
+    /// The norm that this operation applies to the residual stream, if it reads it.
+    pub fn norm(&self) -> Option<Norm> {
+        match self {
+            Op::QkvRope { norm, .. } | Op::GateUpSilu { norm, .. } | Op::LmHead { norm, .. } => Some(*norm),
+            _ => None,
+        }
+    }
+}
+
+/// A model as a flat list of operations over named tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// All weights, each once (tied weights share an entry).
+    pub tensors: Vec<TensorSpec>,
+    /// Rope tables that [`Op::QkvRope`] refers to.
+    pub ropes: Vec<Rope>,
+    /// Key/value caches that operations refer to.
+    pub caches: Vec<CacheSpec>,
+    /// Executed in order.
+    pub ops: Vec<Op>,
+    /// `E`
+    pub hidden_size: u32,
+    /// `V`
+    pub vocab_size: u32,
+    /// Positions that a sequence may use.
+    pub context_length: u32,
+}
+
+impl Plan {
+    /// The tensor behind an id.
+    pub fn tensor(&self, id: TensorId) -> &TensorSpec {
+        &self.tensors[id.0]
+    }
+
+    /// Weight bytes, each tensor once.
+    pub fn weight_bytes(&self) -> u64 {
+        self.tensors.iter().map(TensorSpec::bytes).sum()
+    }
+
+    /// Bytes of one cached position over all caches, for `value_bytes` per cached value.
+    pub fn cache_bytes_per_position(&self, value_bytes: u64) -> u64 {
+        self.caches.iter().map(|c| 2 * u64::from(c.kv_heads) * u64::from(c.head_dim) * value_bytes).sum()
+    }
+
+    /// Weight bytes that one decoded token must read: every tensor but the embedding table, of which it reads
+    /// one row (a tied table is read whole by the head).
+    pub fn bytes_per_token(&self) -> u64 {
+        let head = self.ops.iter().find_map(|op| match op {
+            Op::LmHead { weight, .. } => Some(*weight),
+            _ => None,
+        });
+        let table = self.ops.iter().find_map(|op| match op {
+            Op::Embed { table } => Some(*table),
+            _ => None,
+        });
+        let mut bytes = self.weight_bytes();
+        if let Some(table) = table {
+            let spec = self.tensor(table);
+            if head != Some(table) {
+                bytes -= spec.bytes();
+            }
+            bytes += spec.row_bytes();
+        }
+        bytes
+    }
+
+    /// The plan as text, one operation a line.
+    pub fn describe(&self) -> String {
+        let mut out = String::new();
+        for op in &self.ops {
+            let _ = writeln!(out, "{op:?}");
+        }
+        out
+    }
+}

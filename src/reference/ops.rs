@@ -1,0 +1,252 @@
+//! One function per operation. Inputs and outputs are `f32`, sums are `f64`.
+
+use crate::error::{Error, Result};
+use crate::plan::{CacheSpec, Heads, Mask, Rope, Row, Sampling, exponential, ordered_key};
+use crate::quant::DType;
+
+/// A weight in its stored type.
+pub struct Matrix<'a> {
+    /// Stored type.
+    pub dtype: DType,
+    /// Output rows.
+    pub rows: usize,
+    /// Values per row.
+    pub cols: usize,
+    /// `rows * row_bytes`
+    pub bytes: &'a [u8],
+}
+
+impl Matrix<'_> {
+    /// Dequantises row `r` into `out` (`[cols]`).
+    pub fn row(&self, r: usize, out: &mut Vec<f32>) -> Result<()> {
+        let row_bytes = self.bytes.len() / self.rows;
+        out.resize(self.cols, 0.0);
+        self.dtype.dequantize(&self.bytes[r * row_bytes..(r + 1) * row_bytes], out)
+    }
+}
+
+/// Keys and values of one cache, in pages: `[page, k or v, KV, page_size, D]`.
+pub struct Cache {
+    spec: CacheSpec,
+    page_size: u32,
+    values: Vec<f32>,
+}
+
+impl Cache {
+    /// Zeroed.
+    pub fn new(spec: CacheSpec, page_size: u32, num_pages: u32) -> Cache {
+        let len = 2 * spec.kv_heads as usize * spec.head_dim as usize * page_size as usize * num_pages as usize;
+        Cache { spec, page_size, values: vec![0.0; len] }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        (self.values.len() * 4) as u64
+    }
+
+    /// `[KV, page_size, D]` of one page.
+    pub fn page(&self, page: u32, which: u32) -> Vec<f32> {
+        let len = self.values_per_page();
+        self.values[(page as usize * 2 + which as usize) * len..][..len].to_vec()
+    }
+
+    fn values_per_page(&self) -> usize {
+        self.spec.kv_heads as usize * self.page_size as usize * self.spec.head_dim as usize
+    }
+
+    /// Where head `kv`'s vector of position `pos` starts; `which`: 0 key, 1 value.
+    fn at(&self, pages: &[u32], which: usize, kv: usize, pos: u32) -> Result<usize> {
+        let page = pages
+            .get((pos / self.page_size) as usize)
+            .ok_or_else(|| Error::internal(format!("position {pos} has no cache page")))?;
+        let (d, size) = (self.spec.head_dim as usize, self.page_size as usize);
+        let slot = (pos % self.page_size) as usize;
+        Ok(((*page as usize * 2 + which) * self.spec.kv_heads as usize + kv) * size * d + slot * d)
+    }
+}
+
+/// `[T, E]`: one row of the table per token.
+pub fn embed(table: &Matrix<'_>, rows: &[Row]) -> Result<Vec<f32>> {
+    let mut out = Vec::with_capacity(rows.len() * table.cols);
+    let mut line = Vec::new();
+    for row in rows {
+        table.row(row.token as usize, &mut line)?;
+        out.extend_from_slice(&line);
+    }
+    Ok(out)
+}
+
+/// `x / sqrt(mean(x^2) + eps) * weight`, per row of `[T, E]`.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let mut out = Vec::with_capacity(x.len());
+    for row in x.chunks_exact(weight.len()) {
+        let squares: f64 = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+        let scale = 1.0 / (squares / row.len() as f64 + f64::from(eps)).sqrt();
+        out.extend(row.iter().zip(weight).map(|(v, w)| (f64::from(*v) * scale * f64::from(*w)) as f32));
+    }
+    out
+}
+
+/// `[T, cols] -> [T, rows]`: `W x + b`.
+pub fn linear(weight: &Matrix<'_>, bias: Option<&[f32]>, input: &[f32]) -> Result<Vec<f32>> {
+    let tokens = input.len() / weight.cols;
+    let mut out = vec![0.0; tokens * weight.rows];
+    let mut line = Vec::new();
+    for r in 0..weight.rows {
+        weight.row(r, &mut line)?;
+        for (t, x) in input.chunks_exact(weight.cols).enumerate() {
+            let y = dot(&line, x) + bias.map_or(0.0, |b| f64::from(b[r]));
+            out[t * weight.rows + r] = y as f32;
+        }
+    }
+    Ok(out)
+}
+
+/// Four partial sums: shorter chains of dependent additions.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0.0f64; 4];
+    let (a4, b4) = (a.chunks_exact(4), b.chunks_exact(4));
+    let tail: f64 = a4.remainder().iter().zip(b4.remainder()).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+    for (x, y) in a4.zip(b4) {
+        for i in 0..4 {
+            sums[i] += f64::from(x[i]) * f64::from(y[i]);
+        }
+    }
+    tail + sums[0] + sums[1] + sums[2] + sums[3]
+}
+
+/// Rotates adjacent pairs of each head of `[T, heads, D]` by the row's position.
+pub fn rope(values: &mut [f32], rows: &[Row], heads: u32, head_dim: u32, rope: &Rope) {
+    let (heads, d) = (heads as usize, head_dim as usize);
+    for (t, row) in rows.iter().enumerate() {
+        for h in 0..heads {
+            let head = &mut values[(t * heads + h) * d..][..d];
+            for (j, freq) in rope.inv_freq.iter().enumerate() {
+                let (sin, cos) = (f64::from(row.pos) * freq).sin_cos();
+                let (sin, cos) = (sin * f64::from(rope.magnitude), cos * f64::from(rope.magnitude));
+                let (a, b) = (f64::from(head[2 * j]), f64::from(head[2 * j + 1]));
+                head[2 * j] = (a * cos - b * sin) as f32;
+                head[2 * j + 1] = (a * sin + b * cos) as f32;
+            }
+        }
+    }
+}
+
+/// Writes `k` and `v` (`[T, KV, D]`) into the cache at each row's position.
+pub fn store(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], k: &[f32], v: &[f32]) -> Result<()> {
+    let (kv_heads, d) = (cache.spec.kv_heads as usize, cache.spec.head_dim as usize);
+    for (t, row) in rows.iter().enumerate() {
+        for kv in 0..kv_heads {
+            for (which, source) in [k, v].into_iter().enumerate() {
+                let at = cache.at(&pages[row.seq as usize], which, kv, row.pos)?;
+                cache.values[at..at + d].copy_from_slice(&source[(t * kv_heads + kv) * d..][..d]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `[T, H, D]`: softmax(scale q k) v over the visible positions of each row's sequence.
+pub fn attention(
+    q: &[f32],
+    cache: &Cache,
+    rows: &[Row],
+    pages: &[Vec<u32>],
+    heads: Heads,
+    scale: f32,
+    mask: Mask,
+) -> Result<Vec<f32>> {
+    let (n_heads, d) = (heads.heads as usize, heads.head_dim as usize);
+    let group = n_heads / heads.kv_heads as usize;
+    let mut out = vec![0.0f32; q.len()];
+    for (t, row) in rows.iter().enumerate() {
+        let pages = &pages[row.seq as usize];
+        for h in 0..n_heads {
+            let query = &q[(t * n_heads + h) * d..][..d];
+            let first = mask.first(row.pos);
+            let mut scores = Vec::with_capacity((row.pos - first + 1) as usize);
+            for pos in first..=row.pos {
+                let at = cache.at(pages, 0, h / group, pos)?;
+                scores.push(dot(query, &cache.values[at..at + d]) * f64::from(scale));
+            }
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let mut sum = vec![0.0f64; d];
+            for (pos, weight) in (first..=row.pos).zip(&weights) {
+                let at = cache.at(pages, 1, h / group, pos)?;
+                for (s, v) in sum.iter_mut().zip(&cache.values[at..at + d]) {
+                    *s += weight * f64::from(*v);
+                }
+            }
+            for (o, s) in out[(t * n_heads + h) * d..][..d].iter_mut().zip(&sum) {
+                *o = (s / total) as f32;
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// `x += y`
+pub fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// `silu(gate) * up`, elementwise.
+pub fn silu_mul(gate: &[f32], up: &[f32]) -> Vec<f32> {
+    gate.iter()
+        .zip(up)
+        .map(|(g, u)| {
+            let g = f64::from(*g);
+            (g / (1.0 + (-g).exp()) * f64::from(*u)) as f32
+        })
+        .collect()
+}
+
+/// Picks a token as [`crate::plan::Sampling`] defines it.
+pub fn sample(logits: &[f32], sampling: &Sampling, pos: u32) -> u32 {
+    let best = |score: &dyn Fn(usize) -> f32| -> u32 {
+        let mut best = (f32::NEG_INFINITY, 0);
+        for i in 0..logits.len() {
+            let s = score(i);
+            if s > best.0 {
+                best = (s, i as u32);
+            }
+        }
+        best.1
+    };
+    if sampling.temperature <= 0.0 {
+        return best(&|i| logits[i]);
+    }
+    let inv_t = 1.0 / sampling.temperature;
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let p = |i: usize| ((logits[i] - max) * inv_t).exp();
+
+    // The smallest key that is kept; raised by each filter in turn.
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by_key(|i| std::cmp::Reverse(ordered_key(logits[*i])));
+    let mut floor = 0u32;
+    if sampling.top_k > 0 && (sampling.top_k as usize) < logits.len() {
+        floor = ordered_key(logits[order[sampling.top_k as usize - 1]]);
+    }
+    if sampling.top_p < 1.0 {
+        let kept = || order.iter().copied().take_while(|i| ordered_key(logits[*i]) >= floor);
+        let total: f64 = kept().map(|i| f64::from(p(i))).sum();
+        let mut mass = 0.0;
+        let mut last = floor;
+        for i in kept() {
+            mass += f64::from(p(i));
+            last = ordered_key(logits[i]);
+            if mass >= f64::from(sampling.top_p) * total {
+                break;
+            }
+        }
+        floor = last;
+    }
+    best(&|i| {
+        let kept = ordered_key(logits[i]) >= floor && p(i) >= sampling.min_p;
+        if kept { (logits[i] - max) * inv_t - exponential(sampling.seed, pos, i as u32).ln() } else { f32::NEG_INFINITY }
+    })
+}

@@ -5,8 +5,13 @@
 //! device, and nothing of what a weight is for.
 
 mod basic;
+mod codebook;
+mod k_quants;
+mod levels;
 pub mod planes;
 mod quantize;
+mod tables;
+mod ternary;
 
 use crate::error::{Error, Result};
 
@@ -196,7 +201,24 @@ impl DType {
             DType::Q5_0 => for_each_block(bytes, out, basic::q5_0),
             DType::Q5_1 => for_each_block(bytes, out, basic::q5_1),
             DType::Q8_0 => for_each_block(bytes, out, basic::q8_0),
-            _ => return Err(Error::unsupported(format!("{} weights cannot be read yet", self.name()))),
+            DType::Q2_K => for_each_block(bytes, out, k_quants::q2_k),
+            DType::Q3_K => for_each_block(bytes, out, k_quants::q3_k),
+            DType::Q4_K => for_each_block(bytes, out, k_quants::q4_k),
+            DType::Q5_K => for_each_block(bytes, out, k_quants::q5_k),
+            DType::Q6_K => for_each_block(bytes, out, k_quants::q6_k),
+            DType::IQ1_S => for_each_block(bytes, out, codebook::iq1_s),
+            DType::IQ1_M => for_each_block(bytes, out, codebook::iq1_m),
+            DType::IQ2_XXS => for_each_block(bytes, out, codebook::iq2_xxs),
+            DType::IQ2_XS => for_each_block(bytes, out, codebook::iq2_xs),
+            DType::IQ2_S => for_each_block(bytes, out, codebook::iq2_s),
+            DType::IQ3_XXS => for_each_block(bytes, out, codebook::iq3_xxs),
+            DType::IQ3_S => for_each_block(bytes, out, codebook::iq3_s),
+            DType::IQ4_NL => for_each_block(bytes, out, levels::iq4_nl),
+            DType::IQ4_XS => for_each_block(bytes, out, levels::iq4_xs),
+            DType::TQ1_0 => for_each_block(bytes, out, ternary::tq1_0),
+            DType::TQ2_0 => for_each_block(bytes, out, ternary::tq2_0),
+            DType::MXFP4 => for_each_block(bytes, out, levels::mxfp4),
+            DType::NVFP4 => for_each_block(bytes, out, levels::nvfp4),
         }
         Ok(())
     }

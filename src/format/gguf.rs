@@ -7,18 +7,15 @@
 use std::rc::Rc;
 
 use super::source::read_exactly;
-use super::{Array, ByteSource, MAX_TENSOR_NAME_BYTES, MAX_TENSORS, Metadata, StringArray, TensorInfo, Value, sniff};
+use super::{
+    Array, ByteSource, FIRST_READ_BYTES, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS, Metadata, StringArray,
+    TensorInfo, Value, sniff,
+};
 use crate::error::{Error, Result};
 use crate::quant::DType;
 
 /// The first four bytes of every GGUF file.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
-
-/// How much of a file is read first. Holds the header of a tiny model; others double it until theirs fits.
-const FIRST_READ_BYTES: u64 = 256 << 10;
-
-/// The longest header that is read. A vocabulary of 256k tokens with merges takes about 20 MB.
-const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// The most metadata keys. Real files have under a hundred; a hostile one could use them to cost ten times its size.
 const MAX_KEYS: u64 = 1 << 16;

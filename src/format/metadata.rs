@@ -191,6 +191,36 @@ impl Value {
     }
 }
 
+macro_rules! value_from {
+    ($($from:ty => $variant:ident),+ $(,)?) => {$(
+        impl From<$from> for Value {
+            fn from(value: $from) -> Value {
+                Value::$variant(value.into())
+            }
+        }
+    )+};
+}
+
+value_from! {
+    u8 => U8, i8 => I8, u16 => U16, i16 => I16, u32 => U32, i32 => I32, u64 => U64, i64 => I64, f32 => F32, f64 => F64,
+    bool => Bool, &str => String, String => String, Array => Array,
+}
+
+macro_rules! array_from {
+    ($($from:ty => $variant:ident),+ $(,)?) => {$(
+        impl From<$from> for Value {
+            fn from(values: $from) -> Value {
+                Value::Array(Array::$variant(values))
+            }
+        }
+    )+};
+}
+
+array_from! {
+    Vec<u8> => U8, Vec<i8> => I8, Vec<u16> => U16, Vec<i16> => I16, Vec<u32> => U32, Vec<i32> => I32, Vec<u64> => U64,
+    Vec<i64> => I64, Vec<f32> => F32, Vec<f64> => F64, Vec<bool> => Bool, StringArray => String,
+}
+
 /// The key-value pairs of a GGUF file, or the config.json beside safetensors.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {

@@ -8,20 +8,32 @@
 //! it, every offset against the real size of the file, and each cap is a named constant with its reason.
 
 mod gguf;
+#[cfg(not(target_arch = "wasm32"))]
+mod local;
 mod metadata;
+mod safetensors;
 mod sniff;
 mod source;
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
+pub use gguf::split_names;
 pub use metadata::{Array, Metadata, StringArray, Value};
+pub use safetensors::index_shards;
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, LocalBoxFuture, MemorySource};
 
 use crate::error::{Error, Result};
 use crate::quant::DType;
+
+/// How much of a file is read first. Holds the header of a tiny model and of many safetensors shards.
+const FIRST_READ_BYTES: u64 = 256 << 10;
+
+/// The longest header that is read. GGUF with a vocabulary of 256k tokens and merges takes about 20 MB, a safetensors
+/// header with 10,000 tensors about 1 MB.
+const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// The most tensors a checkpoint may announce. The largest models published have tens of thousands; more would only
 /// serve to exhaust memory (about 250 bytes each).
@@ -126,7 +138,23 @@ impl Checkpoint {
             parts.push((source, header));
         }
         let (sources, metadata, tensors) = gguf::join_parts(parts)?;
-        Checkpoint::new(FileFormat::Gguf, sources, metadata, tensors)
+        let first = sources.first().map_or_else(String::new, |source| source.name().to_owned());
+        Checkpoint::new(FileFormat::Gguf, sources, metadata, tensors).map_err(|error| error.at(first))
+    }
+
+    /// Opens safetensors: the text of config.json, of `model.safetensors.index.json` where there is one, and the files.
+    ///
+    /// With an index the files may come in any order and with others between; [`index_shards`] tells which it needs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::open_gguf`].
+    pub async fn open_safetensors(
+        config_json: &[u8],
+        index_json: Option<&[u8]>,
+        sources: Vec<Rc<dyn ByteSource>>,
+    ) -> Result<Checkpoint> {
+        safetensors::open(config_json, index_json, sources).await
     }
 
     fn new(
@@ -210,5 +238,3 @@ impl std::fmt::Debug for Checkpoint {
             .finish_non_exhaustive()
     }
 }
-
-pub use gguf::split_names;

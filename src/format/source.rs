@@ -137,6 +137,12 @@ pub(super) async fn read_exactly(source: &dyn ByteSource, offset: u64, len: usiz
     Ok(bytes)
 }
 
+/// The last part of a path or URL, without a query.
+pub(super) fn file_name(name: &str) -> &str {
+    let name = name.split(['?', '#']).next().unwrap_or(name);
+    name.rsplit(['/', '\\']).next().unwrap_or(name)
+}
+
 fn check_range(source: &(impl ByteSource + ?Sized), offset: u64, len: usize) -> Result<()> {
     match offset.checked_add(len as u64) {
         Some(end) if end <= source.len() => Ok(()),

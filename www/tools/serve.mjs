@@ -180,7 +180,7 @@ async function send(response, file, start, end, fault, entry) {
       if (chunk.length > left) chunk = chunk.subarray(0, Math.max(0, left));
       entry.sent += chunk.length;
       if (!response.write(chunk) && entry.sent < end - start + 1) {
-        await new Promise((resolve) => response.once('drain', resolve).once('close', resolve));
+        await writable(response);
       }
       if (response.destroyed) return;
       if (start + entry.sent >= cut) {
@@ -197,6 +197,17 @@ async function send(response, file, start, end, fault, entry) {
   } catch {
     response.destroy();
   }
+}
+
+/** Until a response takes more, or is gone. */
+function writable(response) {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off('drain', done).off('close', done);
+      resolve();
+    };
+    response.on('drain', done).on('close', done);
+  });
 }
 
 async function main() {

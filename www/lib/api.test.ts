@@ -1,0 +1,168 @@
+import { describe, expect, test } from 'vitest';
+import { LlameroAbortError, LlameroError, asLlameroError, fromWire, toWire } from './errors.js';
+import { chatRequest, checkLoadOptions, sourceSpec, textRequest, tokenIds } from './options.js';
+import { ProgressMeter } from './progress.js';
+import { GenerationStream } from './stream.js';
+import type { ByteSource, GenerationResult, LoadProgress, TokenEvent } from './types.js';
+
+const thrown = (call: () => unknown): LlameroError => {
+  try {
+    call();
+  } catch (error) {
+    return error as LlameroError;
+  }
+  throw new Error('nothing was thrown');
+};
+
+describe('options', () => {
+  test('become the engine request', () => {
+    expect(textRequest('a', { max_new_tokens: 3, temperature: undefined as never })).toEqual({ prompt: 'a', max_new_tokens: 3 });
+    expect(textRequest([1, 2], { seed: 7 })).toEqual({ ids: Uint32Array.of(1, 2), seed: 7 });
+    const messages = [{ role: 'user', content: 'x' }];
+    expect(chatRequest(messages, { stop: ['a'], tools: [1] })).toEqual({ messages, stop: ['a'], tools: [1] });
+  });
+
+  test.each([
+    [() => textRequest('a', { max_tokens: 3 } as never), 'max_tokens'],
+    [() => textRequest('a', { tools: [] }), 'tools'],
+    [() => chatRequest([{ role: 'user', content: 'x' }], { add_special: true }), 'add_special'],
+    [() => chatRequest([], {}), 'messages'],
+    [() => chatRequest([{ content: 'x' }] as never, {}), 'role'],
+    [() => textRequest([1, -2], {}), 'token id -2'],
+    [() => textRequest([1.5], {}), 'token id 1.5'],
+    [() => textRequest({} as never, {}), 'prompt'],
+    [() => textRequest([1], { add_special: true }), 'add_special'],
+    [() => checkLoadOptions({ gpu: true } as never), 'gpu'],
+    [() => checkLoadOptions({ device: 'cuda' as never }), 'device'],
+    [() => checkLoadOptions({ max_context: 0 }), 'max_context'],
+    [() => sourceSpec('ftp://host/a', []), 'ftp:'],
+    [() => sourceSpec('/relative, and no page', []), 'address'],
+    [() => sourceSpec({ name: 'a' } as never, []), 'model'],
+    [() => sourceSpec(5 as never, []), 'model'],
+  ])('%s names what is wrong', (call, word) => {
+    const error = thrown(call);
+    expect(error).toBeInstanceOf(LlameroError);
+    expect(error.code).toBe('invalid_input');
+    expect(error.message).toContain(word);
+  });
+
+  test('token ids', () => {
+    expect(tokenIds([0, 0xffff_ffff])).toEqual(Uint32Array.of(0, 0xffff_ffff));
+  });
+
+  test('sources', () => {
+    const remotes: ByteSource[] = [];
+    expect(sourceSpec(new URL('https://host/m.gguf#x'), remotes)).toEqual({ kind: 'http', url: 'https://host/m.gguf' });
+    expect(sourceSpec(new File(['abc'], 'm.gguf'), remotes)).toMatchObject({ kind: 'blob', name: 'm.gguf' });
+    expect(sourceSpec(new Uint8Array(3), remotes)).toMatchObject({ kind: 'blob' });
+    const own = { name: 'own', size: 4, read: async () => new Uint8Array(4) };
+    expect(sourceSpec(own, remotes)).toEqual({ kind: 'remote', name: 'own', size: 4 });
+    expect(remotes).toEqual([own]);
+  });
+});
+
+describe('errors', () => {
+  test('cross the border of the worker', () => {
+    const error = fromWire(structuredClone(toWire(new LlameroError('network', 'gone'))));
+    expect(error).toBeInstanceOf(LlameroError);
+    expect([error.name, error.code, error.message]).toEqual(['LlameroError', 'network', 'gone']);
+    const abort = fromWire(toWire(new LlameroAbortError()));
+    expect(abort).toBeInstanceOf(LlameroAbortError);
+    expect([abort.name, abort.code]).toEqual(['AbortError', 'aborted']);
+  });
+
+  test('an error of the engine keeps its code; one without is internal', () => {
+    expect(asLlameroError(Object.assign(new Error('bad'), { code: 'invalid_file' })).code).toBe('invalid_file');
+    expect(asLlameroError(Object.assign(new Error('bad'), { code: 'ENOENT' })).code).toBe('internal');
+    expect(asLlameroError(new DOMException('x', 'AbortError')).code).toBe('aborted');
+    expect(asLlameroError('text').message).toContain('text');
+  });
+});
+
+describe('GenerationStream', () => {
+  const outcome: GenerationResult = {
+    sequences: [{ ids: [1, 2], text: 'ab', finish_reason: 'stop' }],
+    usage: { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3, cached_tokens: 0 },
+    timings: { prefill_ms: 1, decode_ms: 1, prefill_tokens_per_second: 1, decode_tokens_per_second: 1 },
+  };
+  const token = (id: number): TokenEvent => ({ index: 0, id, text: String.fromCharCode(96 + id) });
+
+  function controlled() {
+    let emit!: (event: TokenEvent) => void;
+    let resolve!: (result: GenerationResult) => void;
+    let reject!: (error: unknown) => void;
+    let cancelled = 0;
+    const stream = new GenerationStream((onToken) => {
+      emit = onToken;
+      const result = new Promise<GenerationResult>((yes, no) => ([resolve, reject] = [yes, no]));
+      return { result, cancel: () => void (cancelled += 1) };
+    });
+    return { stream, emit, resolve, reject, cancelled: () => cancelled };
+  }
+
+  test('gives every token in order, early and late ones, then ends', async () => {
+    const { stream, emit, resolve, cancelled } = controlled();
+    emit(token(1));
+    emit(token(2));
+    setTimeout(() => {
+      emit(token(3));
+      resolve(outcome);
+    }, 5);
+    const ids = [];
+    for await (const { id } of stream) ids.push(id);
+    expect(ids).toEqual([1, 2, 3]);
+    expect(await stream.result()).toBe(outcome);
+    expect(await stream.text()).toBe('ab');
+    expect(cancelled()).toBe(0);
+  });
+
+  test('tokens that came before an error are given first', async () => {
+    const { stream, emit, reject } = controlled();
+    emit(token(1));
+    reject(new LlameroError('device_lost', 'gone'));
+    const ids: number[] = [];
+    const error = await (async () => {
+      for await (const { id } of stream) ids.push(id);
+    })().catch((e: unknown) => e);
+    expect(ids).toEqual([1]);
+    expect((error as LlameroError).code).toBe('device_lost');
+  });
+
+  test('leaving the loop cancels', async () => {
+    const { stream, emit, cancelled } = controlled();
+    emit(token(1));
+    for await (const _ of stream) break;
+    expect(cancelled()).toBe(1);
+  });
+
+  test('is read once', async () => {
+    const { stream, resolve } = controlled();
+    resolve(outcome);
+    for await (const _ of stream);
+    await expect((async () => { for await (const _ of stream); })()).rejects.toThrow('read already');
+  });
+
+  test('a failure that nobody waits for is no unhandled rejection', async () => {
+    const { reject } = controlled();
+    reject(new Error('x'));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  });
+});
+
+describe('ProgressMeter', () => {
+  test('rate and time left over the last seconds; not too often; ends and new phases always', () => {
+    const seen: LoadProgress[] = [];
+    let now = 0;
+    const meter = new ProgressMeter((p) => seen.push(p), () => now);
+    for (let i = 0; i <= 100; i += 1) {
+      now = i * 50;
+      meter.report('download', i * 10, 1000);
+    }
+    expect(seen.length).toBeLessThanOrEqual(52);
+    expect(seen.at(-1)).toMatchObject({ phase: 'download', loaded: 1000, total: 1000, secondsLeft: 0 });
+    expect(seen.at(-1)?.bytesPerSecond).toBeCloseTo(200, 5);
+    expect(seen[10]?.secondsLeft).toBeCloseTo((1000 - 200) / 200, 5);
+    meter.report('compile', 0, 3);
+    expect(seen.at(-1)).toEqual({ phase: 'compile', loaded: 0, total: 3, bytesPerSecond: 0, secondsLeft: undefined });
+  });
+});

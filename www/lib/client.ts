@@ -1,0 +1,149 @@
+// The page's end of the worker: requests out, answers in.
+
+import { LlameroAbortError, LlameroError, abortError, fromWire, toWire } from './errors.js';
+import type { Calls, FromWorker, GenerationRequest, SourceSpec, ToWorker } from './protocol.js';
+import type { ByteSource, GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
+
+interface Pending {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
+  onPrefill?: ((progress: { done: number; total: number }) => void) | undefined;
+  onToken?: ((token: TokenEvent) => void) | undefined;
+}
+
+export class WorkerClient {
+  private readonly pending = new Map<number, Pending>();
+  private nextId = 1;
+  private dead: LlameroError | undefined;
+  private remotes: readonly ByteSource[] = [];
+
+  constructor(private readonly worker: Worker) {
+    worker.onmessage = (event: MessageEvent<FromWorker>) => this.receive(event.data);
+    worker.onerror = (event) => {
+      event.preventDefault?.();
+      // An error without a message means that the script itself did not load.
+      const text = event.message
+        ? `the worker failed: ${event.message}`
+        : "the package's worker.js could not be loaded; is it served beside index.js, as JavaScript, and allowed by the " +
+          'content security policy? Option workerUrl says where it is';
+      this.die(new LlameroError('internal', text));
+    };
+    worker.onmessageerror = () => this.die(new LlameroError('internal', 'a message of the worker could not be read'));
+  }
+
+  load(
+    sources: SourceSpec[],
+    remotes: readonly ByteSource[],
+    options: { device?: string; max_context?: number },
+    wasmUrl: string | undefined,
+    onProgress: ((progress: LoadProgress) => void) | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<ModelInfo> {
+    this.remotes = remotes;
+    const call = this.request((id) => ({ type: 'load', id, sources, options, wasmUrl }), { onProgress }, signal);
+    return call.result as Promise<ModelInfo>;
+  }
+
+  call<M extends keyof Calls>(method: M, ...args: Calls[M]['args']): Promise<Calls[M]['result']> {
+    const call = this.request((id) => ({ type: 'call', id, method, args }) as ToWorker, {}, undefined);
+    return call.result as Promise<Calls[M]['result']>;
+  }
+
+  generate(
+    request: GenerationRequest,
+    handlers: Pick<Pending, 'onPrefill' | 'onToken'>,
+    signal: AbortSignal | undefined,
+  ): { result: Promise<GenerationResult>; cancel: () => void } {
+    const call = this.request((id) => ({ type: 'generate', id, request }), handlers, signal);
+    return call as { result: Promise<GenerationResult>; cancel: () => void };
+  }
+
+  /** Ends the worker; what is under way is aborted. */
+  terminate(): void {
+    this.die(new LlameroAbortError('the model was disposed of'));
+  }
+
+  private request(
+    message: (id: number) => ToWorker,
+    handlers: Omit<Pending, 'resolve' | 'reject'>,
+    signal: AbortSignal | undefined,
+  ): { result: Promise<unknown>; cancel: () => void } {
+    const id = this.nextId++;
+    const cancel = () => {
+      if (this.pending.has(id)) this.worker.postMessage({ type: 'cancel', id } satisfies ToWorker);
+    };
+    const result = new Promise((resolve, reject) => {
+      if (this.dead) return reject(this.dead);
+      if (signal?.aborted) return reject(abortError(signal));
+      this.pending.set(id, {
+        ...handlers,
+        resolve,
+        // The worker does not know the signal's reason.
+        reject: (error) => reject(error instanceof LlameroAbortError && signal?.aborted ? abortError(signal) : error),
+      });
+      try {
+        this.worker.postMessage(message(id));
+      } catch (cause) {
+        this.pending.delete(id);
+        reject(new LlameroError('invalid_input', 'an argument is not plain data', { cause }));
+      }
+    });
+    signal?.addEventListener('abort', cancel, { once: true });
+    return { result: result.finally(() => signal?.removeEventListener('abort', cancel)), cancel };
+  }
+
+  private receive(message: FromWorker): void {
+    if (message.type === 'read') return void this.readRemote(message);
+    const pending = this.pending.get(message.id);
+    if (!pending) return;
+    switch (message.type) {
+      case 'progress':
+        return this.callBack(() => pending.onProgress?.(message.progress));
+      case 'prefill':
+        return this.callBack(() => pending.onPrefill?.({ done: message.done, total: message.total }));
+      case 'token':
+        return pending.onToken?.(message.token);
+      case 'done':
+        this.pending.delete(message.id);
+        return pending.resolve(message.value);
+      case 'failed':
+        this.pending.delete(message.id);
+        return pending.reject(fromWire(message.error));
+    }
+  }
+
+  /** A fault in the caller's own callback is the caller's: reported as such, it does not break the protocol. */
+  private callBack(call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
+  private async readRemote({ id, source, offset, length }: FromWorker & { type: 'read' }): Promise<void> {
+    let answer: ToWorker;
+    try {
+      const bytes = await this.remotes[source]?.read(offset, length);
+      if (!(bytes instanceof Uint8Array) || bytes.length !== length) {
+        throw new LlameroError('io', `read(${offset}, ${length}) of the given source must give a Uint8Array of ${length} bytes`);
+      }
+      answer = { type: 'read_done', id, bytes };
+    } catch (error) {
+      const coded = typeof (error as { code?: unknown } | null)?.code === 'string' ? error : new LlameroError('io', String(error));
+      answer = { type: 'read_failed', id, error: toWire(coded) };
+    }
+    if (!this.dead) this.worker.postMessage(answer); // copied: the caller's buffer stays the caller's
+  }
+
+  private die(error: LlameroError): void {
+    if (this.dead) return;
+    this.dead = error;
+    this.worker.terminate();
+    for (const pending of this.pending.values()) pending.reject(error);
+    this.pending.clear();
+  }
+}

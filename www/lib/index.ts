@@ -1,0 +1,21 @@
+/**
+ * LLaMA in the browser: stock GGUF files on the user's own GPU.
+ *
+ * ```ts
+ * import { Llama } from 'llamero';
+ *
+ * const llama = await Llama.load('/models/SmolLM2-135M-Instruct.Q4_1.gguf');
+ * for await (const { text } of llama.chat([{ role: 'user', content: 'Hello!' }])) show(text);
+ * ```
+ *
+ * @packageDocumentation
+ */
+
+export { LlameroAbortError, LlameroError } from './errors.js';
+export type { ErrorCode } from './errors.js';
+export { Llama } from './llama.js';
+export type { Tokenizer } from './llama.js';
+export { BlobSource, HttpSource } from './source.js';
+export type { HttpOptions } from './source.js';
+export type { GenerationStream } from './stream.js';
+export type * from './types.js';

@@ -1,0 +1,144 @@
+// `Llama`: a loaded model. Everything that computes happens in its worker.
+
+import { WorkerClient } from './client.js';
+import { abortError } from './errors.js';
+import { chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
+import { GenerationStream } from './stream.js';
+import type { ByteSource, ChatMessage, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
+import type { GenerationRequest } from './protocol.js';
+
+/** Text to token ids and back, by the model's own vocabulary. */
+export class Tokenizer {
+  /** @internal */
+  constructor(private readonly client: WorkerClient) {}
+
+  /**
+   * Token ids of a text. `add_special`: with the model's prefix (BOS), default false; `parse_special`: text that
+   * spells a special token becomes that token, default false.
+   */
+  async encode(text: string, options: { add_special?: boolean; parse_special?: boolean } = {}): Promise<Uint32Array> {
+    if (typeof text !== 'string') throw invalid('encode wants a text');
+    checkNames(options, ['add_special', 'parse_special'], 'encode');
+    return this.client.call('tokenize', text, options);
+  }
+
+  /** The text of token ids. `skip_special`: leave special tokens out, default false. */
+  async decode(ids: readonly number[] | Uint32Array, options: { skip_special?: boolean } = {}): Promise<string> {
+    checkNames(options, ['skip_special'], 'decode');
+    return this.client.call('detokenize', tokenIds(ids), options);
+  }
+
+  /** How many tokens a text has. */
+  async count(text: string, options: { add_special?: boolean; parse_special?: boolean } = {}): Promise<number> {
+    return (await this.encode(text, options)).length;
+  }
+
+  /** The conversation as the model's chat template writes it. `add_generation_prompt` defaults to true. */
+  async applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: { add_generation_prompt?: boolean; tools?: unknown[] } = {},
+  ): Promise<string> {
+    checkNames(options, ['add_generation_prompt', 'tools'], 'applyChatTemplate');
+    checkMessages(messages);
+    return this.client.call('apply_chat_template', messages, { add_generation_prompt: true, ...options });
+  }
+}
+
+export class Llama {
+  /** What was loaded, and which device runs it. */
+  readonly info: ModelInfo;
+  readonly tokenizer: Tokenizer;
+
+  private constructor(
+    private readonly client: WorkerClient,
+    info: ModelInfo,
+  ) {
+    this.info = info;
+    this.tokenizer = new Tokenizer(client);
+  }
+
+  /**
+   * Loads a GGUF model from an address, a file, bytes, or parts of these. Weights go to the device piece by piece, so
+   * the page's memory holds a small part of the file at any time.
+   */
+  static async load(source: ModelSource, options: LoadOptions = {}): Promise<Llama> {
+    checkLoadOptions(options);
+    const { signal } = options;
+    if (signal?.aborted) throw abortError(signal);
+    const list = Array.isArray(source) ? source : [source];
+    if (list.length === 0) throw invalid('the list of files is empty');
+    const remotes: ByteSource[] = [];
+    const specs = list.map((file) => sourceSpec(file, remotes));
+    const engineOptions = {
+      ...(options.device !== undefined ? { device: options.device } : {}),
+      ...(options.max_context !== undefined ? { max_context: options.max_context } : {}),
+    };
+    const client = new WorkerClient(spawn(options.workerUrl));
+    try {
+      const wasmUrl = options.wasmUrl === undefined ? undefined : absolute(options.wasmUrl);
+      const info = await client.load(specs, remotes, engineOptions, wasmUrl, options.onProgress, signal);
+      return new Llama(client, info);
+    } catch (error) {
+      client.terminate();
+      throw error;
+    }
+  }
+
+  /** Continues a text, or token ids. Starts at once; calls that overlap run one after the other. */
+  generate(prompt: string | readonly number[] | Uint32Array, options: GenerationOptions = {}): GenerationStream {
+    return this.start(textRequest(prompt, options), options);
+  }
+
+  /** Answers a conversation, written out by the model's own chat template. */
+  chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): GenerationStream {
+    return this.start(chatRequest(messages, options), options);
+  }
+
+  /** The text that follows a prompt, or answers a conversation. */
+  async complete(
+    prompt: string | readonly number[] | Uint32Array | readonly ChatMessage[],
+    options: GenerationOptions = {},
+  ): Promise<string> {
+    const chat = Array.isArray(prompt) && typeof prompt[0] === 'object';
+    const stream = chat ? this.chat(prompt as ChatMessage[], options) : this.generate(prompt as string, options);
+    return stream.text();
+  }
+
+  /** Logits of every position, row after row: `[ids.length, vocab_size]`. */
+  async logits(ids: readonly number[] | Uint32Array): Promise<Float32Array> {
+    return this.client.call('logits', tokenIds(ids));
+  }
+
+  /** Memory in use. `wasm_heap_bytes` never shrinks, so it is also the most that was used. */
+  async memory(): Promise<{ wasm_heap_bytes: number }> {
+    return this.client.call('memory');
+  }
+
+  /** Frees the device's memory and ends the worker; calls under way end with an AbortError. */
+  async dispose(): Promise<void> {
+    this.client.terminate();
+  }
+
+  private start(request: GenerationRequest, options: GenerationOptions): GenerationStream {
+    const { signal, onPrefill } = options;
+    return new GenerationStream((onToken) => this.client.generate(request, { onToken, onPrefill }, signal));
+  }
+}
+
+function absolute(url: string | URL): string {
+  return new URL(url, globalThis.document?.baseURI ?? globalThis.location.href).href;
+}
+
+function spawn(workerUrl: string | URL | undefined): Worker {
+  const here = import.meta.url;
+  const foreign = workerUrl !== undefined ? absolute(workerUrl) : new URL('worker.js', here).href;
+  const elsewhere = new URL(foreign).origin !== globalThis.location.origin && new URL(foreign).protocol.startsWith('http');
+  if (elsewhere) {
+    // A worker must come from the page's own origin; one that imports the other (a CDN's) may.
+    const source = URL.createObjectURL(new Blob([`import ${JSON.stringify(foreign)};`], { type: 'text/javascript' }));
+    return new Worker(source, { type: 'module', name: 'llamero' });
+  }
+  if (workerUrl !== undefined) return new Worker(foreign, { type: 'module', name: 'llamero' });
+  // Written out in full: bundlers look for this very expression.
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'llamero' });
+}

@@ -1,0 +1,31 @@
+// What src/web/ exports, as wasm-bindgen writes it; the generated file takes this one's place in the package.
+
+export interface EngineSource {
+  name: string;
+  size: number;
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+export interface InitOutput {
+  readonly memory: WebAssembly.Memory;
+}
+
+export default function init(input?: { module_or_path?: string | URL | Request | Response | WebAssembly.Module }): Promise<InitOutput>;
+
+export class Engine {
+  private constructor();
+  static load(
+    sources: EngineSource[],
+    options: { device?: string; max_context?: number },
+    on_progress: (progress: { phase: string; loaded: number; total: number }) => void,
+  ): Promise<Engine>;
+  info(): any;
+  tokenize(text: string, options: { add_special?: boolean; parse_special?: boolean }): Uint32Array;
+  detokenize(ids: Uint32Array, options: { skip_special?: boolean }): string;
+  apply_chat_template(messages: any, options: { add_generation_prompt?: boolean; tools?: any }): string;
+  generate(request: any, on_event: (event: any) => void): Promise<any>;
+  logits(ids: Uint32Array): Promise<Float32Array>;
+  cancel(): void;
+  heap_bytes(): number;
+  free(): void;
+}

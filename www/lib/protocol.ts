@@ -1,0 +1,48 @@
+// What the page's side and the worker say to each other. Every request has an `id` that its answers repeat.
+
+import type { WireError } from './errors.js';
+import type { GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
+
+/** A file as it is sent to the worker. `remote` stays with the page, which answers `read` messages. */
+export type SourceSpec =
+  | { kind: 'http'; url: string }
+  | { kind: 'blob'; blob: Blob; name: string }
+  | { kind: 'remote'; name: string; size: number };
+
+/** What `generate` of the engine is asked; see GenerationOptions. */
+export type GenerationRequest = Record<string, unknown>;
+
+/** The engine's quick, synchronous calls: name -> arguments and result. */
+export interface Calls {
+  tokenize: { args: [text: string, options: { add_special?: boolean; parse_special?: boolean }]; result: Uint32Array };
+  detokenize: { args: [ids: Uint32Array, options: { skip_special?: boolean }]; result: string };
+  apply_chat_template: {
+    args: [messages: unknown, options: { add_generation_prompt?: boolean; tools?: unknown }];
+    result: string;
+  };
+  logits: { args: [ids: Uint32Array]; result: Float32Array };
+  memory: { args: []; result: { wasm_heap_bytes: number } };
+}
+
+export type ToWorker =
+  | {
+      type: 'load';
+      id: number;
+      sources: SourceSpec[];
+      options: { device?: string; max_context?: number };
+      wasmUrl: string | undefined;
+    }
+  | { [M in keyof Calls]: { type: 'call'; id: number; method: M; args: Calls[M]['args'] } }[keyof Calls]
+  | { type: 'generate'; id: number; request: GenerationRequest }
+  | { type: 'cancel'; id: number }
+  | { type: 'read_done'; id: number; bytes: Uint8Array }
+  | { type: 'read_failed'; id: number; error: WireError };
+
+export type FromWorker =
+  | { type: 'progress'; id: number; progress: LoadProgress }
+  | { type: 'prefill'; id: number; done: number; total: number }
+  | { type: 'token'; id: number; token: TokenEvent }
+  /** Asks the page for bytes of a `remote` source; answered by `read_done` or `read_failed` with this `id`. */
+  | { type: 'read'; id: number; source: number; offset: number; length: number }
+  | { type: 'done'; id: number; value: ModelInfo | GenerationResult | Calls[keyof Calls]['result'] }
+  | { type: 'failed'; id: number; error: WireError };

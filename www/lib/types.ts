@@ -1,0 +1,155 @@
+// The public types: what goes in and what comes out. Methods are camelCase; what a model is asked, and what it answers,
+// has the snake_case names of Transformers and OpenAI.
+
+/** Random access to a file's bytes. Give one of your own to `Llama.load` for storage that it does not know. */
+export interface ByteSource {
+  /** File name, for messages and for the order of split files. */
+  readonly name: string;
+  /** Bytes in all. */
+  readonly size: number;
+  /** Exactly `length` bytes from `offset`; the engine asks for at most 4 MiB at a time, mostly in rising order. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** One file: an address, a file that the user picked, bytes, or something that reads. */
+export type FileSource = string | URL | Blob | ArrayBuffer | Uint8Array | ByteSource;
+
+/** A model: one GGUF file, or the parts of a split one in order. */
+export type ModelSource = FileSource | readonly FileSource[];
+
+export interface LoadProgress {
+  /** `download` (from the network) and `upload` (to the device) count bytes of the model; the others count steps. */
+  phase: 'download' | 'upload' | 'compile' | 'ready';
+  loaded: number;
+  total: number;
+  /** Over the last seconds; 0 until known. */
+  bytesPerSecond: number;
+  /** `undefined` until it can be estimated. */
+  secondsLeft: number | undefined;
+}
+
+export interface LoadOptions {
+  /**
+   * `auto` (default): WebGPU, or the slow reference path where there is none (`info.device.fallback_reason` says why);
+   * `webgpu`: that or an error; `reference`: plain WebAssembly, for comparison.
+   */
+  device?: 'auto' | 'webgpu' | 'reference';
+  /** Positions to allocate; default: the model's own, at most 4096. */
+  max_context?: number;
+  /** Called some ten times a second while loading. */
+  onProgress?: (progress: LoadProgress) => void;
+  /** Ends the load, and closes its connections. */
+  signal?: AbortSignal;
+  /** Where `llamero_engine_bg.wasm` is, if not beside the package's worker. */
+  wasmUrl?: string | URL;
+  /** Where the package's `worker.js` is, if not beside its `index.js`. */
+  workerUrl?: string | URL;
+}
+
+export interface DeviceInfo {
+  kind: 'webgpu' | 'reference';
+  /** What the browser tells of the adapter; empty strings where it hides it. */
+  name: string;
+  vendor: string;
+  architecture: string;
+  /** Optional features in use, such as `shader-f16`. */
+  features: string[];
+  /** Why `auto` did not take WebGPU. */
+  fallback_reason?: string;
+  /** True where WebGPU itself runs on the CPU (SwiftShader, lavapipe). */
+  software?: boolean;
+}
+
+export interface ModelInfo {
+  /** `general.name` of the file, or the file's name. */
+  name: string;
+  /** `general.architecture`, such as `llama`. */
+  architecture: string;
+  /** Hyperparameters by their Hugging Face names. */
+  config: Record<string, unknown>;
+  /** Number of weights. */
+  parameters: number;
+  /** Bytes of the file or files. */
+  bytes: number;
+  /** Positions that a prompt and its output may use together. */
+  context: number;
+  /** Whether `chat()` works. */
+  chat_template: boolean;
+  device: DeviceInfo;
+}
+
+export interface ChatMessage {
+  role: string;
+  content: string;
+  [field: string]: unknown;
+}
+
+/** Settings of one generation; names and meaning as in Transformers and OpenAI. An unknown name throws. */
+export interface GenerationOptions {
+  /** Tokens to generate at most; default 256. */
+  max_new_tokens?: number;
+  /** Tokens of prompt and output together; instead of `max_new_tokens`. */
+  max_length?: number;
+  /** Draw at random; default: only if a sampling option is given or several sequences are asked for. */
+  do_sample?: boolean;
+  /** 0 is greedy. */
+  temperature?: number;
+  /** Keep the k most likely tokens; 0: all. */
+  top_k?: number;
+  /** Keep the most likely tokens up to this probability. */
+  top_p?: number;
+  /** Drop tokens less likely than this times the most likely. */
+  min_p?: number;
+  /** Same seed, same text. */
+  seed?: number | bigint;
+  /** Texts that end the output; they are not part of it. */
+  stop?: string | string[];
+  /** Go on past the model's end-of-text tokens. */
+  ignore_eos?: boolean;
+  /** Sequences to generate from the same prompt. */
+  num_return_sequences?: number;
+  /** Whether a text prompt gets the model's special prefix (BOS); default true. Only for `generate`. */
+  add_special?: boolean;
+  /** Tool definitions for the chat template. Only for `chat`. */
+  tools?: unknown[];
+  /** Called while the prompt is read: positions done, of all. */
+  onPrefill?: (progress: { done: number; total: number }) => void;
+  /** Stops the generation at the next token. */
+  signal?: AbortSignal;
+}
+
+/** A token of the stream. `text` may be empty while a character's bytes are incomplete. */
+export interface TokenEvent {
+  /** Which of the `num_return_sequences`. */
+  index: number;
+  id: number;
+  text: string;
+}
+
+export interface GeneratedSequence {
+  ids: number[];
+  text: string;
+  /** `stop`: the model or a stop text ended it; `length`: the token limit or the context did. */
+  finish_reason: 'stop' | 'length';
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  /** Prompt tokens that were still in the cache from the call before. */
+  cached_tokens: number;
+}
+
+export interface Timings {
+  prefill_ms: number;
+  decode_ms: number;
+  prefill_tokens_per_second: number;
+  decode_tokens_per_second: number;
+}
+
+export interface GenerationResult {
+  sequences: GeneratedSequence[];
+  usage: Usage;
+  timings: Timings;
+}

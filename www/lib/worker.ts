@@ -1,0 +1,217 @@
+// The worker: owns the engine, and answers the page's requests (protocol.ts).
+
+import init, { Engine } from './llamero_engine.js';
+import type { EngineSource, InitOutput } from './llamero_engine.js';
+import { LlameroAbortError, LlameroError, fromWire, toWire } from './errors.js';
+import { ProgressMeter } from './progress.js';
+import type { Calls, FromWorker, SourceSpec, ToWorker } from './protocol.js';
+import { BlobSource, HttpSource } from './source.js';
+import type { LoadProgress } from './types.js';
+
+// The DOM's types are those of a window; this is the part of a worker's that is used.
+const scope = globalThis as unknown as {
+  onmessage: ((event: { data: ToWorker }) => void) | null;
+  postMessage(message: FromWorker, transfer?: Transferable[]): void;
+};
+
+let wasm: InitOutput | undefined;
+let engine: Engine | undefined;
+/** Set when the engine is lost, by a trap: no call into it is safe any more. */
+let broken: LlameroError | undefined;
+/** Calls that need the engine for themselves, one after the other. */
+let turn: Promise<unknown> = Promise.resolve();
+/** How to cancel what is under way or waiting, by request id. */
+const cancels = new Map<number, () => void>();
+/** Reads that the page has been asked for. */
+const reads = new Map<number, { resolve(bytes: Uint8Array): void; reject(error: unknown): void }>();
+let nextRead = 1;
+
+scope.onmessage = ({ data }) => {
+  switch (data.type) {
+    case 'load':
+      return void answer(data.id, () => load(data));
+    case 'call':
+      return void answer(data.id, () => call(data));
+    case 'generate':
+      return void answer(data.id, () => generate(data));
+    case 'cancel':
+      return cancels.get(data.id)?.();
+    case 'read_done':
+      reads.get(data.id)?.resolve(data.bytes);
+      return void reads.delete(data.id);
+    case 'read_failed':
+      reads.get(data.id)?.reject(fromWire(data.error));
+      return void reads.delete(data.id);
+  }
+};
+
+async function answer(id: number, work: () => Promise<(FromWorker & { type: 'done' })['value']>): Promise<void> {
+  try {
+    if (broken) throw broken;
+    const value = await work();
+    const transfer = value instanceof Uint32Array || value instanceof Float32Array ? [value.buffer as ArrayBuffer] : [];
+    scope.postMessage({ type: 'done', id, value }, transfer);
+  } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError) {
+      broken = new LlameroError('internal', `the engine crashed (${error.message}); load the model again, and please report it`, {
+        cause: error,
+      });
+      scope.postMessage({ type: 'failed', id, error: toWire(broken) });
+    } else {
+      scope.postMessage({ type: 'failed', id, error: toWire(error) });
+    }
+  } finally {
+    cancels.delete(id);
+  }
+}
+
+async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load' }): Promise<any> {
+  const abort = new AbortController();
+  cancels.set(id, () => abort.abort());
+  const aborted = new Promise<never>((_, reject) => {
+    abort.signal.addEventListener('abort', () => reject(new LlameroAbortError()), { once: true });
+  });
+  aborted.catch(() => {});
+
+  const meter = new ProgressMeter((progress) => scope.postMessage({ type: 'progress', id, progress }));
+  // Network bytes of all files, and whether they are all here.
+  const network = { received: new Map<number, number>(), total: 0 };
+  const downloading = () => {
+    let loaded = 0;
+    for (const end of network.received.values()) loaded += end;
+    if (network.total > 0 && loaded < network.total) meter.report('download', loaded, network.total);
+    return loaded < network.total;
+  };
+  const opened: (EngineSource & { close?(): void })[] = [];
+  const work = async () => {
+    const [output] = await Promise.all([
+      start(wasmUrl),
+      (async () => {
+        for (const [i, spec] of sources.entries()) {
+          const source = await open(spec, i, sources, abort.signal, (end) => {
+            network.received.set(i, Math.max(end, network.received.get(i) ?? 0));
+            downloading();
+          });
+          opened.push(source);
+          if (spec.kind === 'http') network.total += source.size;
+        }
+      })(),
+    ]);
+    wasm = output;
+    if (abort.signal.aborted) throw new LlameroAbortError();
+    engine = await Engine.load(opened.map(reader), options, ({ phase, loaded, total }) => {
+      // While bytes still come from the network, that is what one waits for.
+      if (phase === 'upload' && downloading()) return;
+      meter.report(phase as LoadProgress['phase'], loaded, total);
+    });
+    meter.report('ready', 1, 1);
+    return { ...engine.info() };
+  };
+  try {
+    return await Promise.race([work(), aborted]);
+  } finally {
+    abort.abort();
+    for (const source of opened) source.close?.();
+  }
+}
+
+/** What the engine sees of a source: its own properties, without a `this` to lose. */
+function reader(source: EngineSource): EngineSource {
+  return { name: source.name, size: source.size, read: (offset, length) => source.read(offset, length) };
+}
+
+async function start(wasmUrl: string | undefined): Promise<InitOutput> {
+  if (wasm) return wasm;
+  try {
+    return await init(wasmUrl === undefined ? undefined : { module_or_path: wasmUrl });
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new LlameroError(
+      'network',
+      `the engine's WebAssembly module could not be loaded (${reason}); is llamero_engine_bg.wasm served beside ` +
+        "worker.js, and does the content security policy allow 'wasm-unsafe-eval'? Option wasmUrl says where it is",
+      { cause },
+    );
+  }
+}
+
+async function open(
+  spec: SourceSpec,
+  index: number,
+  all: SourceSpec[],
+  signal: AbortSignal,
+  onReceived: (end: number) => void,
+): Promise<EngineSource & { close?(): void }> {
+  switch (spec.kind) {
+    case 'http':
+      return HttpSource.open(spec.url, { signal, onReceived });
+    case 'blob':
+      return new BlobSource(spec.blob, spec.name);
+    case 'remote': {
+      const source = all.slice(0, index).filter((other) => other.kind === 'remote').length;
+      const read = (offset: number, length: number) =>
+        new Promise<Uint8Array>((resolve, reject) => {
+          if (signal.aborted) return reject(new LlameroAbortError());
+          const id = nextRead++;
+          reads.set(id, { resolve, reject });
+          scope.postMessage({ type: 'read', id, source, offset, length });
+        });
+      return { name: spec.name, size: spec.size, read };
+    }
+  }
+}
+
+function loaded(): Engine {
+  if (!engine) throw new LlameroError('internal', 'no model is loaded in this worker');
+  return engine;
+}
+
+/** Waits until the engine is free, does the work, and lets the next one in. */
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  const result = turn.then(() => {
+    if (broken) throw broken;
+    return work();
+  });
+  turn = result.catch(() => {});
+  return result;
+}
+
+async function call({ method, args }: ToWorker & { type: 'call' }): Promise<Calls[keyof Calls]['result']> {
+  switch (method) {
+    case 'tokenize':
+      return loaded().tokenize(...args);
+    case 'detokenize':
+      return loaded().detokenize(...args);
+    case 'apply_chat_template':
+      return loaded().apply_chat_template(...args);
+    case 'logits':
+      return inTurn(() => loaded().logits(...args));
+    case 'memory':
+      return { wasm_heap_bytes: wasm?.memory.buffer.byteLength ?? 0 };
+  }
+}
+
+async function generate({ id, request }: ToWorker & { type: 'generate' }): Promise<any> {
+  let cancelled = false;
+  let running = false;
+  cancels.set(id, () => {
+    cancelled = true;
+    if (running) loaded().cancel();
+  });
+  return inTurn(async () => {
+    if (cancelled) throw new LlameroAbortError();
+    running = true;
+    try {
+      return await loaded().generate(request, (event) => {
+        if (event.type === 'token') {
+          scope.postMessage({ type: 'token', id, token: { index: event.index, id: event.id, text: event.text } });
+        } else if (event.type === 'prefill') {
+          scope.postMessage({ type: 'prefill', id, done: event.done, total: event.total });
+        }
+      });
+    } finally {
+      running = false;
+    }
+  });
+}
+

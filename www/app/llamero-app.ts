@@ -1,0 +1,179 @@
+import { LitElement, css, html, nothing } from 'lit';
+import type { LlameroError } from 'llamero';
+import './chat-view.js';
+import './complete-view.js';
+import './model-card.js';
+import { DEFAULT_MODEL, ModelState } from './model-state.js';
+import './settings-panel.js';
+import type { SettingsPanel } from './settings-panel.js';
+import { shared } from './styles.js';
+import { fileLabel } from './words.js';
+
+const MODES = [
+  { id: 'chat', label: 'Chat' },
+  { id: 'complete', label: 'Complete' },
+] as const;
+
+/** The page: a model above, and two ways of writing with it below. */
+export class LlameroApp extends LitElement {
+  static override properties = { mode: { state: true }, dragging: { state: true } };
+  declare private mode: (typeof MODES)[number]['id'];
+  declare private dragging: boolean;
+  private readonly model = new ModelState(this);
+  private tick = 0;
+
+  constructor() {
+    super();
+    this.mode = 'chat';
+    this.dragging = false;
+  }
+
+  static override styles = [
+    shared,
+    css`
+      :host {
+        max-width: 52rem;
+        min-height: 100dvh;
+        margin: 0 auto;
+        padding: 0.8rem clamp(0.8rem, 3vw, 1.5rem);
+        display: flex;
+        flex-direction: column;
+        gap: 0.8rem;
+      }
+      header {
+        display: flex;
+        flex-wrap: wrap;
+        align-items: baseline;
+        gap: 0.2rem 0.8rem;
+      }
+      h1 {
+        margin: 0;
+        font-size: 1.4rem;
+        letter-spacing: -0.01em;
+      }
+      [role='tablist'] {
+        display: flex;
+        gap: 0.3rem;
+        border-bottom: 1px solid var(--line);
+      }
+      [role='tab'] {
+        border: 0;
+        border-radius: 8px 8px 0 0;
+        background: none;
+        color: var(--soft);
+        border-bottom: 3px solid transparent;
+      }
+      [role='tab'][aria-selected='true'] {
+        color: var(--ink);
+        font-weight: 600;
+        border-bottom-color: var(--accent);
+      }
+      [role='tabpanel'] {
+        display: flex;
+        flex-direction: column;
+        flex: 1;
+        min-height: 0;
+      }
+      [role='tabpanel'][hidden] {
+        display: none;
+      }
+      #panel-chat {
+        height: clamp(20rem, calc(100dvh - 20rem), 60rem);
+        flex: 1 0 auto;
+      }
+      .drop {
+        position: fixed;
+        inset: 0.5rem;
+        z-index: 1;
+        display: grid;
+        place-items: center;
+        border: 3px dashed var(--accent);
+        border-radius: var(--radius);
+        background: color-mix(in srgb, var(--paper) 88%, transparent);
+        font-size: 1.2rem;
+        pointer-events: none;
+      }
+    `,
+  ];
+
+  override connectedCallback(): void {
+    super.connectedCallback();
+    window.addEventListener('dragover', this.dragOver);
+    window.addEventListener('dragleave', this.dragLeave);
+    window.addEventListener('drop', this.drop);
+    const named = new URLSearchParams(location.search).get('model');
+    const source = named || DEFAULT_MODEL;
+    void this.model.load(source, fileLabel(source));
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback();
+    window.removeEventListener('dragover', this.dragOver);
+    window.removeEventListener('dragleave', this.dragLeave);
+    window.removeEventListener('drop', this.drop);
+  }
+
+  protected override render() {
+    const llama = this.model.status === 'ready' ? this.model.llama : undefined;
+    return html`<header>
+        <h1>Llamero</h1>
+        <span class="soft">A LLaMA in your browser. Nothing you write leaves this machine.</span>
+      </header>
+      <model-card .state=${this.model} .tick=${++this.tick} @open-file=${(event: CustomEvent<File>) => this.open(event.detail)}></model-card>
+      <div role="tablist" aria-label="Ways of writing" @keydown=${this.arrow}>
+        ${MODES.map(
+          ({ id, label }) => html`<button
+            role="tab"
+            id="tab-${id}"
+            aria-controls="panel-${id}"
+            aria-selected=${this.mode === id}
+            tabindex=${this.mode === id ? 0 : -1}
+            @click=${() => (this.mode = id)}
+          >
+            ${label}
+          </button>`,
+        )}
+      </div>
+      <div role="tabpanel" id="panel-chat" aria-labelledby="tab-chat" ?hidden=${this.mode !== 'chat'}>
+        <chat-view .llama=${llama} .settings=${this.settings} @broken=${this.broken}></chat-view>
+      </div>
+      <div role="tabpanel" id="panel-complete" aria-labelledby="tab-complete" ?hidden=${this.mode !== 'complete'}>
+        <complete-view .llama=${llama} .settings=${this.settings} @broken=${this.broken}></complete-view>
+      </div>
+      <settings-panel></settings-panel>
+      ${this.dragging ? html`<div class="drop">Drop a .gguf model here</div>` : nothing}`;
+  }
+
+  private readonly settings = () => (this.renderRoot.querySelector('settings-panel') as SettingsPanel).options();
+
+  private readonly broken = (event: CustomEvent<LlameroError>) => this.model.lost(event.detail);
+
+  private open(file: File): void {
+    void this.model.load(file, file.name);
+  }
+
+  private arrow(event: KeyboardEvent): void {
+    if (event.key !== 'ArrowLeft' && event.key !== 'ArrowRight') return;
+    this.mode = this.mode === 'chat' ? 'complete' : 'chat';
+    void this.updateComplete.then(() => this.renderRoot.querySelector<HTMLElement>(`#tab-${this.mode}`)?.focus());
+  }
+
+  private readonly dragOver = (event: DragEvent) => {
+    if (!event.dataTransfer?.types.includes('Files')) return;
+    event.preventDefault();
+    this.dragging = true;
+  };
+
+  private readonly dragLeave = (event: DragEvent) => {
+    if (event.relatedTarget === null) this.dragging = false;
+  };
+
+  private readonly drop = (event: DragEvent) => {
+    this.dragging = false;
+    const file = event.dataTransfer?.files[0];
+    if (!file) return;
+    event.preventDefault();
+    this.open(file);
+  };
+}
+customElements.define('llamero-app', LlameroApp);

@@ -1,0 +1,121 @@
+import { LitElement, css, html, nothing } from 'lit';
+import type { ModelState } from './model-state.js';
+import { shared } from './styles.js';
+import { count, deviceWords, megabytes, phase, progressDetail } from './words.js';
+
+/**
+ * Which model, how far its loading is, what runs it, what went wrong.
+ * @fires open-file - with the chosen File
+ */
+export class ModelCard extends LitElement {
+  static override properties = { state: { attribute: false }, tick: { attribute: false } };
+  declare state: ModelState;
+  /** Changes whenever `state`, which is one object, has changed. */
+  declare tick: number;
+
+  static override styles = [
+    shared,
+    css`
+      section {
+        display: grid;
+        gap: 0.6rem;
+        padding: 0.9rem;
+        border: 1px solid var(--line);
+        border-radius: var(--radius);
+        background: var(--card);
+      }
+      .row {
+        display: flex;
+        flex-wrap: wrap;
+        align-items: center;
+        justify-content: space-between;
+        gap: 0.5rem 1rem;
+      }
+      .name {
+        min-width: 0;
+        overflow-wrap: anywhere;
+      }
+      h2 {
+        margin: 0;
+        font-size: 1rem;
+      }
+      .buttons {
+        display: flex;
+        gap: 0.5rem;
+      }
+      progress {
+        display: block;
+        width: 100%;
+        height: 10px;
+        accent-color: var(--accent);
+      }
+      .figures {
+        font-variant-numeric: tabular-nums;
+      }
+    `,
+  ];
+
+  protected override render() {
+    const { status, label, llama, error } = this.state;
+    const title = llama?.info.name || label || 'No model yet';
+    return html`<section aria-label="Model">
+      <div class="row">
+        <div class="name">
+          <h2>${title}</h2>
+          ${this.description()}
+        </div>
+        <div class="buttons">
+          ${status === 'loading' ? html`<button @click=${() => this.state.cancel()}>Cancel</button>` : nothing}
+          <button @click=${() => this.input()?.click()}>Open a file…</button>
+          <input hidden type="file" accept=".gguf" aria-label="A GGUF model file" @change=${this.chosen} />
+        </div>
+      </div>
+      ${status === 'loading' ? this.bar() : nothing}
+      ${status === 'failed'
+        ? html`<div class="bad" role="alert">
+            <div>${error?.code === 'aborted' ? 'Loading was cancelled.' : error?.message}</div>
+          </div>
+          <div class="buttons"><button class="main" @click=${() => this.state.retry()}>Try again</button></div>`
+        : nothing}
+    </section>`;
+  }
+
+  private description() {
+    const info = this.state.llama?.info;
+    if (!info) return nothing;
+    const { text, warning } = deviceWords(info.device);
+    return html`<div class="soft" id="device">
+        ${count(info.parameters)} weights, ${megabytes(info.bytes)} · context ${info.context} · runs on ${text}
+      </div>
+      ${warning ? html`<p class="warn" role="status">${warning}</p>` : nothing}`;
+  }
+
+  private bar() {
+    const { progress } = this.state;
+    const detail = progress ? progressDetail(progress) : '';
+    return html`<div>
+      <div class="row soft">
+        <span>${phase(progress)}</span>
+        <span class="figures">${detail}</span>
+      </div>
+      <progress
+        aria-label="Loading the model"
+        aria-valuetext="${phase(progress)} ${detail}"
+        max=${progress?.total ?? 1}
+        .value=${progress?.loaded ?? 0}
+      ></progress>
+    </div>`;
+  }
+
+  private input(): HTMLInputElement | null {
+    return this.renderRoot.querySelector('input');
+  }
+
+  private chosen(event: Event): void {
+    const input = event.target as HTMLInputElement;
+    const file = input.files?.[0];
+    input.value = ''; // so that the same file can be chosen again
+    if (file) this.dispatchEvent(new CustomEvent<File>('open-file', { detail: file }));
+  }
+}
+customElements.define('model-card', ModelCard);

@@ -1,0 +1,79 @@
+// The loaded model, or how far its loading is; components follow it as a reactive controller.
+
+import type { ReactiveController, ReactiveControllerHost } from 'lit';
+import { Llama, LlameroError } from 'llamero';
+import type { LoadProgress, ModelSource } from 'llamero';
+
+/** Beside the page; `build.sh serve` puts it there. */
+export const DEFAULT_MODEL = 'models/SmolLM2-135M-Instruct.Q4_1.gguf';
+
+export type ModelStatus = 'idle' | 'loading' | 'ready' | 'failed';
+
+export class ModelState implements ReactiveController {
+  status: ModelStatus = 'idle';
+  label = '';
+  progress: LoadProgress | undefined;
+  llama: Llama | undefined;
+  error: LlameroError | undefined;
+  private source: ModelSource | undefined;
+  private abort: AbortController | undefined;
+
+  constructor(private readonly host: ReactiveControllerHost) {
+    host.addController(this);
+  }
+
+  hostConnected(): void {}
+
+  /** Loads a model in place of the one before. */
+  async load(source: ModelSource, label: string): Promise<void> {
+    this.abort?.abort();
+    const abort = new AbortController();
+    this.abort = abort;
+    void this.llama?.dispose();
+    Object.assign(this, { status: 'loading', label, source, progress: undefined, llama: undefined, error: undefined });
+    this.host.requestUpdate();
+    const device = new URLSearchParams(location.search).get('device');
+    try {
+      const llama = await Llama.load(source, {
+        signal: abort.signal,
+        ...(device ? { device: device as 'auto' } : {}),
+        onProgress: (progress) => {
+          if (this.abort !== abort) return;
+          this.progress = progress;
+          this.host.requestUpdate();
+        },
+      });
+      if (this.abort !== abort) return void llama.dispose();
+      this.llama = llama;
+      this.status = 'ready';
+    } catch (error) {
+      if (this.abort !== abort) return;
+      this.fail(error);
+    }
+    this.host.requestUpdate();
+  }
+
+  retry(): void {
+    if (this.source !== undefined) void this.load(this.source, this.label);
+  }
+
+  cancel(): void {
+    this.abort?.abort();
+  }
+
+  /** Says whether an error during use means that the model has to be loaded again. */
+  lost(error: unknown): boolean {
+    const { code } = error as LlameroError;
+    if (code !== 'device_lost' && code !== 'internal') return false;
+    void this.llama?.dispose();
+    this.llama = undefined;
+    this.fail(error);
+    this.host.requestUpdate();
+    return true;
+  }
+
+  private fail(error: unknown): void {
+    this.status = 'failed';
+    this.error = error instanceof LlameroError ? error : new LlameroError('internal', String(error));
+  }
+}

@@ -1,0 +1,28 @@
+import { expect, test } from 'vitest';
+import { count, deviceWords, fileLabel, megabytes, progressDetail, seconds } from './words.js';
+
+test('sizes, times, counts', () => {
+  expect([1, 1500, 98_362_432, 4.7e9].map(megabytes)).toEqual(['1 kB', '2 kB', '98.4 MB', '4.70 GB']);
+  expect([0.2, 5, 89, 200, 7200].map(seconds)).toEqual(['less than a second', '5 s', '89 s', '3 min', '2.0 h']);
+  expect([12345, 134_515_008, 1.2e9].map(count)).toEqual(['12,345', '135 million', '1.2 billion']);
+});
+
+test('progress in words', () => {
+  const base = { loaded: 42_100_000, total: 98_400_000, bytesPerSecond: 12_300_000, secondsLeft: 4.6 };
+  expect(progressDetail({ phase: 'download', ...base })).toBe('42.1 MB of 98.4 MB · 12.3 MB/s · 5 s left');
+  expect(progressDetail({ phase: 'download', ...base, bytesPerSecond: 0, secondsLeft: undefined })).toBe('42.1 MB of 98.4 MB');
+  expect(progressDetail({ phase: 'compile', ...base, loaded: 3, total: 9 })).toBe('3 of 9');
+});
+
+test('devices in words', () => {
+  const device = { kind: 'webgpu', name: '', vendor: 'nvidia', architecture: 'ampere', features: [] } as const;
+  expect(deviceWords({ ...device, features: [] })).toEqual({ text: 'WebGPU (nvidia ampere)', warning: undefined });
+  expect(deviceWords({ ...device, features: [], vendor: 'google', architecture: 'swiftshader' }).warning).toMatch(/software/);
+  const none = deviceWords({ ...device, features: [], kind: 'reference', fallback_reason: 'No adapter was found.' });
+  expect(none.warning).toMatch(/No WebGPU.*No adapter was found/);
+});
+
+test('the name in an address', () => {
+  expect(fileLabel('https://host/a/b%20c.gguf?download=true')).toBe('b c.gguf');
+  expect(fileLabel('%E0')).toBe('%E0');
+});

@@ -1,0 +1,73 @@
+// Numbers and states in words.
+
+import type { DeviceInfo, LoadProgress } from 'llamero';
+
+export function megabytes(bytes: number): string {
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(2)} GB`;
+  if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(1)} MB`;
+  return `${Math.max(1, Math.round(bytes / 1e3))} kB`;
+}
+
+export function seconds(value: number): string {
+  if (value < 1) return 'less than a second';
+  if (value < 90) return `${Math.round(value)} s`;
+  if (value < 5400) return `${Math.round(value / 60)} min`;
+  return `${(value / 3600).toFixed(1)} h`;
+}
+
+export function count(value: number): string {
+  if (value >= 1e9) return `${(value / 1e9).toFixed(1)} billion`;
+  if (value >= 1e6) return `${Math.round(value / 1e6)} million`;
+  return value.toLocaleString('en');
+}
+
+const PHASES: Record<LoadProgress['phase'], string> = {
+  download: 'Downloading',
+  upload: 'Copying to the device',
+  compile: 'Preparing the shaders',
+  ready: 'Ready',
+};
+
+export function phase(progress: LoadProgress | undefined): string {
+  return progress ? PHASES[progress.phase] : 'Opening';
+}
+
+/** "42.1 of 98.4 MB · 12.3 MB/s · 5 s left" */
+export function progressDetail({ phase, loaded, total, bytesPerSecond, secondsLeft }: LoadProgress): string {
+  if (phase === 'ready') return '';
+  if (phase === 'compile') return `${loaded} of ${total}`;
+  const parts = [`${megabytes(loaded)} of ${megabytes(total)}`];
+  if (bytesPerSecond > 0) parts.push(`${megabytes(bytesPerSecond)}/s`);
+  if (secondsLeft !== undefined && loaded < total) parts.push(`${seconds(secondsLeft)} left`);
+  return parts.join(' · ');
+}
+
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|software|basic render/i;
+
+/** Which device runs the model, and how glad one may be about it. */
+export function deviceWords(device: DeviceInfo): { text: string; warning: string | undefined } {
+  const adapter = [device.vendor, device.architecture].filter(Boolean).join(' ') || device.name;
+  if (device.kind === 'webgpu') {
+    const software = device.software ?? SOFTWARE.test(`${device.name} ${device.vendor} ${device.architecture}`);
+    return software
+      ? {
+          text: `WebGPU in software${adapter ? ` (${adapter})` : ''}`,
+          warning: 'This browser runs WebGPU on the CPU (a software adapter), so answers are slow. Is the GPU switched off in its settings?',
+        }
+      : { text: `WebGPU${adapter ? ` (${adapter})` : ''}`, warning: undefined };
+  }
+  return {
+    text: 'CPU, reference path',
+    warning: `No WebGPU: the slow reference path runs on the CPU instead. ${device.fallback_reason ?? ''}`.trim(),
+  };
+}
+
+/** The file's name in an address. */
+export function fileLabel(address: string): string {
+  const last = address.split(/[?#]/)[0]?.split('/').pop() || address;
+  try {
+    return decodeURIComponent(last);
+  } catch {
+    return last;
+  }
+}

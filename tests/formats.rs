@@ -352,7 +352,8 @@ fn a_split_set_is_one_checkpoint_in_any_order() {
 
 #[test]
 fn a_split_set_with_a_part_too_few_or_too_many_is_refused() {
-    let cases: &[(&str, ErrorKind, &str, Vec<Rc<dyn ByteSource>>)] = &[
+    type Sources = Vec<Rc<dyn ByteSource>>;
+    let cases: &[(&str, ErrorKind, &str, Sources)] = &[
         ("one of three", ErrorKind::InvalidInput, "number 2 is missing", vec![part(0, 3, 3)]),
         ("the first is missing", ErrorKind::InvalidInput, "number 1 is missing", vec![part(1, 2, 2)]),
         ("the middle is missing", ErrorKind::InvalidInput, "number 2", vec![part(0, 3, 3), part(2, 3, 3)]),

@@ -23,6 +23,9 @@ const MAX_KEYS: u64 = 1 << 16;
 /// The longest metadata key, from the specification.
 const MAX_KEY_BYTES: u64 = (1 << 16) - 1;
 
+/// The longest string value in which broken UTF-8 is replaced. Each replacement takes three bytes for one.
+const MAX_MENDED_BYTES: usize = 64 << 10;
+
 /// `GGML_MAX_DIMS`.
 const MAX_DIMS: u32 = 4;
 
@@ -251,8 +254,7 @@ impl<'a> Cursor<'a> {
             5 => Value::I32(i32::from_le_bytes(self.array(key)?)),
             6 => Value::F32(f32::from_le_bytes(self.array(key)?)),
             7 => Value::Bool(self.array::<1>(key)?[0] != 0),
-            // A description may hold broken text; names and vocabularies may not.
-            8 => Value::String(String::from_utf8_lossy(self.string(key)?).into_owned()),
+            8 => Value::String(mend(key, self.string(key)?)?),
             9 => Value::Array(self.value_array(key)?),
             10 => Value::U64(u64::from_le_bytes(self.array(key)?)),
             11 => Value::I64(i64::from_le_bytes(self.array(key)?)),
@@ -334,6 +336,20 @@ impl<'a> Cursor<'a> {
         let dtype = DType::from_ggml(type_id).ok_or_else(|| unknown_type(name, type_id))?;
         let offset = self.u64(name)?;
         Ok(TensorInfo::new(name.to_owned(), dtype, shape, 0, offset)?)
+    }
+}
+
+/// A string value. Short ones mostly describe, so that broken text is no reason to refuse the model; a value that
+/// matters is then not recognised by whoever asks for it. Names and vocabularies are never mended.
+fn mend(key: &str, bytes: &[u8]) -> Result<String> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) if bytes.len() <= MAX_MENDED_BYTES => {
+            let mut text = String::from_utf8_lossy(bytes).into_owned();
+            text.shrink_to_fit();
+            Ok(text)
+        }
+        Err(_) => Err(Error::invalid_file(format!("metadata key {key} is not UTF-8"))),
     }
 }
 

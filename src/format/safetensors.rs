@@ -170,6 +170,10 @@ async fn read_header(source: &dyn ByteSource, file: usize) -> Result<Vec<TensorI
         let detail = format!("its header should have {length} bytes, the whole file has {file_len}");
         return Err(not_safetensors(start, file_len, &detail));
     }
+    // The header must begin with a brace; where it does not, the file may be something we can name.
+    if let (Some(error), false) = (sniff::not_safetensors(start, file_len), start.get(8) == Some(&b'{')) {
+        return Err(error);
+    }
     if length > MAX_HEADER_BYTES {
         let detail = format!("its header has {length} bytes, at most {} MiB are read", MAX_HEADER_BYTES >> 20);
         return Err(not_safetensors(start, file_len, &detail));

@@ -1,0 +1,125 @@
+//! Python methods and Jinja filters beyond those that minijinja and its `pycompat` bring.
+
+use minijinja::formatting::{FormatStyle, format};
+use minijinja::value::{Kwargs, Tuple, from_args};
+use minijinja::{Error, ErrorKind, State, Value};
+use minijinja_contrib::pycompat::unknown_method_callback;
+
+/// Longest text that padding may ask for.
+const MAX_PADDING: usize = 1 << 16;
+
+/// Methods of texts; everything else goes to `pycompat`.
+pub(super) fn call_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        if let Some(result) = text_method(text, method, args) {
+            return result;
+        }
+    }
+    unknown_method_callback(state, value, method, args)
+}
+
+fn text_method(text: &str, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+    let one = || from_args::<(&str,)>(args).map(|(part,)| part);
+    Some(match method {
+        "index" => one().and_then(|part| position(text, text.find(part))),
+        "rindex" => one().and_then(|part| position(text, text.rfind(part))),
+        "removeprefix" => one().map(|part| Value::from(text.strip_prefix(part).unwrap_or(text))),
+        "removesuffix" => one().map(|part| Value::from(text.strip_suffix(part).unwrap_or(text))),
+        "partition" => one().map(|part| match text.split_once(part) {
+            Some((before, after)) => triple(before, part, after),
+            None => triple(text, "", ""),
+        }),
+        "rpartition" => one().map(|part| match text.rsplit_once(part) {
+            Some((before, after)) => triple(before, part, after),
+            None => triple("", "", text),
+        }),
+        "rsplit" => rsplit(text, args),
+        "swapcase" => from_args::<()>(args).map(|()| text.chars().map(swap_case).collect::<String>().into()),
+        "casefold" => from_args::<()>(args).map(|()| text.to_lowercase().into()),
+        "zfill" | "ljust" | "rjust" | "center" => pad(text, method, args),
+        _ => return None,
+    })
+}
+
+fn position(text: &str, at: Option<usize>) -> Result<Value, Error> {
+    let at = at.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "substring not found"))?;
+    Ok(Value::from(text[..at].chars().count()))
+}
+
+fn triple(before: &str, middle: &str, after: &str) -> Value {
+    Value::from(Tuple::from([Value::from(before), Value::from(middle), Value::from(after)]))
+}
+
+fn swap_case(c: char) -> String {
+    if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() }
+}
+
+fn rsplit(text: &str, args: &[Value]) -> Result<Value, Error> {
+    let (separator, most): (Option<&str>, Option<i64>) = from_args(args)?;
+    let pieces = most.and_then(|most| usize::try_from(most).ok()).map_or(usize::MAX, |most| most.saturating_add(1));
+    let mut parts: Vec<&str> = match separator {
+        Some("") => return Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
+        Some(separator) => text.rsplitn(pieces, separator).collect(),
+        None => {
+            let mut parts = Vec::new();
+            let mut rest = text.trim();
+            while !rest.is_empty() {
+                let cut = if parts.len() + 1 < pieces { rest.rfind(char::is_whitespace) } else { None };
+                let start = cut.map_or(0, |at| at + rest[at..].chars().next().map_or(0, char::len_utf8));
+                parts.push(&rest[start..]);
+                rest = rest[..start].trim_end();
+            }
+            parts
+        }
+    };
+    parts.reverse();
+    Ok(Value::from_iter(parts))
+}
+
+fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let (width, fill): (usize, Option<&str>) = from_args(args)?;
+    let missing = width.saturating_sub(text.chars().count());
+    if missing > MAX_PADDING {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the padding is too long"));
+    }
+    let fill = fill.unwrap_or(" ");
+    Ok(Value::from(match method {
+        "ljust" => format!("{text}{}", fill.repeat(missing)),
+        "rjust" => format!("{}{text}", fill.repeat(missing)),
+        // CPython gives the odd space to the left if the width is odd too.
+        "center" => {
+            let left = missing / 2 + (missing & width & 1);
+            format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left))
+        }
+        _ => {
+            let digits = text.trim_start_matches(['-', '+']);
+            format!("{}{}{digits}", &text[..text.len() - digits.len()], "0".repeat(missing))
+        }
+    }))
+}
+
+/// `text % values`.
+pub(super) fn percent(text: &str, values: &Value) -> Result<String, Error> {
+    let values = if values.is_tuple() { values.try_iter()?.collect() } else { vec![values.clone()] };
+    format(FormatStyle::Printf, text, &values)
+}
+
+/// The `wordcount` filter.
+pub(super) fn word_count(text: &str) -> usize {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count()
+}
+
+/// The `truncate` filter: whole words, an ellipsis, and some leeway.
+pub(super) fn truncate(text: &str, length: Option<usize>, options: Kwargs) -> Result<String, Error> {
+    let length = length.or(options.get("length")?).unwrap_or(255);
+    let cut_words = options.get::<Option<bool>>("killwords")?.unwrap_or(false);
+    let end = options.get::<Option<&str>>("end")?.unwrap_or("...");
+    let leeway = options.get::<Option<usize>>("leeway")?.unwrap_or(5);
+    options.assert_all_used()?;
+    if text.chars().count() <= length.saturating_add(leeway) {
+        return Ok(text.to_owned());
+    }
+    let kept: String = text.chars().take(length.saturating_sub(end.chars().count())).collect();
+    let kept = if cut_words { &*kept } else { kept.rsplit_once(' ').map_or(&*kept, |(before, _)| before) };
+    Ok(format!("{kept}{end}"))
+}

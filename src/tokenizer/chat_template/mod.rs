@@ -1,0 +1,235 @@
+//! Chat templates: a conversation to the text that the model was trained on.
+//!
+//! The language is Jinja as Transformers sets it up (`utils/chat_template_utils.py`): blocks are trimmed, values
+//! print as in Python, `tojson` keeps non-ASCII text and `<`, `raise_exception`, `strftime_now` and the
+//! `generation` tag exist. Templates come out of files, so a render has a budget of work and of output.
+
+mod clock;
+mod methods;
+mod python;
+mod rewrite;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{self, Kwargs, Rest};
+use minijinja::{Environment, Value};
+
+pub use clock::DateTime;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What minijinja calls the template in its messages.
+const NAME: &str = "chat_template";
+/// Longest template. Published ones have up to 20 KB.
+const MAX_TEMPLATE: usize = 1 << 20;
+/// Longest output: far beyond any context, small beside a browser's heap.
+const MAX_OUTPUT: usize = 16 << 20;
+/// Instructions, and 64-byte units of text, that a render may use; a published template spends some 50 a message.
+const BASE_FUEL: u64 = 1_000_000;
+/// … and more per byte of the conversation.
+const FUEL_PER_BYTE: u64 = 4;
+
+/// A model's chat template.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    source: String,
+    /// Used instead when there are tools (`tool_use` in Transformers).
+    tool_use: Option<String>,
+    bos: String,
+    eos: String,
+}
+
+/// What a template is rendered with.
+#[derive(Clone, Copy, Debug)]
+pub struct TemplateInput<'a> {
+    /// The conversation: an array of `{"role", "content", …}`.
+    pub messages: &'a serde_json::Value,
+    /// Tools as JSON schemas.
+    pub tools: Option<&'a serde_json::Value>,
+    /// End with the beginning of the assistant's turn.
+    pub add_generation_prompt: bool,
+    /// The clock of `strftime_now`. Without one the function is not defined, and templates that want today's
+    /// date use their own default.
+    pub now: Option<DateTime>,
+    /// More variables (`enable_thinking`, `date_string`), which also replace those above.
+    pub extra: Option<&'a serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Default for TemplateInput<'_> {
+    fn default() -> Self {
+        static NO_MESSAGES: serde_json::Value = serde_json::Value::Array(Vec::new());
+        TemplateInput { messages: &NO_MESSAGES, tools: None, add_generation_prompt: false, now: None, extra: None }
+    }
+}
+
+impl ChatTemplate {
+    /// A template with the texts of `bos_token` and `eos_token`.
+    ///
+    /// # Errors
+    /// `Template` for a syntax error.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate> {
+        let template = ChatTemplate::unchecked(source, None, bos, eos);
+        environment(None)?.template_from_named_str(NAME, &prepared(source)?).map_err(|error| failure(&error))?;
+        Ok(template)
+    }
+
+    /// A template whose faults come out when it is used: a model with a broken one is still good for text.
+    pub(super) fn unchecked(source: &str, tool_use: Option<&str>, bos: &str, eos: &str) -> ChatTemplate {
+        ChatTemplate {
+            source: source.to_owned(),
+            tool_use: tool_use.map(str::to_owned),
+            bos: bos.to_owned(),
+            eos: eos.to_owned(),
+        }
+    }
+
+    /// The template's text.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The text of a conversation.
+    ///
+    /// # Errors
+    /// `Template`: a fault in the template, its own `raise_exception` (whose message is in the error), or more
+    /// work or output than a template may need.
+    pub fn render(&self, input: &TemplateInput<'_>) -> Result<String> {
+        let source = match (&self.tool_use, input.tools) {
+            (Some(tool_use), Some(_)) => tool_use,
+            _ => &self.source,
+        };
+        let source = prepared(source)?;
+        let mut environment = environment(input.now)?;
+        let mut size = weight(input.messages) + input.tools.map_or(0, weight);
+        let mut variables: BTreeMap<&str, Value> = BTreeMap::from([
+            ("messages", json(input.messages)),
+            ("tools", input.tools.map_or(Value::from(()), json)),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", Value::from(input.add_generation_prompt)),
+            ("bos_token", Value::from(&*self.bos)),
+            ("eos_token", Value::from(&*self.eos)),
+        ]);
+        for (name, value) in input.extra.into_iter().flatten() {
+            size += weight(value);
+            variables.insert(name, json(value));
+        }
+        environment.set_fuel(Some(BASE_FUEL + FUEL_PER_BYTE * size as u64));
+        let template = environment.template_from_named_str(NAME, &source).map_err(|error| failure(&error))?;
+        let mut output = Bounded::default();
+        let rendered = template.render_captured_to(Value::from(variables), &mut output).map(drop);
+        if output.full {
+            return Err(Error::new(
+                ErrorKind::Template,
+                format!("the chat template writes more than {} MiB; the model file may be broken", MAX_OUTPUT >> 20),
+            ));
+        }
+        rendered.map_err(|error| failure(&error))?;
+        String::from_utf8(output.bytes)
+            .map_err(|error| Error::internal("a template's text is UTF-8").with_source(error))
+    }
+}
+
+fn json(value: &serde_json::Value) -> Value {
+    Value::from(value::Serde(value))
+}
+
+/// About how many bytes of text a value is.
+fn weight(value: &serde_json::Value) -> usize {
+    use serde_json::Value::*;
+    match value {
+        Null | Bool(_) | Number(_) => 8,
+        String(text) => text.len() + 8,
+        Array(items) => items.iter().map(weight).sum(),
+        Object(map) => map.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+    }
+}
+
+/// Jinja as Transformers sets it up.
+fn environment(now: Option<DateTime>) -> Result<Environment<'static>> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.map_err(|error| Error::internal("Jinja's own syntax").with_source(error))?);
+    environment.set_unknown_method_callback(methods::call_method);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_formatter(python::print);
+    environment.add_filter("tojson", python::to_json);
+    environment.add_filter("string", python::string);
+    environment.add_filter("escape", python::escape);
+    environment.add_filter("e", python::escape);
+    environment.add_filter(rewrite::PERCENT_FILTER, methods::percent);
+    environment.add_filter("wordcount", methods::word_count);
+    environment.add_filter("truncate", methods::truncate);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+        let error = minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "raise_exception");
+        Err(error.with_source(Raised(message)))
+    });
+    if let Some(now) = now {
+        environment.add_function("strftime_now", move |format: &str, _: Rest<Value>, _: Kwargs| now.format(format));
+    }
+    Ok(environment)
+}
+
+/// What a template said through `raise_exception`.
+#[derive(Debug)]
+struct Raised(String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+fn failure(error: &minijinja::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(Raised(message)) = error.downcast_ref() {
+            return Error::new(ErrorKind::Template, message.clone());
+        }
+        cause = error.source();
+    }
+    if error.kind() == minijinja::ErrorKind::OutOfFuel {
+        return Error::new(
+            ErrorKind::Template,
+            "the chat template takes more steps than any conversation of this size needs; the model file may be broken",
+        );
+    }
+    Error::new(ErrorKind::Template, format!("the chat template failed: {error}"))
+}
+
+/// The template as minijinja reads it.
+fn prepared(source: &str) -> Result<String> {
+    if source.len() > MAX_TEMPLATE {
+        return Err(Error::new(
+            ErrorKind::Template,
+            format!("the chat template has {} bytes; at most {MAX_TEMPLATE} are supported", source.len()),
+        ));
+    }
+    Ok(rewrite::rewrite(source))
+}
+
+/// A writer that takes so much and no more.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > MAX_OUTPUT {
+            self.full = true;
+            return Err(io::Error::other("output limit"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -47,6 +47,7 @@ fn main() {
     let mut code = String::from("// Written by build.rs from shaders/. Do not edit.\n\n");
     write_files(&files, &mut code);
     let mut table = String::new();
+    let mut layouts: BTreeMap<String, Layout> = BTreeMap::new();
     for family in &families {
         let mut layout: Option<Layout> = None;
         for variant in family.variants() {
@@ -67,6 +68,14 @@ fn main() {
         }
         if let Some(layout) = layout {
             write_family(family, &layout, &mut code);
+            layouts.insert(family.name.clone(), layout);
+        }
+    }
+    // The host describes a matrix product once, for both of its kernels.
+    for (name, layout) in &layouts {
+        let twin = name.strip_prefix("matmul_").and_then(|epilogue| layouts.get(&format!("matvec_{epilogue}")));
+        if twin.is_some_and(|twin| twin != layout) {
+            errors.push(format!("{name}: parameters or bindings differ from its matvec twin"));
         }
     }
     if !errors.is_empty() {
@@ -223,8 +232,8 @@ fn check(files: &Files, variant: &Variant) -> Result<Found, String> {
     let imports: Vec<(&str, &str)> = variant.imports.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
     let defines: Vec<&str> = variant.defines.iter().map(String::as_str).collect();
     let recipe = Recipe { source: &variant.source, imports: &imports, defines: &defines };
-    let source = assemble(&recipe, &|stem| files.get(stem).map(String::as_str))
-        .map_err(|e| format!("{}: {e}", variant.name))?;
+    let source =
+        assemble(&recipe, &|stem| files.get(stem).map(String::as_str)).map_err(|e| format!("{}: {e}", variant.name))?;
     let module = naga::front::wgsl::parse_str(&source)
         .map_err(|e| format!("{}:\n{}", variant.name, e.emit_to_string_with_path(&source, &variant.name)))?;
     let info = validate(&module)
@@ -234,8 +243,7 @@ fn check(files: &Files, variant: &Variant) -> Result<Found, String> {
 }
 
 fn validate(module: &naga::Module) -> Result<ModuleInfo, Box<naga::WithSpan<naga::valid::ValidationError>>> {
-    let capabilities =
-        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     Validator::new(ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
@@ -297,10 +305,7 @@ fn layout(module: &naga::Module) -> Result<Found, String> {
         return Err(format!("entry point {:?} with {x} invocations", entry.name));
     }
     Ok(Found {
-        layout: Layout {
-            params: params.ok_or("no uniform at binding 0")?,
-            bindings: bindings.into_values().collect(),
-        },
+        layout: Layout { params: params.ok_or("no uniform at binding 0")?, bindings: bindings.into_values().collect() },
         workgroup_size: x,
         workgroup_bytes,
     })
@@ -320,16 +325,14 @@ fn write_family(family: &Family, layout: &Layout, code: &mut String) {
     let name = &family.name;
     let _ = writeln!(code, "/// `{name}`, from shaders/{}.wgsl.\npub mod {name} {{", family.source);
     code.push_str("    use super::{Kernel, Slot};\n\n    /// `params`, as the shader declares it.\n");
-    code.push_str("    #[repr(C)]\n    #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]\n");
+    code.push_str(
+        "    #[repr(C)]\n    #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]\n",
+    );
     code.push_str("    #[allow(missing_docs)]\n    pub struct Params {\n");
     for (field, kind) in &layout.params {
         let _ = writeln!(code, "        pub {field}: {kind},");
     }
-    let _ = writeln!(
-        code,
-        "    }}\n    const _: () = assert!(size_of::<Params>() == {});\n",
-        layout.params.len() * 4
-    );
+    let _ = writeln!(code, "    }}\n    const _: () = assert!(size_of::<Params>() == {});\n", layout.params.len() * 4);
     code.push_str("    /// Storage bindings, in order.\n    #[derive(Clone, Copy, Debug)]\n    #[allow(missing_docs)]\n    pub struct Bindings {\n");
     for (field, _) in &layout.bindings {
         let _ = writeln!(code, "        pub {field}: Slot,");

@@ -14,6 +14,7 @@ struct Params {
     inv_hidden: f32,
     eps: f32,
     out_stride: u32,
+    out_at: u32,            // index in f of this matrix's first row
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -33,7 +34,7 @@ fn quad_rows(quad: u32) -> vec4<u32> {
 fn silu(v: f32) -> f32 { return v / (1.0 + exp(-v)); }
 
 fn finish(t: u32, quad: u32, rows: vec4<u32>, y: vec4<f32>) -> f32 {
-    let at = t * params.out_stride + quad * 2u;
+    let at = t * params.out_stride + params.out_at + quad * 2u;
     if quad * 2u < params.rows {
         output[at] = silu(y.x + bias_of(rows.x)) * (y.z + bias_of(rows.z));
     }

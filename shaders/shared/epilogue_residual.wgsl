@@ -11,6 +11,8 @@ struct Params {
     rows_at: u32,
     x_stride: u32,          // values between rows of x
     partial_stride: u32,
+    out_at: u32,            // index in x of this matrix's first row
+    partial_at: u32,        // index of this matrix's first partial sum
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -31,10 +33,11 @@ fn quad_rows(quad: u32) -> vec4<u32> {
 // The square of the new x.
 fn add_one(t: u32, r: u32, y: f32) -> f32 {
     if r >= params.rows { return 0.0; }
-    let at = t * params.x_stride + r;
+    let column = params.out_at + r;
+    let at = t * params.x_stride + column;
     let sum = x[at] + y + bias_of(r);
     x[at] = sum;
-    scaled[at] = sum * next_norm[r];
+    scaled[at] = sum * next_norm[column];
     return sum * sum;
 }
 
@@ -44,5 +47,5 @@ fn finish(t: u32, quad: u32, rows: vec4<u32>, y: vec4<f32>) -> f32 {
 }
 
 fn write_partial(t: u32, group: u32, squares: f32) {
-    partials_out[t * params.partial_stride + group] = squares;
+    partials_out[t * params.partial_stride + params.partial_at + group] = squares;
 }

@@ -13,6 +13,7 @@ struct Params {
     inv_hidden: f32,
     eps: f32,
     out_stride: u32,
+    out_at: u32,            // index in f of this matrix's first row
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -29,7 +30,7 @@ fn quad_rows(quad: u32) -> vec4<u32> {
 
 fn multiply(t: u32, r: u32, y: f32) {
     if r >= params.rows { return; }
-    let at = t * params.out_stride + r;
+    let at = t * params.out_stride + params.out_at + r;
     let gate = output[at];
     output[at] = gate / (1.0 + exp(-gate)) * (y + bias_of(r));
 }

@@ -13,7 +13,7 @@ struct Params {
     inv_hidden: f32,
     eps: f32,
     out_stride: u32,
-    out_at: u32,            // column of this matrix's first row
+    out_at: u32,            // index in y of this matrix's first row
     by_head: u32,           // 1: row t of the output is head t
 }
 

@@ -1,1 +1,466 @@
-fn main() {}
+//! The native command line: results as JSON on stdout, progress and streamed text on stderr, exit 0, or 1 with a
+//! one-line error.
+
+#[path = "llamero/bench.rs"]
+mod bench;
+#[path = "llamero/make.rs"]
+mod make;
+#[path = "llamero/npy.rs"]
+mod npy;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use llamero::engine::{Engine, Event, Host, Opened, Request, Stop};
+use llamero::error::{Error, ErrorKind, Result};
+use llamero::format::{ByteSource, Checkpoint, FileSource, split_names};
+use llamero::gpu::{Gpu, GpuExecutor, GpuOptions};
+use llamero::plan::{Executor, Limits, LocalBoxFuture};
+use llamero::reference::ReferenceExecutor;
+use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, TemplateInput, Tokenizer};
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+#[derive(Parser)]
+#[command(name = "llamero", version, about = "LLaMA on WebGPU, natively: inspect, tokenize, generate, measure")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, ValueEnum)]
+enum Backend {
+    Gpu,
+    Reference,
+}
+
+#[derive(Args)]
+struct Device {
+    /// What runs the model.
+    #[arg(long, value_enum, default_value = "gpu")]
+    backend: Backend,
+    /// Positions to make room for (default: the model's own, at most 4096).
+    #[arg(long)]
+    max_context: Option<u32>,
+    /// How the GPU stores keys and values: f16 or f32.
+    #[arg(long, default_value = "f16")]
+    kv_cache_type: String,
+    /// Leave subgroup kernels out.
+    #[arg(long)]
+    no_subgroups: bool,
+}
+
+#[derive(Args)]
+struct Sampling {
+    /// Tokens to generate at most.
+    #[arg(long)]
+    max_new_tokens: Option<u32>,
+    /// Tokens of prompt and output together at most.
+    #[arg(long)]
+    max_length: Option<u32>,
+    /// 0 is greedy.
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Keep the k most likely tokens.
+    #[arg(long)]
+    top_k: Option<u32>,
+    /// Keep the most likely tokens up to this probability.
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Drop tokens less likely than this times the most likely.
+    #[arg(long)]
+    min_p: Option<f32>,
+    /// Same seed, same text.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Text that ends the output; may be repeated.
+    #[arg(long)]
+    stop: Vec<String>,
+    /// Go on past the model's end-of-text tokens.
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Sequences to generate.
+    #[arg(short = 'n', long = "num-return-sequences")]
+    n: Option<u32>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Architecture, config, tensors by type, bytes, parameters.
+    Inspect { model: PathBuf },
+    /// Text to token ids.
+    Tokenize {
+        model: PathBuf,
+        #[arg(long)]
+        text: Option<String>,
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// A JSON array of strings.
+        #[arg(long)]
+        texts: Option<PathBuf>,
+        /// Prepend BOS (and append EOS) as the model wants.
+        #[arg(long)]
+        add_special: bool,
+        /// Take special-token text literally.
+        #[arg(long)]
+        plain: bool,
+    },
+    /// Token ids to text.
+    Detokenize {
+        model: PathBuf,
+        /// Comma-separated.
+        #[arg(long, value_delimiter = ',', required = true)]
+        ids: Vec<u32>,
+        #[arg(long)]
+        skip_special: bool,
+    },
+    /// A conversation as the chat template renders it.
+    Template {
+        model: PathBuf,
+        /// A JSON file with [{"role": …, "content": …}, …].
+        #[arg(long)]
+        messages: PathBuf,
+        #[arg(long)]
+        tools: Option<PathBuf>,
+        /// A Jinja file instead of the model's template.
+        #[arg(long)]
+        template: Option<PathBuf>,
+        #[arg(long)]
+        bos: Option<String>,
+        #[arg(long)]
+        eos: Option<String>,
+        /// The time that strftime_now sees, as ISO 8601.
+        #[arg(long)]
+        now: Option<String>,
+        #[arg(long)]
+        add_generation_prompt: bool,
+    },
+    /// Logits of every position, float32 [tokens, vocab].
+    Logits {
+        model: PathBuf,
+        #[arg(long, value_delimiter = ',', required = true)]
+        ids: Vec<u32>,
+        #[arg(long)]
+        out: PathBuf,
+        #[command(flatten)]
+        device: Device,
+    },
+    /// Text from a prompt, ids, or a conversation.
+    Generate {
+        model: PathBuf,
+        #[arg(long)]
+        prompt: Option<String>,
+        #[arg(long, value_delimiter = ',')]
+        ids: Option<Vec<u32>>,
+        #[arg(long)]
+        messages: Option<PathBuf>,
+        #[command(flatten)]
+        sampling: Sampling,
+        #[command(flatten)]
+        device: Device,
+    },
+    /// exp of the mean negative log-likelihood of a text's tokens.
+    Perplexity {
+        model: PathBuf,
+        #[arg(long)]
+        file: PathBuf,
+        /// Tokens per context (default: the context length).
+        #[arg(long)]
+        context: Option<u32>,
+        #[command(flatten)]
+        device: Device,
+    },
+    /// Speed of prefill and decode, as JSON lines; the output is checked against the reference first.
+    Bench {
+        model: PathBuf,
+        /// Prompt tokens.
+        #[arg(long, default_value_t = 128)]
+        prompt: u32,
+        /// Generated tokens.
+        #[arg(long, default_value_t = 64)]
+        r#gen: u32,
+        /// Sequences decoded together.
+        #[arg(long, default_value_t = 1)]
+        batch: u32,
+        /// Repetitions.
+        #[arg(long, default_value_t = 5)]
+        trials: u32,
+        #[command(flatten)]
+        device: Device,
+    },
+    /// Writes a model with random weights, for tests and benches.
+    Make {
+        out: PathBuf,
+        #[arg(long, value_enum, default_value = "tiny")]
+        shape: make::Shape,
+        /// Weight type of the matrices, ggml's name.
+        #[arg(long, default_value = "Q8_0")]
+        r#type: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match pollster::block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Inspect { model } => inspect(&model).await,
+        Command::Tokenize { model, text, file, texts, add_special, plain } => {
+            let tokenizer = tokenizer(&model).await?;
+            let options = EncodeOptions { add_special, parse_special: !plain };
+            let out = match (text, file, texts) {
+                (Some(text), None, None) => json!({ "ids": tokenizer.encode(&text, options)? }),
+                (None, Some(file), None) => json!({ "ids": tokenizer.encode(&read_text(&file)?, options)? }),
+                (None, None, Some(file)) => {
+                    let texts: Vec<String> = from_json(&file)?;
+                    let ids: Result<Vec<_>> = texts.iter().map(|t| tokenizer.encode(t, options)).collect();
+                    json!({ "ids": ids? })
+                }
+                _ => return Err(invalid("give exactly one of --text, --file and --texts")),
+            };
+            print(&out)
+        }
+        Command::Detokenize { model, ids, skip_special } => {
+            print(&json!({ "text": tokenizer(&model).await?.decode(&ids, skip_special)? }))
+        }
+        Command::Template { model, messages, tools, template, bos, eos, now, add_generation_prompt } => {
+            let messages: Value = from_json(&messages)?;
+            let tools: Option<Value> = tools.map(|t| from_json(&t)).transpose()?;
+            let input = TemplateInput {
+                messages: &messages,
+                tools: tools.as_ref(),
+                add_generation_prompt,
+                now: now.as_deref().map(date_time).transpose()?,
+                ..TemplateInput::default()
+            };
+            let text = match template {
+                Some(file) => {
+                    let text = read_text(&file)?;
+                    let template = ChatTemplate::new(&text, &bos.unwrap_or_default(), &eos.unwrap_or_default())?;
+                    template.render(&input)?
+                }
+                None => {
+                    let tokenizer = tokenizer(&model).await?;
+                    let own = tokenizer.chat_template().ok_or_else(|| {
+                        Error::new(ErrorKind::Template, "the model has no chat template; give --template")
+                    })?;
+                    own.render(&input)?
+                }
+            };
+            print(&json!({ "text": text }))
+        }
+        Command::Logits { model, ids, out, device } => {
+            let mut engine = load(&model, &device).await?;
+            let vocab = engine.plan().vocab_size as usize;
+            let mut file = npy::NpyWriter::create(&out, &[ids.len(), vocab])?;
+            let mut top = Vec::new();
+            engine
+                .logits(&ids, |_, values| {
+                    top = values.chunks_exact(vocab).last().map(top_tokens).unwrap_or_default();
+                    file.write(values)
+                })
+                .await?;
+            print(&json!({ "tokens": ids.len(), "vocab": vocab, "out": out, "top_of_last": top }))
+        }
+        Command::Generate { model, prompt, ids, messages, sampling, device } => {
+            let messages = messages.map(|m| from_json(&m)).transpose()?;
+            let request = Request {
+                prompt,
+                ids,
+                messages,
+                max_new_tokens: sampling.max_new_tokens,
+                max_length: sampling.max_length,
+                temperature: sampling.temperature,
+                top_k: sampling.top_k,
+                top_p: sampling.top_p,
+                min_p: sampling.min_p,
+                seed: sampling.seed,
+                stop: (!sampling.stop.is_empty()).then_some(Stop::Many(sampling.stop)),
+                ignore_eos: Some(sampling.ignore_eos),
+                num_return_sequences: sampling.n,
+                ..Request::default()
+            };
+            let mut engine = load(&model, &device).await?;
+            let mut terminal = Terminal { many: sampling.n.unwrap_or(1) > 1 };
+            let seed = getrandom::u64().map_err(|e| invalid(&format!("no random numbers ({e}): give --seed")))?;
+            let result = engine.generate(&request, seed, &mut terminal).await?;
+            eprintln!();
+            print(&serde_json::to_value(&result).map_err(|e| invalid(&e.to_string()))?)
+        }
+        Command::Perplexity { model, file, context, device } => {
+            let text = read_text(&file)?;
+            let mut engine = load(&model, &device).await?;
+            let options = EncodeOptions { add_special: false, parse_special: false };
+            let ids = engine.tokenizer().encode(&text, options)?;
+            let (perplexity, tokens) = engine.perplexity(&ids, context.unwrap_or(u32::MAX)).await?;
+            print(&json!({ "perplexity": perplexity, "tokens": tokens }))
+        }
+        Command::Bench { model, prompt, r#gen, batch, trials, device } => {
+            bench::run(&model, &device, &bench::Sizes { prompt, r#gen, batch, trials }).await
+        }
+        Command::Make { out, shape, r#type } => make::run(&out, shape, &r#type),
+    }
+}
+
+/// The checkpoint behind a path: a GGUF, with the other parts of its set.
+async fn open(model: &Path) -> Result<Opened> {
+    let names = split_names(&model.file_name().unwrap_or_default().to_string_lossy());
+    let mut sources: Vec<Rc<dyn ByteSource>> = Vec::new();
+    for path in names.map_or_else(|| vec![model.to_owned()], |n| n.iter().map(|n| model.with_file_name(n)).collect()) {
+        sources.push(Rc::new(FileSource::open(&path)?));
+    }
+    Opened::gguf(Checkpoint::open_gguf(sources).await?).await
+}
+
+async fn load(model: &Path, device: &Device) -> Result<Engine> {
+    let opened = open(model).await?;
+    load_opened(opened, device).await
+}
+
+async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
+    let context = opened.context(device.max_context)?;
+    let plan = opened.model.plan.clone();
+    let executor: Box<dyn Executor> = match device.backend {
+        Backend::Reference => Box::new(ReferenceExecutor::new(plan, Limits::for_context(context, 64, 1))?),
+        Backend::Gpu => {
+            let options = GpuOptions {
+                subgroups: device.no_subgroups.then_some(false),
+                cache_f16: Some(match device.kv_cache_type.as_str() {
+                    "f16" => true,
+                    "f32" => false,
+                    other => return Err(invalid(&format!("--kv-cache-type {other}: it may be f16 or f32"))),
+                }),
+                ..GpuOptions::default()
+            };
+            Box::new(GpuExecutor::new(&Gpu::request().await?, plan, context, &options).await?)
+        }
+    };
+    let show = std::io::stderr().is_terminal();
+    let engine = Engine::load(opened, executor, context, |p| {
+        if show {
+            eprint!("\rloading {} of {} MB", p.loaded >> 20, p.total >> 20);
+        }
+        Ok(())
+    })
+    .await?;
+    if show {
+        eprint!("\r\x1b[K");
+    }
+    Ok(engine)
+}
+
+/// The tokenizer of a GGUF, of a `tokenizer.json`, or of a Hugging Face folder.
+async fn tokenizer(model: &Path) -> Result<Tokenizer> {
+    let is_json = model.extension().is_some_and(|e| e == "json");
+    if !model.is_dir() && !is_json {
+        let source: Rc<dyn ByteSource> = Rc::new(FileSource::open(model)?);
+        let checkpoint = Checkpoint::open_gguf(vec![source]).await?;
+        return Tokenizer::from_gguf(checkpoint.metadata());
+    }
+    let folder = if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) };
+    let optional = |name: &str| -> Result<Option<Vec<u8>>> {
+        match std::fs::read(folder.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::from(e).at(folder.join(name).display())),
+        }
+    };
+    let json = if is_json { Some(std::fs::read(model)?) } else { optional("tokenizer.json")? };
+    let (sentencepiece, config) = (optional("tokenizer.model")?, optional("tokenizer_config.json")?);
+    let (generation, template) = (optional("generation_config.json")?, optional("chat_template.jinja")?);
+    let _ = (json, sentencepiece, config, generation, template);
+    Err(Error::new(ErrorKind::Unsupported, "tokenizer.json is not read yet: give a GGUF"))
+}
+
+async fn inspect(model: &Path) -> Result<()> {
+    let opened = open(model).await?;
+    let mut types: std::collections::BTreeMap<&str, (u64, u64)> = std::collections::BTreeMap::new();
+    for tensor in opened.checkpoint.tensors() {
+        let entry = types.entry(tensor.dtype.name()).or_default();
+        entry.0 += 1;
+        entry.1 += tensor.bytes;
+    }
+    let types: serde_json::Map<String, Value> = types
+        .into_iter()
+        .map(|(name, (count, bytes))| (name.to_owned(), json!({ "tensors": count, "bytes": bytes })))
+        .collect();
+    let plan = &opened.model.plan;
+    print(&json!({
+        "architecture": opened.config.architecture,
+        "config": opened.config,
+        "types": types,
+        "bytes": opened.checkpoint.total_bytes(),
+        "weight_bytes": plan.weight_bytes(),
+        "bytes_per_token": plan.bytes_per_token(),
+        "cache_bytes_per_token_f16": plan.cache_bytes_per_position(2),
+        "parameters": plan.tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
+        "vocabulary": opened.tokenizer.vocab_size(),
+        "chat_template": opened.tokenizer.chat_template().is_some(),
+        "operations": plan.ops.len(),
+    }))
+}
+
+/// Streams text to stderr.
+struct Terminal {
+    many: bool,
+}
+
+impl Host for Terminal {
+    fn event(&mut self, event: Event) -> Result<()> {
+        if let Event::Token { index, text, .. } = event {
+            // Several sequences interleave: show the first.
+            if !self.many || index == 0 {
+                eprint!("{text}");
+                std::io::stderr().flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+
+    fn pause(&mut self) -> LocalBoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn top_tokens(logits: &[f32]) -> Vec<(usize, f32)> {
+    let mut order: Vec<(usize, f32)> = logits.iter().copied().enumerate().collect();
+    order.sort_by(|a, b| b.1.total_cmp(&a.1));
+    order.truncate(5);
+    order
+}
+
+fn print(value: &Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{value}")?;
+    Ok(())
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|e| Error::from(e).at(path.display()))?;
+    String::from_utf8(bytes).map_err(|_| invalid(&format!("{}: not UTF-8 text", path.display())))
+}
+
+fn from_json<T: for<'de> serde::Deserialize<'de>>(path: &Path) -> Result<T> {
+    serde_json::from_str(&read_text(path)?).map_err(|e| invalid(&format!("{}: {e}", path.display())))
+}
+
+fn date_time(text: &str) -> Result<DateTime> {
+    DateTime::from_iso(text).ok_or_else(|| invalid(&format!("--now {text}: give a time such as 2024-07-26T10:00:00")))
+}
+
+fn invalid(detail: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, detail)
+}

@@ -199,8 +199,7 @@ impl Engine {
 
             // Prefill, all but the tail that every sequence computes.
             let shared = if count == 1 { prompt - 1 } else { (prompt - 1) / limits.page_size * limits.page_size };
-            let mut rows: Vec<Row> =
-                (held..shared).map(|pos| Row { token: ids[pos as usize], seq: 0, pos }).collect();
+            let mut rows: Vec<Row> = (held..shared).map(|pos| Row { token: ids[pos as usize], seq: 0, pos }).collect();
             let mut heads = Vec::new();
             for seq in 0..count {
                 let from = if seq == 0 { held.max(shared) } else { shared };
@@ -350,7 +349,11 @@ impl Engine {
                     depth = generated.len() as u32;
                 }
                 let heads: Vec<u32> = (0..rows.len() as u32).collect();
-                in_flight.push_back(self.executor.submit(Step::Rows { rows: &rows, heads: &heads, want: Want::Ids })?);
+                in_flight.push_back(self.executor.submit(Step::Rows {
+                    rows: &rows,
+                    heads: &heads,
+                    want: Want::Ids,
+                })?);
                 depth += 1;
             }
             let Some(oldest) = in_flight.pop_front() else {

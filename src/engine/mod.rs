@@ -143,22 +143,6 @@ impl Engine {
         self.file_bytes
     }
 
-    /// The conversation as the model's chat template renders it.
-    pub fn apply_chat_template(
-        &self,
-        messages: &serde_json::Value,
-        tools: Option<&serde_json::Value>,
-        add_generation_prompt: bool,
-    ) -> Result<String> {
-        let template = self.tokenizer.chat_template().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Template,
-                "this model has no chat template; give it a plain prompt instead, or a template of your own",
-            )
-        })?;
-        template.render(&TemplateInput { messages, tools, add_generation_prompt, ..TemplateInput::default() })
-    }
-
     /// Logits of every position, `[ids, V]`, one call of `rows` per step with the first row's index.
     pub async fn logits(&mut self, ids: &[u32], mut rows: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
         self.check_ids(ids)?;
@@ -232,7 +216,7 @@ impl Engine {
             }
             Prompt::Ids(ids) => Ok(ids.to_vec()),
             Prompt::Messages { messages, tools } => {
-                let text = self.apply_chat_template(messages, *tools, true)?;
+                let text = apply_chat_template(&self.tokenizer, messages, *tools, true)?;
                 self.tokenizer.encode(&text, EncodeOptions { add_special: false, parse_special: true })
             }
         }
@@ -256,6 +240,22 @@ impl Engine {
         self.kept.tokens.clear();
         self.pool.shrink(&mut self.kept.pages, 0);
     }
+}
+
+/// The conversation as the model's chat template renders it.
+pub fn apply_chat_template(
+    tokenizer: &Tokenizer,
+    messages: &serde_json::Value,
+    tools: Option<&serde_json::Value>,
+    add_generation_prompt: bool,
+) -> Result<String> {
+    let template = tokenizer.chat_template().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Template,
+            "this model has no chat template; give it a plain prompt instead, or a template of your own",
+        )
+    })?;
+    template.render(&TemplateInput { messages, tools, add_generation_prompt, ..TemplateInput::default() })
 }
 
 /// The error for a prompt of `tokens` that leaves no room in `context`.

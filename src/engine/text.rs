@@ -53,11 +53,7 @@ impl<'a> TextStream<'a> {
 
 /// Bytes of the longest end of `text` that is a beginning of `stop` (and not all of it).
 fn overlap(text: &str, stop: &str) -> usize {
-    stop.char_indices()
-        .map(|(at, _)| at)
-        .filter(|at| *at > 0 && text.ends_with(&stop[..*at]))
-        .max()
-        .unwrap_or(0)
+    stop.char_indices().map(|(at, _)| at).filter(|at| *at > 0 && text.ends_with(&stop[..*at])).max().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -19,11 +19,8 @@ pub struct ModelPlan {
 pub fn plan(config: &Config, checkpoint: &Checkpoint) -> Result<ModelPlan> {
     let mut b = Builder { checkpoint, tensors: Vec::new(), sources: Vec::new(), ids: HashMap::new() };
     let (e, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
-    let heads = Heads {
-        heads: config.num_attention_heads,
-        kv_heads: config.num_key_value_heads,
-        head_dim: config.head_dim,
-    };
+    let heads =
+        Heads { heads: config.num_attention_heads, kv_heads: config.num_key_value_heads, head_dim: config.head_dim };
     let (q_rows, kv_rows) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
     let mask = config.sliding_window.map_or(Mask::Causal, Mask::Window);
     let scale = 1.0 / (config.head_dim as f32).sqrt();

@@ -2,7 +2,7 @@
 
 use super::{Sampling, TensorId};
 use crate::error::Result;
-use futures_core::future::LocalBoxFuture;
+pub use futures_core::future::LocalBoxFuture;
 
 /// Positions per cache page: small enough that a forked sequence recomputes little, large enough that page tables
 /// stay short.
@@ -178,10 +178,5 @@ pub trait Inspect: Executor {
     fn peek(&mut self, activation: Activation, rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>>;
 
     /// Cached keys (`which == 0`) or values (`which == 1`) of one page, `[KV, page_size, D]`.
-    fn peek_cache(
-        &mut self,
-        cache: usize,
-        page: u32,
-        which: u32,
-    ) -> LocalBoxFuture<'static, Result<Vec<f32>>>;
+    fn peek_cache(&mut self, cache: usize, page: u32, which: u32) -> LocalBoxFuture<'static, Result<Vec<f32>>>;
 }

@@ -10,7 +10,9 @@
 mod executor;
 mod sampling;
 
-pub use executor::{Activation, Executor, ExecutorInfo, Inspect, Limits, Output, Pending, Row, Step, Want};
+pub use executor::{
+    Activation, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, Step, Want,
+};
 pub use sampling::{Sampling, exponential, ordered_key};
 
 use crate::quant::DType;

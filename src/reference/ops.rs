@@ -247,6 +247,10 @@ pub fn sample(logits: &[f32], sampling: &Sampling, pos: u32) -> u32 {
     }
     best(&|i| {
         let kept = ordered_key(logits[i]) >= floor && p(i) >= sampling.min_p;
-        if kept { (logits[i] - max) * inv_t - exponential(sampling.seed, pos, i as u32).ln() } else { f32::NEG_INFINITY }
+        if kept {
+            (logits[i] - max) * inv_t - exponential(sampling.seed, pos, i as u32).ln()
+        } else {
+            f32::NEG_INFINITY
+        }
     })
 }

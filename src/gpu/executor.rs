@@ -1,0 +1,740 @@
+//! Buffers, pipelines and bind groups for a lowered plan, made once; steps replay its recordings.
+
+use super::device::{Gpu, add};
+use super::kernels::Variant;
+use super::lower::{Dispatch, FEW_HEADS, Lowered, Recording, Region, Settings, Shape, Slot, padded};
+use super::state::{region_words, sampling_words};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{
+    Activation, Executor, ExecutorInfo, Inspect, Limits, Op, Output, Pending, Plan, Sampling, Step, TensorId, Want,
+};
+use futures_core::future::LocalBoxFuture;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+/// Rows per prefill step.
+const MAX_ROWS: u32 = 256;
+/// Steps in flight: enough to hide a readback. Browsers that wait 100 ms for one need more.
+const RUN_AHEAD: u32 = 3;
+const RUN_AHEAD_SLOW: u32 = 12;
+/// Uploads between waits: bounds what the driver (or browser) keeps copies of.
+const UPLOAD_WINDOW: u64 = 32 << 20;
+/// WebGPU's guaranteed alignment of buffer binding offsets.
+const PARAMS_ALIGN: usize = 256;
+/// Workgroups per grid dimension that WebGPU guarantees.
+const MAX_GROUPS: u32 = 65_535;
+
+/// Choices that tests and callers may make; `None`: what suits the device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GpuOptions {
+    /// Use subgroup kernels.
+    pub subgroups: Option<bool>,
+    /// Store keys and values as f16 (default) or f32.
+    pub cache_f16: Option<bool>,
+    /// Split weights as if larger buffers could not be bound.
+    pub max_binding: Option<u64>,
+    /// Rows per step.
+    pub max_rows: Option<u32>,
+    /// Steps in flight.
+    pub run_ahead: Option<u32>,
+}
+
+/// Runs a plan on a GPU.
+pub struct GpuExecutor {
+    gpu: Gpu,
+    lowered: Lowered,
+    buffers: HashMap<Slot, wgpu::Buffer>,
+    /// For each tensor, where its rows go.
+    targets: HashMap<TensorId, Vec<Target>>,
+    recordings: HashMap<(Shape, Region), Replay>,
+    /// Layouts and pipelines by variant name and constants.
+    pipelines: Pipelines,
+    /// Heads of the sampled region.
+    sampled: u32,
+    staging: Rc<RefCell<Vec<wgpu::Buffer>>>,
+    logits_staging: Rc<RefCell<Option<wgpu::Buffer>>>,
+    /// Bytes written since the last wait.
+    uploaded: u64,
+    weight_bytes: u64,
+    cache_bytes: u64,
+    rows_of_last_step: u32,
+}
+
+/// Where some rows of a tensor go.
+#[derive(Clone, Debug)]
+enum Target {
+    /// Into a matrix part: tensor rows `first..end` start at row `at` of the part.
+    Rows { part: usize, first: u64, end: u64, at: u64 },
+    /// Values `first..end` into the bias of a matrix part, from its element `at` on.
+    Bias { part: usize, first: u64, end: u64, at: u64 },
+    /// The whole vector, as f32.
+    Norm,
+}
+
+struct Command {
+    pipeline: Rc<wgpu::ComputePipeline>,
+    bind_group: wgpu::BindGroup,
+    dispatch: Dispatch,
+}
+
+/// A recording with its pipelines and bind groups.
+#[derive(Default)]
+struct Replay {
+    body: Vec<Command>,
+    head_few: Vec<Command>,
+    head_many: Vec<Command>,
+    sample: Vec<Command>,
+}
+
+#[derive(Default)]
+struct Pipelines {
+    layouts: BTreeMap<&'static str, wgpu::BindGroupLayout>,
+    pipelines: BTreeMap<(&'static str, Vec<(&'static str, u32)>), Rc<wgpu::ComputePipeline>>,
+}
+
+impl GpuExecutor {
+    /// Allocates everything for contexts of `context` positions and compiles the pipelines. Weights come after.
+    pub async fn new(gpu: &Gpu, plan: Plan, context: u32, options: &GpuOptions) -> Result<GpuExecutor> {
+        let capabilities = gpu.capabilities();
+        let run_ahead = if capabilities.slow_await { RUN_AHEAD_SLOW } else { RUN_AHEAD };
+        let max_rows = options.max_rows.unwrap_or(MAX_ROWS);
+        let settings = Settings {
+            subgroups: options.subgroups.unwrap_or(true) && capabilities.subgroups,
+            cache_f16: options.cache_f16.unwrap_or(true),
+            max_binding: options.max_binding.unwrap_or(u64::MAX).min(capabilities.max_binding),
+            limits: Limits::for_context(context, max_rows, options.run_ahead.unwrap_or(run_ahead)),
+        };
+        let lowered = Lowered::new(plan, settings)?;
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let built = GpuExecutor::build(gpu, lowered);
+        let out_of_memory = scope.pop().await;
+        let mut executor = built?;
+        if let Some(error) = out_of_memory {
+            return Err(Error::new(
+                ErrorKind::ModelTooLarge,
+                format!(
+                    "the GPU has no room for {} MB of weights and {} MB of cache; use a smaller model or a smaller \
+                     max_context",
+                    executor.weight_bytes >> 20,
+                    executor.cache_bytes >> 20
+                ),
+            )
+            .with_source(error));
+        }
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let recorded = executor.record_all();
+        let invalid = scope.pop().await;
+        recorded?;
+        if let Some(error) = invalid {
+            return Err(Error::new(ErrorKind::Unsupported, "this GPU's driver refused a kernel; please report it")
+                .with_source(error));
+        }
+        Ok(executor)
+    }
+
+    fn build(gpu: &Gpu, lowered: Lowered) -> Result<GpuExecutor> {
+        let plan = &lowered.plan;
+        let limits = lowered.settings.limits;
+        let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let mut buffers = HashMap::new();
+        let mut add_buffer = |slot: Slot, size: u64| -> Result<()> {
+            if size > gpu.capabilities().max_binding {
+                return Err(Error::new(
+                    ErrorKind::ModelTooLarge,
+                    format!(
+                        "{slot:?} needs {} MB in one binding; this device binds at most {} MB: use a smaller max_context",
+                        size >> 20,
+                        gpu.capabilities().max_binding >> 20
+                    ),
+                ));
+            }
+            buffers.insert(slot, gpu.buffer(&format!("{slot:?}"), size.max(16), storage)?);
+            Ok(())
+        };
+
+        let mut targets: HashMap<TensorId, Vec<Target>> = HashMap::new();
+        let mut weight_bytes = 0;
+        for (i, part) in lowered.parts.iter().enumerate() {
+            add_buffer(Slot::Weights(i), part.weights_bytes())?;
+            add_buffer(Slot::Scales(i), part.scales_bytes())?;
+            weight_bytes += part.weights_bytes() + part.scales_bytes();
+            let mut at = 0;
+            for (tensor, range) in &part.segments {
+                let target = Target::Rows { part: i, first: range.start, end: range.end, at };
+                targets.entry(*tensor).or_default().push(target);
+                at += range.end - range.start;
+            }
+            let mut at = 0;
+            for ((bias, range), (weight, _)) in part.biases.iter().zip(&part.segments) {
+                if bias != weight {
+                    let target = Target::Bias { part: i, first: range.start, end: range.end, at };
+                    targets.entry(*bias).or_default().push(target);
+                }
+                at += range.end - range.start;
+            }
+        }
+        for norm in &lowered.norms {
+            add_buffer(Slot::Norm(*norm), plan.tensor(*norm).cols * 4)?;
+            targets.entry(*norm).or_default().push(Target::Norm);
+        }
+
+        // Activations, for the widest operation that writes each.
+        let rows = u64::from(limits.max_rows);
+        let (mut query, mut attention, mut ffn) = (0, 0, 0);
+        for op in &plan.ops {
+            match op {
+                Op::QkvRope { heads, .. } => query = query.max(heads.heads * Lowered::head_stride(heads)),
+                Op::Attention { heads, .. } => attention = attention.max(padded(heads.heads * heads.head_dim)),
+                Op::OResidual { o } => attention = attention.max(padded(plan.tensor(o.weight).cols as u32)),
+                Op::GateUpSilu { gate, .. } => ffn = ffn.max(padded(plan.tensor(gate.weight).rows as u32)),
+                Op::DownResidual { down } => ffn = ffn.max(padded(plan.tensor(down.weight).cols as u32)),
+                _ => {}
+            }
+        }
+        let x = u64::from(padded(plan.hidden_size));
+        add_buffer(Slot::Residual, rows * x * 4)?;
+        add_buffer(Slot::Scaled, rows * x * 4)?;
+        add_buffer(Slot::Partials, rows * u64::from(lowered.partial_stride()) * 4)?;
+        add_buffer(Slot::Query, rows * u64::from(query) * 4)?;
+        add_buffer(Slot::Attention, rows * u64::from(attention) * 4)?;
+        add_buffer(Slot::FeedForward, rows * u64::from(ffn) * 4)?;
+        add_buffer(Slot::Logits, u64::from(limits.max_heads) * u64::from(plan.vocab_size) * 4)?;
+        add_buffer(Slot::Ids, u64::from(limits.max_heads) * 4)?;
+        add_buffer(Slot::State, u64::from(lowered.state.words) * 4)?;
+        add_buffer(Slot::Sampling, u64::from(limits.max_seqs) * 32)?;
+        let mut cache_bytes = 0;
+        let value_bytes = if lowered.settings.cache_f16 { 2 } else { 4 };
+        for (i, cache) in plan.caches.iter().enumerate() {
+            let positions = u64::from(limits.num_pages) * u64::from(limits.page_size);
+            let stride = u64::from(cache.head_dim.next_multiple_of(4));
+            let bytes = positions * 2 * u64::from(cache.kv_heads) * stride * value_bytes;
+            add_buffer(Slot::Cache(i), bytes)?;
+            cache_bytes += bytes;
+        }
+        let mut ropes = Vec::new();
+        for i in 0..plan.ropes.len().max(1) {
+            let table =
+                if i < plan.ropes.len() { lowered.rope_table(i, limits.max_context()) } else { vec![[1.0, 0.0]] };
+            add_buffer(Slot::Rope(i), (table.len() * 8) as u64)?;
+            ropes.push(table);
+        }
+        for (i, table) in ropes.iter().enumerate() {
+            gpu.write(&buffers[&Slot::Rope(i)], 0, bytemuck::cast_slice(table));
+        }
+        Ok(GpuExecutor {
+            gpu: gpu.clone(),
+            buffers,
+            targets,
+            recordings: HashMap::new(),
+            pipelines: Pipelines::default(),
+            sampled: 0,
+            staging: Rc::default(),
+            logits_staging: Rc::default(),
+            uploaded: 0,
+            weight_bytes,
+            cache_bytes,
+            rows_of_last_step: 0,
+            lowered,
+        })
+    }
+
+    /// Makes pipelines and bind groups for every kind of step.
+    fn record_all(&mut self) -> Result<()> {
+        for shape in [Shape::Few, Shape::Many] {
+            for region in [Region::Host, Region::Sampled] {
+                let recording = self.lowered.record(shape, region)?;
+                let replay = self.realise(recording)?;
+                self.recordings.insert((shape, region), replay);
+            }
+        }
+        Ok(())
+    }
+
+    fn realise(&mut self, recording: Recording) -> Result<Replay> {
+        // One uniform buffer holds the parameters of every dispatch.
+        let mut params: Vec<u8> = Vec::new();
+        let lists = [&recording.body, &recording.head_few, &recording.head_many, &recording.sample];
+        for dispatch in lists.into_iter().flatten() {
+            params.extend_from_slice(&dispatch.params);
+            params.resize(params.len().next_multiple_of(PARAMS_ALIGN), 0);
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.gpu.buffer("params", (params.len() as u64).max(16), usage)?;
+        self.gpu.write(&buffer, 0, &params);
+        let mut offset = 0;
+        let mut realise = |list: Vec<Dispatch>| -> Result<Vec<Command>> {
+            list.into_iter()
+                .map(|dispatch| {
+                    let command = self.command(dispatch, &buffer, offset);
+                    offset += PARAMS_ALIGN as u64;
+                    command
+                })
+                .collect()
+        };
+        Ok(Replay {
+            body: realise(recording.body)?,
+            head_few: realise(recording.head_few)?,
+            head_many: realise(recording.head_many)?,
+            sample: realise(recording.sample)?,
+        })
+    }
+
+    fn command(&mut self, dispatch: Dispatch, params: &wgpu::Buffer, offset: u64) -> Result<Command> {
+        if dispatch.params.len() > PARAMS_ALIGN || dispatch.params.len() != dispatch.variant.params_bytes as usize {
+            return Err(Error::internal(format!(
+                "{}: {} bytes of params",
+                dispatch.variant.name,
+                dispatch.params.len()
+            )));
+        }
+        if dispatch.groups > MAX_GROUPS {
+            return Err(Error::unsupported(format!("{}: {} workgroups", dispatch.variant.name, dispatch.groups)));
+        }
+        let pipeline = self.pipelines.get(&self.gpu, dispatch.variant, &dispatch.constants)?;
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: params,
+                offset,
+                size: std::num::NonZeroU64::new(dispatch.params.len() as u64),
+            }),
+        }];
+        for (i, slot) in dispatch.slots.iter().enumerate() {
+            let buffer = self.buffers.get(slot).ok_or_else(|| Error::internal(format!("no buffer for {slot:?}")))?;
+            entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer.as_entire_binding() });
+        }
+        let layout = &self.pipelines.layouts[dispatch.variant.name];
+        add(&self.gpu.counters().bind_groups, 1);
+        let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(dispatch.variant.name),
+            layout,
+            entries: &entries,
+        });
+        Ok(Command { pipeline, bind_group, dispatch })
+    }
+
+    /// Encodes and submits one step; `heads` 0: the body alone.
+    fn run(&mut self, shape: Shape, region: Region, tokens: u32, heads: u32, want: Want) -> Result<Pending> {
+        self.gpu.check()?;
+        let replay = self
+            .recordings
+            .get(&(shape, region))
+            .ok_or_else(|| Error::internal(format!("no recording of {shape:?} {region:?}")))?;
+        let mut lists: Vec<&[Command]> = vec![&replay.body];
+        if want != Want::Nothing {
+            lists.push(if heads <= FEW_HEADS { &replay.head_few } else { &replay.head_many });
+        }
+        if want == Want::Ids {
+            lists.push(&replay.sample);
+        }
+        let counters = self.gpu.counters();
+        let mut encoder =
+            self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("step") });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            add(&counters.passes, 1);
+            let mut current: Option<&Rc<wgpu::ComputePipeline>> = None;
+            for command in lists.into_iter().flatten() {
+                let (x, y) = command.dispatch.grid(tokens, heads);
+                if !current.is_some_and(|p| Rc::ptr_eq(p, &command.pipeline)) {
+                    pass.set_pipeline(&command.pipeline);
+                    current = Some(&command.pipeline);
+                }
+                pass.set_bind_group(0, &command.bind_group, &[]);
+                pass.dispatch_workgroups(x, y, 1);
+                add(&counters.dispatches, 1);
+            }
+        }
+        add(&counters.submits, 1);
+        match want {
+            Want::Nothing => {
+                self.gpu.queue.submit([encoder.finish()]);
+                // Back-pressure without a readback: resolves when the step is done.
+                let gpu = self.gpu.clone();
+                Ok(Box::pin(async move {
+                    gpu.idle().await?;
+                    Ok(Output::Nothing)
+                }))
+            }
+            Want::Ids => {
+                let len = u64::from(heads) * 4;
+                let staging = match self.staging.borrow_mut().pop() {
+                    Some(buffer) => buffer,
+                    None => self.staging_buffer(u64::from(self.lowered.settings.limits.max_heads) * 4)?,
+                };
+                encoder.copy_buffer_to_buffer(&self.buffers[&Slot::Ids], 0, &staging, 0, len);
+                self.gpu.queue.submit([encoder.finish()]);
+                let bytes = self.gpu.read(&staging, len);
+                let pool = self.staging.clone();
+                Ok(Box::pin(async move {
+                    let bytes = bytes.await?;
+                    pool.borrow_mut().push(staging);
+                    Ok(Output::Ids(words(&bytes)))
+                }))
+            }
+            Want::Logits => {
+                let len = u64::from(heads) * u64::from(self.lowered.plan.vocab_size) * 4;
+                let staging = match self.logits_staging.borrow_mut().take() {
+                    Some(buffer) => buffer,
+                    None => self.staging_buffer(self.buffers[&Slot::Logits].size())?,
+                };
+                encoder.copy_buffer_to_buffer(&self.buffers[&Slot::Logits], 0, &staging, 0, len);
+                self.gpu.queue.submit([encoder.finish()]);
+                let bytes = self.gpu.read(&staging, len);
+                let pool = self.logits_staging.clone();
+                Ok(Box::pin(async move {
+                    let bytes = bytes.await?;
+                    *pool.borrow_mut() = Some(staging);
+                    Ok(Output::Logits(floats(&bytes)))
+                }))
+            }
+        }
+    }
+
+    fn staging_buffer(&self, size: u64) -> Result<wgpu::Buffer> {
+        self.gpu.buffer("staging", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// What the device did so far.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The lowered plan.
+    pub fn lowered(&self) -> &Lowered {
+        &self.lowered
+    }
+
+    /// Copies a buffer back, whole.
+    fn read_slot(&self, slot: Slot) -> Result<LocalBoxFuture<'static, Result<Vec<u8>>>> {
+        let source = self.buffers.get(&slot).ok_or_else(|| Error::internal(format!("no buffer for {slot:?}")))?;
+        let staging = self.staging_buffer(source.size())?;
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(source, 0, &staging, 0, source.size());
+        self.gpu.queue.submit([encoder.finish()]);
+        Ok(Box::pin(self.gpu.read(&staging, source.size())))
+    }
+
+    /// Buffer, values per row, and values between rows, of an activation.
+    fn activation(&self, activation: Activation) -> (Slot, usize, usize) {
+        let plan = &self.lowered.plan;
+        let heads = plan.ops.iter().find_map(|op| match op {
+            Op::QkvRope { heads, .. } | Op::Attention { heads, .. } => Some(*heads),
+            _ => None,
+        });
+        let attention = heads.map_or(0, |h| (h.heads * h.head_dim) as usize).max(
+            plan.ops
+                .iter()
+                .find_map(|op| match op {
+                    Op::OResidual { o } => Some(plan.tensor(o.weight).cols as usize),
+                    _ => None,
+                })
+                .unwrap_or(0),
+        );
+        let ffn = plan
+            .ops
+            .iter()
+            .find_map(|op| match op {
+                Op::GateUpSilu { gate, .. } => Some(plan.tensor(gate.weight).rows as usize),
+                Op::DownResidual { down } => Some(plan.tensor(down.weight).cols as usize),
+                _ => None,
+            })
+            .unwrap_or(0);
+        let pad = |n: usize| n.next_multiple_of(32);
+        match activation {
+            Activation::Residual => (Slot::Residual, plan.hidden_size as usize, pad(plan.hidden_size as usize)),
+            Activation::Query => {
+                // Heads are padded one by one; a row's length is given in padded heads.
+                let n = heads.map_or(0, |h| (h.heads * Lowered::head_stride(&h)) as usize);
+                (Slot::Query, n, n)
+            }
+            Activation::Attention => (Slot::Attention, attention, pad(attention)),
+            Activation::FeedForward => (Slot::FeedForward, ffn, pad(ffn)),
+            Activation::Logits => (Slot::Logits, plan.vocab_size as usize, plan.vocab_size as usize),
+        }
+    }
+
+    /// Head dimension and its padded length, where activations and caches hold whole heads.
+    fn head_padding(&self) -> Option<(usize, usize)> {
+        self.lowered.plan.ops.iter().find_map(|op| match op {
+            Op::QkvRope { heads, .. } | Op::Attention { heads, .. } => {
+                Some((heads.head_dim as usize, Lowered::head_stride(heads) as usize))
+            }
+            _ => None,
+        })
+    }
+}
+
+impl Pipelines {
+    fn get(
+        &mut self,
+        gpu: &Gpu,
+        variant: &'static Variant,
+        constants: &[(&'static str, u32)],
+    ) -> Result<Rc<wgpu::ComputePipeline>> {
+        let key = (variant.name, constants.to_vec());
+        if let Some(pipeline) = self.pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let layout = self.layouts.entry(variant.name).or_insert_with(|| bind_group_layout(gpu, variant)).clone();
+        let mut source = variant.source().map_err(Error::internal)?;
+        if variant.subgroups() {
+            source.insert_str(0, gpu.capabilities().subgroups_preamble);
+        }
+        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(variant.name),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(variant.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let overrides: Vec<(&str, f64)> = constants.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
+        add(&gpu.counters().pipelines, 1);
+        let pipeline = Rc::new(gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(variant.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &overrides,
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        }));
+        self.pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+fn bind_group_layout(gpu: &Gpu, variant: &Variant) -> wgpu::BindGroupLayout {
+    let entry = |binding: u32, ty: wgpu::BufferBindingType, size: Option<u64>| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset: false,
+            min_binding_size: size.and_then(std::num::NonZeroU64::new),
+        },
+        count: None,
+    };
+    let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, Some(u64::from(variant.params_bytes)))];
+    for (i, written) in variant.written.iter().enumerate() {
+        entries.push(entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only: !written }, None));
+    }
+    gpu.device
+        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(variant.name), entries: &entries })
+}
+
+impl Executor for GpuExecutor {
+    fn info(&self) -> ExecutorInfo {
+        let capabilities = self.gpu.capabilities();
+        let settings = &self.lowered.settings;
+        let mut features = Vec::new();
+        if settings.subgroups {
+            features.push("subgroups".to_owned());
+        }
+        ExecutorInfo {
+            kind: "webgpu".into(),
+            name: capabilities.name.clone(),
+            vendor: capabilities.vendor.clone(),
+            architecture: capabilities.architecture.clone(),
+            software: capabilities.software,
+            features,
+            weight_bytes: self.weight_bytes,
+            cache_bytes: self.cache_bytes,
+            cache_type: if settings.cache_f16 { "f16" } else { "f32" }.into(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        self.lowered.settings.limits
+    }
+
+    fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()> {
+        let spec = self.lowered.plan.tensor(tensor);
+        let row_bytes = spec.row_bytes();
+        if row_bytes == 0 || bytes.len() as u64 % row_bytes != 0 {
+            return Err(Error::internal(format!("{} bytes are not whole rows of {row_bytes}", bytes.len())));
+        }
+        let end_row = first_row + bytes.len() as u64 / row_bytes;
+        let targets = self.targets.get(&tensor).cloned().unwrap_or_default();
+        for target in targets {
+            match target {
+                Target::Rows { part, first, end, at } => {
+                    let (from, to) = (first.max(first_row), end.min(end_row));
+                    if from >= to {
+                        continue;
+                    }
+                    let layout = self.lowered.parts[part].layout;
+                    let stored =
+                        &bytes[((from - first_row) * row_bytes) as usize..((to - first_row) * row_bytes) as usize];
+                    let (mut quants, mut scales) = (Vec::new(), Vec::new());
+                    layout.split(stored, &mut quants, &mut scales)?;
+                    let row = at + from - first;
+                    self.gpu.write(&self.buffers[&Slot::Weights(part)], row * layout.quant_row_bytes(), &quants);
+                    if !scales.is_empty() {
+                        self.gpu.write(&self.buffers[&Slot::Scales(part)], row * layout.scale_row_bytes(), &scales);
+                    }
+                    self.uploaded += (quants.len() + scales.len()) as u64;
+                }
+                Target::Bias { part, first, end, at } => {
+                    let values = dequantized(spec, bytes)?;
+                    let values = &values[first as usize..end as usize];
+                    let offset = (self.lowered.parts[part].bias_at() + at) * 4;
+                    self.gpu.write(&self.buffers[&Slot::Scales(part)], offset, bytemuck::cast_slice(values));
+                }
+                Target::Norm => {
+                    let values = dequantized(spec, bytes)?;
+                    self.gpu.write(&self.buffers[&Slot::Norm(tensor)], 0, bytemuck::cast_slice(&values));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flush_loads(&mut self) -> LocalBoxFuture<'static, Result<()>> {
+        if self.uploaded < UPLOAD_WINDOW {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        self.uploaded = 0;
+        Box::pin(self.gpu.idle())
+    }
+
+    fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()> {
+        let limits = self.lowered.settings.limits;
+        if pages.len() > limits.max_pages_per_seq as usize {
+            return Err(Error::internal(format!("{} pages for one sequence", pages.len())));
+        }
+        let offset = u64::from(self.lowered.state.pages_at + seq * limits.max_pages_per_seq) * 4;
+        if !pages.is_empty() {
+            self.gpu.write(&self.buffers[&Slot::State], offset, bytemuck::cast_slice(pages));
+        }
+        Ok(())
+    }
+
+    fn set_sampling(&mut self, seq: u32, sampling: &Sampling) -> Result<()> {
+        let words = sampling_words(sampling);
+        self.gpu.write(&self.buffers[&Slot::Sampling], u64::from(seq) * 32, bytemuck::cast_slice(&words));
+        Ok(())
+    }
+
+    fn submit(&mut self, step: Step<'_>) -> Result<Pending> {
+        match step {
+            Step::Rows { rows, heads, want } => {
+                let limits = self.lowered.settings.limits;
+                if rows.is_empty() || rows.len() > limits.max_rows as usize || heads.len() > limits.max_heads as usize {
+                    return Err(Error::internal(format!("a step of {} rows, {} heads", rows.len(), heads.len())));
+                }
+                let words = region_words(rows, heads);
+                let offset = u64::from(self.lowered.state.host_at) * 4;
+                self.gpu.write(&self.buffers[&Slot::State], offset, bytemuck::cast_slice(&words));
+                let shape = if rows.len() == 1 { Shape::Few } else { Shape::Many };
+                if want == Want::Ids {
+                    self.sampled = heads.len() as u32;
+                }
+                self.rows_of_last_step = rows.len() as u32;
+                self.run(shape, Region::Host, rows.len() as u32, heads.len() as u32, want)
+            }
+            Step::Next => {
+                if self.sampled == 0 {
+                    return Err(Error::internal("no sampled tokens to go on from"));
+                }
+                let shape = if self.sampled == 1 { Shape::Few } else { Shape::Many };
+                self.run(shape, Region::Sampled, self.sampled, self.sampled, Want::Ids)
+            }
+        }
+    }
+}
+
+impl Inspect for GpuExecutor {
+    fn poke(&mut self, activation: Activation, values: &[f32], norm: Option<TensorId>) -> Result<()> {
+        let (slot, width, stride) = self.activation(activation);
+        let spread = |row: &dyn Fn(usize, usize) -> f32| -> Vec<f32> {
+            let rows = values.len() / width;
+            (0..rows * stride).map(|i| if i % stride < width { row(i / stride, i % stride) } else { 0.0 }).collect()
+        };
+        let plain = match (activation, self.head_padding()) {
+            (Activation::Query, Some((d, padded))) if d != padded => {
+                values.chunks(d).flat_map(|head| head.iter().copied().chain(vec![0.0; padded - d])).collect()
+            }
+            _ => spread(&|t, i| values[t * width + i]),
+        };
+        self.gpu.write(&self.buffers[&slot], 0, bytemuck::cast_slice(&plain));
+        if activation == Activation::Residual {
+            let norm = norm.ok_or_else(|| Error::internal("the residual stream is kept with a norm weight"))?;
+            let Some(Target::Norm) = self.targets.get(&norm).and_then(|t| t.first()) else {
+                return Err(Error::internal("not a norm weight"));
+            };
+            let weight = floats(&pollster_block(self.read_slot(Slot::Norm(norm))?)?);
+            let scaled = spread(&|t, i| values[t * width + i] * weight[i]);
+            self.gpu.write(&self.buffers[&Slot::Scaled], 0, bytemuck::cast_slice(&scaled));
+            let stride = self.lowered.partial_stride() as usize;
+            for (t, row) in values.chunks_exact(width).enumerate() {
+                let squares: f32 = row.iter().map(|v| v * v).sum();
+                self.gpu.write(&self.buffers[&Slot::Partials], (t * stride * 4) as u64, bytemuck::bytes_of(&squares));
+            }
+        }
+        Ok(())
+    }
+
+    fn peek(&mut self, activation: Activation, rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
+        let (slot, width, stride) = self.activation(activation);
+        let padding = if activation == Activation::Query { self.head_padding() } else { None };
+        let bytes = self.read_slot(slot);
+        Box::pin(async move {
+            let values = floats(&bytes?.await?);
+            let rows = values.chunks_exact(stride).take(rows).flat_map(|row| row[..width].to_vec());
+            Ok(match padding {
+                Some((d, padded)) => rows.collect::<Vec<f32>>().chunks(padded).flat_map(|h| h[..d].to_vec()).collect(),
+                None => rows.collect(),
+            })
+        })
+    }
+
+    fn peek_cache(&mut self, cache: usize, page: u32, which: u32) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
+        let spec = self.lowered.plan.caches[cache];
+        let f16 = self.lowered.settings.cache_f16;
+        let page_size = self.lowered.settings.limits.page_size as usize;
+        let bytes = self.read_slot(Slot::Cache(cache));
+        Box::pin(async move {
+            let bytes = bytes?.await?;
+            let values: Vec<f32> = if f16 {
+                bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes).into_iter().map(half::f16::to_f32).collect()
+            } else {
+                floats(&bytes)
+            };
+            let (d, padded) = (spec.head_dim as usize, spec.head_dim.next_multiple_of(4) as usize);
+            let len = spec.kv_heads as usize * page_size * padded;
+            let values = &values[(page * 2 + which) as usize * len..][..len];
+            Ok(values.chunks_exact(padded).flat_map(|v| v[..d].to_vec()).collect())
+        })
+    }
+}
+
+/// Waits for a future; only [`Inspect`] does so, natively, in tests.
+fn pollster_block<T>(future: LocalBoxFuture<'static, Result<T>>) -> Result<T> {
+    #[cfg(not(target_arch = "wasm32"))]
+    return pollster::block_on(future);
+    #[cfg(target_arch = "wasm32")]
+    {
+        let _ = future;
+        Err(Error::unsupported("a browser cannot wait for the GPU here"))
+    }
+}
+
+fn dequantized(spec: &crate::plan::TensorSpec, bytes: &[u8]) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; spec.cols as usize];
+    spec.dtype.dequantize(bytes, &mut values)?;
+    Ok(values)
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytemuck::pod_collect_to_vec(bytes)
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytemuck::pod_collect_to_vec(bytes)
+}

@@ -1,0 +1,823 @@
+//! From a plan to a list of dispatches, as plain data: which kernel variant, which parameters, which buffers, how
+//! many workgroups. Needs no device, so what a step costs can be counted (and is asserted) on any machine.
+
+use super::kernels::{
+    Kernel, Variant, attention, embed, matvec_gate_up, matvec_qkv, matvec_residual, matvec_silu_mul, matvec_store,
+    sample, variant,
+};
+use super::state::StateLayout;
+use crate::error::{Error, Result};
+use crate::plan::{Heads, Limits, Linear, Mask, Norm, Op, Plan, TensorId};
+use crate::quant::planes::PlaneLayout;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// A buffer that a dispatch binds.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Slot {
+    /// Quants of a matrix part.
+    Weights(usize),
+    /// Scales and bias of a matrix part.
+    Scales(usize),
+    /// A norm weight as f32.
+    Norm(TensorId),
+    /// cos and sin tables of a rope.
+    Rope(usize),
+    /// Rows of the step, page tables.
+    State,
+    /// Sampling settings of each sequence.
+    Sampling,
+    /// The residual stream.
+    Residual,
+    /// The residual stream times the next norm's weight.
+    Scaled,
+    /// Partial sums of squares of the residual stream.
+    Partials,
+    /// Rotated queries.
+    Query,
+    /// A key/value cache.
+    Cache(usize),
+    /// Attention output.
+    Attention,
+    /// Feed-forward activation.
+    FeedForward,
+    /// Logits of the heads.
+    Logits,
+    /// Sampled ids.
+    Ids,
+}
+
+/// What the second dimension of the grid counts.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Rows of the step, this many per workgroup.
+    Tokens(u32),
+    /// Heads of the step, this many per workgroup.
+    Heads(u32),
+}
+
+/// One kernel launch.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// Which kernel.
+    pub variant: &'static Variant,
+    /// Override constants.
+    pub constants: Vec<(&'static str, u32)>,
+    /// Bytes of `params`.
+    pub params: Vec<u8>,
+    /// Bindings 1, 2, 3 …
+    pub slots: Vec<Slot>,
+    /// Workgroups in x.
+    pub groups: u32,
+    /// Workgroups in y.
+    pub rows: Rows,
+    /// Index of the plan's operation.
+    pub op: usize,
+}
+
+impl Dispatch {
+    /// The grid for a step of `tokens` rows and `heads` heads.
+    pub fn grid(&self, tokens: u32, heads: u32) -> (u32, u32) {
+        match self.rows {
+            Rows::Tokens(n) => (self.groups, tokens.div_ceil(n)),
+            Rows::Heads(n) => (self.groups, heads.div_ceil(n)),
+        }
+    }
+}
+
+/// Rows of one or more tensors of the same type, stacked in one pair of buffers. Matrices larger than a binding may
+/// be are cut into several parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatrixPart {
+    /// Which rows of which tensors, in order.
+    pub segments: Vec<(TensorId, Range<u64>)>,
+    /// Bias rows that go with the segments.
+    pub biases: Vec<(TensorId, Range<u64>)>,
+    /// Layout of a row.
+    pub layout: PlaneLayout,
+    /// Stacked rows.
+    pub rows: u64,
+}
+
+impl MatrixPart {
+    /// Bytes of the quants buffer.
+    pub fn weights_bytes(&self) -> u64 {
+        self.rows * self.layout.quant_row_bytes()
+    }
+
+    /// u32 index of the bias in the scales buffer; 0: no bias.
+    pub fn bias_at(&self) -> u64 {
+        // One word apart from the scales, so that 0 can mean none even where there are no scales.
+        if self.biases.is_empty() { 0 } else { self.rows * self.layout.scale_stride + 1 }
+    }
+
+    /// Bytes of the scales buffer.
+    pub fn scales_bytes(&self) -> u64 {
+        let words = self.rows * self.layout.scale_stride;
+        let words = if self.biases.is_empty() { words } else { words + 1 + self.rows };
+        (words * 4).max(16)
+    }
+}
+
+/// What lowering may assume about the device, and what was decided for this executor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Use the subgroup variants.
+    pub subgroups: bool,
+    /// Store keys and values as f16.
+    pub cache_f16: bool,
+    /// Largest buffer that can be bound.
+    pub max_binding: u64,
+    /// Capacities.
+    pub limits: Limits,
+}
+
+/// Kernels for one row per weight pass, or for tiles of rows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// Few rows: matvec.
+    Few,
+    /// Many rows: tiled matmul.
+    Many,
+}
+
+/// Where a step's rows lie in the state buffer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Region {
+    /// Rows written by the host.
+    Host,
+    /// Rows written by the sampler.
+    Sampled,
+}
+
+/// The dispatches of one kind of step.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    /// Everything up to the head.
+    pub body: Vec<Dispatch>,
+    /// The head, for few heads.
+    pub head_few: Vec<Dispatch>,
+    /// The head, for many heads.
+    pub head_many: Vec<Dispatch>,
+    /// The sampler.
+    pub sample: Vec<Dispatch>,
+}
+
+/// A lowered plan: matrices, buffer sizes, and how to record steps.
+pub struct Lowered {
+    /// The plan.
+    pub plan: Plan,
+    /// Decisions.
+    pub settings: Settings,
+    /// State buffer layout.
+    pub state: StateLayout,
+    /// All matrix parts.
+    pub parts: Vec<MatrixPart>,
+    /// Tensors that are norm weights.
+    pub norms: Vec<TensorId>,
+    /// For each operation, its matrices (each a list of parts).
+    matrices: HashMap<Vec<TensorId>, Vec<usize>>,
+}
+
+/// Rows of W that one tile of matmul covers, and tokens.
+const TILE_QUADS: u32 = 16;
+const TILE_TOKENS: u32 = 32;
+/// Workgroup size of matvec.
+const MATVEC_WORKGROUP: u32 = 64;
+/// Below this many workgroups a large GPU is not filled; more lanes per row then help.
+const ENOUGH_WORKGROUPS: u32 = 1024;
+/// Heads up to which the head runs as matvec.
+pub const FEW_HEADS: u32 = 4;
+/// What attention's workgroup memory is laid out for.
+const MAX_PART_HEADS: u32 = 16;
+const MAX_PART_QUADS: u32 = 256;
+/// Rope positions per table.
+const ROPE_LOW: u32 = 256;
+
+/// f32 values between rows of an activation of `n` values: whole blocks of 32.
+pub fn padded(n: u32) -> u32 {
+    n.next_multiple_of(32)
+}
+
+impl Lowered {
+    /// Decides how the plan's weights are stacked and split.
+    pub fn new(plan: Plan, settings: Settings) -> Result<Lowered> {
+        let state = StateLayout::new(&settings.limits);
+        let mut lowered =
+            Lowered { parts: Vec::new(), norms: Vec::new(), matrices: HashMap::new(), state, settings, plan };
+        let ops = lowered.plan.ops.clone();
+        for op in &ops {
+            if let Some(norm) = op.norm()
+                && !lowered.norms.contains(&norm.weight)
+            {
+                lowered.norms.push(norm.weight);
+            }
+            match op {
+                Op::Embed { table } => lowered.matrix(&[Linear { weight: *table, bias: None }])?,
+                Op::QkvRope { q, k, v, .. } => {
+                    for run in lowered.runs(&[*q, *k, *v]) {
+                        lowered.matrix(&run)?;
+                    }
+                }
+                Op::OResidual { o } => lowered.matrix(&[*o])?,
+                Op::GateUpSilu { gate, up, .. } => lowered.gate_up(*gate, *up)?,
+                Op::DownResidual { down } => lowered.matrix(&[*down])?,
+                Op::LmHead { weight, .. } => lowered.matrix(&[Linear { weight: *weight, bias: None }])?,
+                Op::Attention { .. } | Op::Sample => {}
+            }
+        }
+        Ok(lowered)
+    }
+
+    /// Neighbours of the same type can share a matrix.
+    fn runs(&self, linears: &[Linear]) -> Vec<Vec<Linear>> {
+        let mut runs: Vec<Vec<Linear>> = Vec::new();
+        for linear in linears {
+            let dtype = self.plan.tensor(linear.weight).dtype;
+            match runs.last_mut() {
+                Some(run) if self.plan.tensor(run[0].weight).dtype == dtype => run.push(*linear),
+                _ => runs.push(vec![*linear]),
+            }
+        }
+        runs
+    }
+
+    fn layout(&self, weight: TensorId) -> Result<PlaneLayout> {
+        let spec = self.plan.tensor(weight);
+        PlaneLayout::new(spec.dtype, spec.cols)
+            .ok_or_else(|| Error::unsupported(format!("{}: no GPU kernel reads {} yet", spec.name, spec.dtype.name())))
+    }
+
+    /// Rows that fit one binding: a multiple of 4, so that no quad is cut.
+    fn rows_per_part(&self, layout: &PlaneLayout) -> Result<u64> {
+        let row = layout.quant_row_bytes().max(layout.scale_row_bytes() + 4);
+        let rows = self.settings.max_binding.saturating_sub(64) / row / 4 * 4;
+        if rows == 0 {
+            return Err(Error::unsupported(format!("a row of {row} bytes is larger than this device can bind")));
+        }
+        Ok(rows)
+    }
+
+    /// Registers the stacked rows of `linears`, once.
+    fn matrix(&mut self, linears: &[Linear]) -> Result<()> {
+        let key: Vec<TensorId> = linears.iter().map(|l| l.weight).collect();
+        if self.matrices.contains_key(&key) {
+            return Ok(());
+        }
+        let layout = self.layout(key[0])?;
+        let most = self.rows_per_part(&layout)?;
+        let with_bias = linears.iter().any(|l| l.bias.is_some());
+        let mut indices = Vec::new();
+        let mut part = MatrixPart { segments: Vec::new(), biases: Vec::new(), layout, rows: 0 };
+        for linear in linears {
+            let rows = self.plan.tensor(linear.weight).rows;
+            let mut at = 0;
+            while at < rows {
+                if part.rows == most {
+                    indices.push(self.parts.len());
+                    let next = MatrixPart { segments: Vec::new(), biases: Vec::new(), layout, rows: 0 };
+                    self.parts.push(std::mem::replace(&mut part, next));
+                }
+                let take = (rows - at).min(most - part.rows);
+                part.segments.push((linear.weight, at..at + take));
+                if with_bias {
+                    // A segment without a bias has rows of zeros there: the id of the weight marks it.
+                    part.biases.push((linear.bias.unwrap_or(linear.weight), at..at + take));
+                }
+                part.rows += take;
+                at += take;
+            }
+        }
+        indices.push(self.parts.len());
+        self.parts.push(part);
+        self.matrices.insert(key, indices);
+        Ok(())
+    }
+
+    /// gate and up stacked (gate's rows of a part, then up's) if they share a type, else each for itself.
+    fn gate_up(&mut self, gate: Linear, up: Linear) -> Result<()> {
+        if self.runs(&[gate, up]).len() == 2 {
+            self.matrix(&[gate])?;
+            return self.matrix(&[up]);
+        }
+        let key = vec![gate.weight, up.weight];
+        let layout = self.layout(gate.weight)?;
+        let most = self.rows_per_part(&layout)? / 8 * 4;
+        if most == 0 {
+            return Err(Error::unsupported("two rows are larger than this device can bind"));
+        }
+        let rows = self.plan.tensor(gate.weight).rows;
+        let with_bias = gate.bias.is_some() || up.bias.is_some();
+        let mut indices = Vec::new();
+        for at in (0..rows).step_by(most as usize) {
+            let range = at..(at + most).min(rows);
+            let biases = if with_bias {
+                vec![(gate.bias.unwrap_or(gate.weight), range.clone()), (up.bias.unwrap_or(up.weight), range.clone())]
+            } else {
+                Vec::new()
+            };
+            let rows = 2 * (range.end - range.start);
+            indices.push(self.parts.len());
+            let segments = vec![(gate.weight, range.clone()), (up.weight, range)];
+            self.parts.push(MatrixPart { segments, biases, layout, rows });
+        }
+        self.matrices.insert(key, indices);
+        Ok(())
+    }
+
+    fn parts_of(&self, linears: &[Linear]) -> Vec<usize> {
+        let key: Vec<TensorId> = linears.iter().map(|l| l.weight).collect();
+        self.matrices.get(&key).cloned().unwrap_or_default()
+    }
+
+    /// f32 values between rows of the partial sums.
+    pub fn partial_stride(&self) -> u32 {
+        self.plan.hidden_size.div_ceil(4) + 8
+    }
+
+    /// `(D rounded up to 4)`
+    pub fn head_stride(heads: &Heads) -> u32 {
+        heads.head_dim.next_multiple_of(4)
+    }
+
+    /// u32 index of the second rope table.
+    pub fn rope_high(pairs: u32) -> u32 {
+        ROPE_LOW * pairs
+    }
+
+    /// cos and sin of every rope position up to `context`, as two tables whose angles add up.
+    pub fn rope_table(&self, rope: usize, context: u32) -> Vec<[f32; 2]> {
+        let rope = &self.plan.ropes[rope];
+        let mut table = Vec::new();
+        for low in 0..ROPE_LOW {
+            for freq in &rope.inv_freq {
+                let (sin, cos) = (f64::from(low) * freq).sin_cos();
+                let m = f64::from(rope.magnitude);
+                table.push([(cos * m) as f32, (sin * m) as f32]);
+            }
+        }
+        for high in 0..context.div_ceil(ROPE_LOW) {
+            for freq in &rope.inv_freq {
+                let (sin, cos) = (f64::from(high * ROPE_LOW) * freq).sin_cos();
+                table.push([cos as f32, sin as f32]);
+            }
+        }
+        table
+    }
+
+    /// The dispatches of one kind of step.
+    pub fn record(&self, shape: Shape, region: Region) -> Result<Recording> {
+        let rows_at = match region {
+            Region::Host => self.state.host_at,
+            Region::Sampled => self.state.sampled_at,
+        };
+        let mut r = Recorder { lowered: self, shape, rows_at, partials: 1, op: 0, out: Recording::default() };
+        for (index, op) in self.plan.ops.iter().enumerate() {
+            r.op = index;
+            r.lower(op)?;
+        }
+        Ok(r.out)
+    }
+
+    /// The norm that follows operation `op` on the residual stream: its producer multiplies by the weight.
+    fn next_norm(&self, op: usize) -> Result<TensorId> {
+        let next = self.plan.ops[op + 1..].iter().find_map(Op::norm);
+        // A plan that ends in the middle (tests run single operations) has none: any norm weight will do.
+        next.map(|n| n.weight).or(self.norms.first().copied()).ok_or_else(|| Error::internal("a plan without a norm"))
+    }
+}
+
+struct Recorder<'a> {
+    lowered: &'a Lowered,
+    shape: Shape,
+    rows_at: u32,
+    /// Partial sums per row that the last producer of the residual stream wrote.
+    partials: u32,
+    op: usize,
+    out: Recording,
+}
+
+/// How many lanes share a row, and the workgroups that `quads` then make.
+fn matvec_grid(quads: u32, blocks: u32) -> (u32, u32) {
+    let groups = |lanes: u32| (quads * lanes).div_ceil(MATVEC_WORKGROUP);
+    let mut lanes = 4;
+    while lanes < 16 && lanes * 2 <= blocks {
+        lanes *= 2;
+    }
+    while lanes < 64 && lanes * 2 <= blocks && groups(lanes) < ENOUGH_WORKGROUPS {
+        lanes *= 2;
+    }
+    (lanes, groups(lanes))
+}
+
+impl Recorder<'_> {
+    fn push<K: Kernel>(
+        &self,
+        choices: &[&str],
+        params: K::Params,
+        bindings: &K,
+        groups: u32,
+        rows: Rows,
+    ) -> Result<Dispatch> {
+        self.push_to(K::FAMILY, choices, Vec::new(), params, bindings, groups, rows)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one fact about the dispatch")]
+    fn push_to<K: Kernel>(
+        &self,
+        family: &str,
+        choices: &[&str],
+        constants: Vec<(&'static str, u32)>,
+        params: K::Params,
+        bindings: &K,
+        groups: u32,
+        rows: Rows,
+    ) -> Result<Dispatch> {
+        let variant =
+            variant(family, choices).ok_or_else(|| Error::internal(format!("no kernel {family} {choices:?}")))?;
+        Ok(Dispatch {
+            variant,
+            constants,
+            params: bytemuck::bytes_of(&params).to_vec(),
+            slots: bindings.slots(),
+            groups,
+            rows,
+            op: self.op,
+        })
+    }
+
+    fn format(&self, part: usize) -> String {
+        self.lowered.parts[part].layout.dtype.name().to_lowercase()
+    }
+
+    /// A matrix product: kernel `matvec_X` for few rows, `matmul_X` for many. The two share an epilogue, and with it
+    /// parameters and bindings (build.rs checks it), so callers describe it once, with matvec's types.
+    #[expect(clippy::too_many_arguments, reason = "each is one fact about the product")]
+    fn product<K: Kernel>(
+        &self,
+        shape: Shape,
+        part: usize,
+        quads: u32,
+        more_choices: &[&str],
+        by_head: bool,
+        params: K::Params,
+        bindings: &K,
+    ) -> Result<Dispatch> {
+        let matrix = &self.lowered.parts[part];
+        let epilogue = K::FAMILY.strip_prefix("matvec_").unwrap_or(K::FAMILY);
+        let format = self.format(part);
+        let mut choices = vec![format.as_str()];
+        let (family, constants, groups, tile) = match shape {
+            Shape::Few => {
+                choices.push(if self.lowered.settings.subgroups { "subgroups" } else { "plain" });
+                let (lanes, groups) = matvec_grid(quads, matrix.layout.blocks as u32);
+                (format!("matvec_{epilogue}"), vec![("LANES", lanes)], groups, 1)
+            }
+            Shape::Many => (format!("matmul_{epilogue}"), Vec::new(), quads.div_ceil(TILE_QUADS), TILE_TOKENS),
+        };
+        choices.extend(more_choices);
+        let rows = if by_head { Rows::Heads(tile) } else { Rows::Tokens(tile) };
+        self.push_to(&family, &choices, constants, params, bindings, groups, rows)
+    }
+
+    fn kv(&self) -> &'static str {
+        if self.lowered.settings.cache_f16 { "f16" } else { "f32" }
+    }
+
+    fn inv_hidden(&self) -> f32 {
+        1.0 / self.lowered.plan.hidden_size as f32
+    }
+
+    fn lower(&mut self, op: &Op) -> Result<()> {
+        let lowered = self.lowered;
+        match op {
+            Op::Embed { table } => self.embed(*table),
+            Op::QkvRope { norm, q, k, v, heads, rope, cache } => {
+                let mut row_base = 0;
+                for run in lowered.runs(&[*q, *k, *v]) {
+                    for part in lowered.parts_of(&run) {
+                        self.qkv(part, row_base, *norm, heads, *rope, *cache)?;
+                        row_base += lowered.parts[part].rows as u32;
+                    }
+                }
+                Ok(())
+            }
+            Op::Attention { heads, cache, scale, mask } => self.attention(heads, *cache, *scale, *mask),
+            Op::OResidual { o } => self.residual(*o, Slot::Attention),
+            Op::DownResidual { down } => self.residual(*down, Slot::FeedForward),
+            Op::GateUpSilu { norm, gate, up } => self.gate_up(*norm, *gate, *up),
+            Op::LmHead { norm, weight } => {
+                self.out.head_few = self.head(Shape::Few, *norm, *weight)?;
+                self.out.head_many = self.head(Shape::Many, *norm, *weight)?;
+                Ok(())
+            }
+            Op::Sample => {
+                let params = sample::Params {
+                    vocab: lowered.plan.vocab_size,
+                    logits_stride: lowered.plan.vocab_size,
+                    rows_at: self.rows_at,
+                    next_at: lowered.state.sampled_at,
+                };
+                let bindings = sample::Bindings {
+                    logits: Slot::Logits,
+                    sampling: Slot::Sampling,
+                    state: Slot::State,
+                    ids: Slot::Ids,
+                };
+                let dispatch = self.push(&[], params, &bindings, 1, Rows::Heads(1))?;
+                self.out.sample = vec![dispatch];
+                Ok(())
+            }
+        }
+    }
+
+    fn embed(&mut self, table: TensorId) -> Result<()> {
+        let lowered = self.lowered;
+        let next_norm = Slot::Norm(lowered.next_norm(self.op)?);
+        let mut first_row = 0;
+        for part in lowered.parts_of(&[Linear { weight: table, bias: None }]) {
+            let matrix = &lowered.parts[part];
+            let params = embed::Params {
+                rows: matrix.rows as u32,
+                blocks: matrix.layout.blocks as u32,
+                scale_stride: matrix.layout.scale_stride as u32,
+                bias_at: 0,
+                rows_at: self.rows_at,
+                first_row,
+                x_stride: padded(lowered.plan.hidden_size),
+                hidden: lowered.plan.hidden_size,
+                partial_stride: lowered.partial_stride(),
+            };
+            let bindings = embed::Bindings {
+                weights: Slot::Weights(part),
+                scales: Slot::Scales(part),
+                state: Slot::State,
+                next_norm,
+                x: Slot::Residual,
+                scaled: Slot::Scaled,
+                partials_out: Slot::Partials,
+            };
+            let format = self.format(part);
+            self.out.body.push(self.push(&[&format], params, &bindings, 1, Rows::Tokens(1))?);
+            first_row += matrix.rows as u32;
+        }
+        self.partials = 1;
+        Ok(())
+    }
+
+    fn qkv(
+        &mut self,
+        part: usize,
+        row_base: u32,
+        norm: Norm,
+        heads: &Heads,
+        rope: Option<usize>,
+        cache: usize,
+    ) -> Result<()> {
+        let lowered = self.lowered;
+        let matrix = &lowered.parts[part];
+        let pairs = rope.map_or(0, |r| lowered.plan.ropes[r].inv_freq.len() as u32);
+        let head_stride = Lowered::head_stride(heads);
+        let params = matvec_qkv::Params {
+            rows: matrix.rows as u32,
+            blocks: matrix.layout.blocks as u32,
+            scale_stride: matrix.layout.scale_stride as u32,
+            bias_at: matrix.bias_at() as u32,
+            rows_at: self.rows_at,
+            partials: self.partials,
+            partial_stride: lowered.partial_stride(),
+            inv_hidden: self.inv_hidden(),
+            eps: norm.eps,
+            row_base,
+            q_rows: heads.heads * heads.head_dim,
+            kv_rows: heads.kv_heads * heads.head_dim,
+            head_dim: heads.head_dim,
+            head_stride,
+            q_stride: heads.heads * head_stride,
+            kv_heads: heads.kv_heads,
+            rope_pairs: pairs,
+            rope_high: Lowered::rope_high(pairs),
+            pages_at: lowered.state.pages_at,
+            pages_per_seq: lowered.settings.limits.max_pages_per_seq,
+        };
+        let bindings = matvec_qkv::Bindings {
+            weights: Slot::Weights(part),
+            scales: Slot::Scales(part),
+            input: Slot::Scaled,
+            state: Slot::State,
+            partials: Slot::Partials,
+            rope: Slot::Rope(rope.unwrap_or(0)),
+            query: Slot::Query,
+            cache: Slot::Cache(cache),
+        };
+        let quads = (matrix.rows as u32).div_ceil(4);
+        let dispatch = self.product(self.shape, part, quads, &[self.kv()], false, params, &bindings)?;
+        self.out.body.push(dispatch);
+        Ok(())
+    }
+
+    fn attention(&mut self, heads: &Heads, cache: usize, scale: f32, mask: Mask) -> Result<()> {
+        let lowered = self.lowered;
+        let group = heads.heads / heads.kv_heads;
+        let quads = Lowered::head_stride(heads) / 4;
+        let most = (MAX_PART_QUADS / quads).min(MAX_PART_HEADS).max(1);
+        if quads > MAX_PART_QUADS {
+            return Err(Error::unsupported(format!("heads of {} values", heads.head_dim)));
+        }
+        let parts = group.div_ceil(most);
+        let part_heads = group.div_ceil(parts);
+        let (window, chunk) = match mask {
+            Mask::Causal => (0, 0),
+            Mask::Window(n) => (n, 0),
+            Mask::Chunk(n) => (0, n),
+        };
+        let params = attention::Params {
+            rows_at: self.rows_at,
+            pages_at: lowered.state.pages_at,
+            pages_per_seq: lowered.settings.limits.max_pages_per_seq,
+            kv_heads: heads.kv_heads,
+            group,
+            part_heads,
+            parts,
+            head_dim: heads.head_dim,
+            head_quads: quads,
+            heads: heads.heads,
+            out_stride: padded(heads.heads * heads.head_dim),
+            scale,
+            window,
+            chunk,
+        };
+        let bindings = attention::Bindings {
+            state: Slot::State,
+            query: Slot::Query,
+            cache: Slot::Cache(cache),
+            output: Slot::Attention,
+        };
+        let groups = heads.kv_heads * parts;
+        let dispatch = self.push(&[self.kv()], params, &bindings, groups, Rows::Tokens(1))?;
+        self.out.body.push(dispatch);
+        Ok(())
+    }
+
+    fn residual(&mut self, linear: Linear, input: Slot) -> Result<()> {
+        let lowered = self.lowered;
+        let next_norm = Slot::Norm(lowered.next_norm(self.op)?);
+        let (mut out_at, mut partial_at) = (0, 0);
+        for part in lowered.parts_of(&[linear]) {
+            let matrix = &lowered.parts[part];
+            let params = matvec_residual::Params {
+                rows: matrix.rows as u32,
+                blocks: matrix.layout.blocks as u32,
+                scale_stride: matrix.layout.scale_stride as u32,
+                bias_at: matrix.bias_at() as u32,
+                rows_at: self.rows_at,
+                x_stride: padded(lowered.plan.hidden_size),
+                partial_stride: lowered.partial_stride(),
+                out_at,
+                partial_at,
+            };
+            let bindings = matvec_residual::Bindings {
+                weights: Slot::Weights(part),
+                scales: Slot::Scales(part),
+                input,
+                state: Slot::State,
+                next_norm,
+                x: Slot::Residual,
+                scaled: Slot::Scaled,
+                partials_out: Slot::Partials,
+            };
+            let quads = (matrix.rows as u32).div_ceil(4);
+            let dispatch = self.product(self.shape, part, quads, &[], false, params, &bindings)?;
+            out_at += matrix.rows as u32;
+            partial_at += dispatch.groups;
+            self.out.body.push(dispatch);
+        }
+        if partial_at > lowered.partial_stride() {
+            return Err(Error::internal(format!("{partial_at} partial sums")));
+        }
+        self.partials = partial_at;
+        Ok(())
+    }
+
+    fn gate_up(&mut self, norm: Norm, gate: Linear, up: Linear) -> Result<()> {
+        let lowered = self.lowered;
+        let out_stride = padded(lowered.plan.tensor(gate.weight).rows as u32);
+        if lowered.runs(&[gate, up]).len() == 2 {
+            let gates = self.store(self.shape, norm, gate.weight, Slot::FeedForward, out_stride, false)?;
+            self.out.body.extend(gates);
+            return self.silu_mul(norm, up, out_stride);
+        }
+        let mut out_at = 0;
+        for part in lowered.parts_of(&[gate, up]) {
+            let matrix = &lowered.parts[part];
+            let rows = matrix.rows as u32 / 2;
+            let params = matvec_gate_up::Params {
+                rows,
+                blocks: matrix.layout.blocks as u32,
+                scale_stride: matrix.layout.scale_stride as u32,
+                bias_at: matrix.bias_at() as u32,
+                rows_at: self.rows_at,
+                partials: self.partials,
+                partial_stride: lowered.partial_stride(),
+                inv_hidden: self.inv_hidden(),
+                eps: norm.eps,
+                out_stride,
+                out_at,
+            };
+            let bindings = matvec_gate_up::Bindings {
+                weights: Slot::Weights(part),
+                scales: Slot::Scales(part),
+                input: Slot::Scaled,
+                state: Slot::State,
+                partials: Slot::Partials,
+                output: Slot::FeedForward,
+            };
+            let dispatch = self.product(self.shape, part, rows.div_ceil(2), &[], false, params, &bindings)?;
+            out_at += rows;
+            self.out.body.push(dispatch);
+        }
+        Ok(())
+    }
+
+    /// `y = W norm(x)` into `output`.
+    fn store(
+        &self,
+        shape: Shape,
+        norm: Norm,
+        weight: TensorId,
+        output: Slot,
+        out_stride: u32,
+        by_head: bool,
+    ) -> Result<Vec<Dispatch>> {
+        let lowered = self.lowered;
+        let mut dispatches = Vec::new();
+        let mut out_at = 0;
+        for part in lowered.parts_of(&[Linear { weight, bias: None }]) {
+            let matrix = &lowered.parts[part];
+            let params = matvec_store::Params {
+                rows: matrix.rows as u32,
+                blocks: matrix.layout.blocks as u32,
+                scale_stride: matrix.layout.scale_stride as u32,
+                bias_at: matrix.bias_at() as u32,
+                rows_at: self.rows_at,
+                partials: self.partials,
+                partial_stride: lowered.partial_stride(),
+                inv_hidden: self.inv_hidden(),
+                eps: norm.eps,
+                out_stride,
+                out_at,
+                by_head: u32::from(by_head),
+            };
+            let bindings = matvec_store::Bindings {
+                weights: Slot::Weights(part),
+                scales: Slot::Scales(part),
+                input: Slot::Scaled,
+                state: Slot::State,
+                partials: Slot::Partials,
+                output,
+            };
+            let quads = (matrix.rows as u32).div_ceil(4);
+            dispatches.push(self.product(shape, part, quads, &[], by_head, params, &bindings)?);
+            out_at += matrix.rows as u32;
+        }
+        Ok(dispatches)
+    }
+
+    fn head(&self, shape: Shape, norm: Norm, weight: TensorId) -> Result<Vec<Dispatch>> {
+        self.store(shape, norm, weight, Slot::Logits, self.lowered.plan.vocab_size, true)
+    }
+
+    fn silu_mul(&mut self, norm: Norm, up: Linear, out_stride: u32) -> Result<()> {
+        let lowered = self.lowered;
+        let mut out_at = 0;
+        for part in lowered.parts_of(&[up]) {
+            let matrix = &lowered.parts[part];
+            let params = matvec_silu_mul::Params {
+                rows: matrix.rows as u32,
+                blocks: matrix.layout.blocks as u32,
+                scale_stride: matrix.layout.scale_stride as u32,
+                bias_at: matrix.bias_at() as u32,
+                rows_at: self.rows_at,
+                partials: self.partials,
+                partial_stride: lowered.partial_stride(),
+                inv_hidden: self.inv_hidden(),
+                eps: norm.eps,
+                out_stride,
+                out_at,
+            };
+            let bindings = matvec_silu_mul::Bindings {
+                weights: Slot::Weights(part),
+                scales: Slot::Scales(part),
+                input: Slot::Scaled,
+                state: Slot::State,
+                partials: Slot::Partials,
+                output: Slot::FeedForward,
+            };
+            let quads = (matrix.rows as u32).div_ceil(4);
+            let dispatch = self.product(self.shape, part, quads, &[], false, params, &bindings)?;
+            out_at += matrix.rows as u32;
+            self.out.body.push(dispatch);
+        }
+        Ok(())
+    }
+}

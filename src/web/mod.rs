@@ -1,0 +1,268 @@
+//! The crate for JavaScript: the one module that knows it. Runs in a worker; `www/lib` is the other half.
+//!
+//! Options and results are plain objects; errors are `Error`s with a `code`. Nothing here has logic of its own.
+
+mod host;
+mod source;
+
+use crate::engine::{self, Opened, Request, apply_chat_template};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{ByteSource, Checkpoint};
+use crate::gpu::{Gpu, GpuExecutor, GpuOptions};
+use crate::plan::{Executor, Limits};
+use crate::reference::ReferenceExecutor;
+use crate::tokenizer::{EncodeOptions, Tokenizer};
+use host::JsHost;
+use serde::{Deserialize, Serialize};
+use source::{JsSource, SourceAdapter};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use wasm_bindgen::prelude::*;
+
+/// Rows per step on the reference: it computes a step at once, and cancelling waits for it.
+const REFERENCE_ROWS: u32 = 16;
+
+#[wasm_bindgen(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LoadOptions {
+    device: Option<String>,
+    max_context: Option<u32>,
+    kv_cache_type: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TokenizeOptions {
+    add_special: bool,
+    parse_special: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct DetokenizeOptions {
+    skip_special: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TemplateOptions {
+    add_generation_prompt: Option<bool>,
+    tools: Option<serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct Progress {
+    phase: &'static str,
+    loaded: u64,
+    total: u64,
+}
+
+/// A loaded model.
+#[wasm_bindgen]
+pub struct Engine {
+    engine: Rc<RefCell<engine::Engine>>,
+    tokenizer: Tokenizer,
+    info: serde_json::Value,
+    cancelled: Rc<Cell<bool>>,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Opens a model (one source, or the parts of a split GGUF) and loads it into the device.
+    pub async fn load(
+        sources: Vec<JsSource>,
+        options: JsValue,
+        on_progress: js_sys::Function,
+    ) -> Result<Engine, JsValue> {
+        let options: LoadOptions = from_js("load", options)?;
+        let sources = sources.into_iter().map(|s| Rc::new(SourceAdapter::new(s)) as Rc<dyn ByteSource>).collect();
+        load(sources, &options, &on_progress).await.map_err(to_js_error)
+    }
+
+    /// Model, config, device: see `ModelInfo` in www/lib.
+    pub fn info(&self) -> Result<JsValue, JsValue> {
+        to_js(&self.info)
+    }
+
+    /// Text to token ids.
+    pub fn tokenize(&self, text: &str, options: JsValue) -> Result<Vec<u32>, JsValue> {
+        let options: TokenizeOptions = from_js("tokenize", options)?;
+        let options = EncodeOptions { add_special: options.add_special, parse_special: options.parse_special };
+        self.tokenizer.encode(text, options).map_err(to_js_error)
+    }
+
+    /// Token ids to text.
+    pub fn detokenize(&self, ids: Vec<u32>, options: JsValue) -> Result<String, JsValue> {
+        let options: DetokenizeOptions = from_js("detokenize", options)?;
+        self.tokenizer.decode(&ids, options.skip_special).map_err(to_js_error)
+    }
+
+    /// A conversation as the model's chat template renders it.
+    pub fn apply_chat_template(&self, messages: JsValue, options: JsValue) -> Result<String, JsValue> {
+        let options: TemplateOptions = from_js("apply_chat_template", options)?;
+        let messages: serde_json::Value = from_js("messages", messages)?;
+        let prompt = options.add_generation_prompt.unwrap_or(true);
+        apply_chat_template(&self.tokenizer, &messages, options.tools.as_ref(), prompt).map_err(to_js_error)
+    }
+
+    /// Runs a request; `on_event` gets every event. One at a time.
+    pub async fn generate(&self, request: JsValue, on_event: js_sys::Function) -> Result<JsValue, JsValue> {
+        let request: Request = from_js("generate", request)?;
+        self.cancelled.set(false);
+        let mut host = JsHost { on_event, cancelled: self.cancelled.clone() };
+        let seed = random_seed().map_err(to_js_error)?;
+        let engine = self.engine.clone();
+        let mut engine = engine.try_borrow_mut().map_err(|_| to_js_error(busy()))?;
+        let result = engine.generate(&request, seed, &mut host).await.map_err(to_js_error)?;
+        to_js(&result)
+    }
+
+    /// Logits of every position, `[ids, vocab]`.
+    pub async fn logits(&self, ids: Vec<u32>) -> Result<js_sys::Float32Array, JsValue> {
+        let engine = self.engine.clone();
+        let mut engine = engine.try_borrow_mut().map_err(|_| to_js_error(busy()))?;
+        let vocab = engine.plan().vocab_size;
+        let out = js_sys::Float32Array::new_with_length(ids.len() as u32 * vocab);
+        engine
+            .logits(&ids, |first, values| {
+                let at = first as u32 * vocab;
+                out.subarray(at, at + values.len() as u32).copy_from(values);
+                Ok(())
+            })
+            .await
+            .map_err(to_js_error)?;
+        Ok(out)
+    }
+
+    /// Ends the running request at its next token or prefill step; it rejects with code `aborted`.
+    pub fn cancel(&self) {
+        self.cancelled.set(true);
+    }
+
+    /// Bytes of this module's memory.
+    pub fn heap_bytes(&self) -> f64 {
+        (core::arch::wasm32::memory_size(0) * 65_536) as f64
+    }
+}
+
+async fn load(
+    sources: Vec<Rc<dyn ByteSource>>,
+    options: &LoadOptions,
+    on_progress: &js_sys::Function,
+) -> Result<Engine> {
+    let report = |progress: Progress| -> Result<()> {
+        let value = to_js(&progress).map_err(|_| Error::internal("progress does not serialise"))?;
+        on_progress.call1(&JsValue::NULL, &value).map(drop).map_err(|e| from_js_error(&e))
+    };
+    let total = sources.iter().map(|s| s.len()).sum();
+    report(Progress { phase: "open", loaded: 0, total })?;
+    let opened = Opened::gguf(Checkpoint::open_gguf(sources).await?).await?;
+    let context = opened.context(options.max_context)?;
+    report(Progress { phase: "compile", loaded: 0, total })?;
+
+    let plan = opened.model.plan.clone();
+    let device = options.device.as_deref().unwrap_or("auto");
+    let cache_f16 = match options.kv_cache_type.as_deref() {
+        None => None,
+        Some("f16") => Some(true),
+        Some("f32") => Some(false),
+        Some(other) => {
+            return Err(Error::invalid_input(format!("kv_cache_type is {other:?}; it may be \"f16\" or \"f32\"")));
+        }
+    };
+    let (executor, fallback_reason): (Box<dyn Executor>, Option<String>) = match device {
+        "webgpu" | "auto" => match Gpu::request().await {
+            Ok(gpu) => {
+                let options = GpuOptions { cache_f16, ..GpuOptions::default() };
+                (Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?), None)
+            }
+            Err(error) if device == "auto" && error.kind() == ErrorKind::WebGpuUnavailable => {
+                (Box::new(reference(plan, context)?), Some(error.to_string()))
+            }
+            Err(error) => return Err(error),
+        },
+        "reference" => (Box::new(reference(plan, context)?), None),
+        other => {
+            return Err(Error::invalid_input(format!(
+                "device is {other:?}; it may be \"auto\", \"webgpu\" or \"reference\""
+            )));
+        }
+    };
+    let engine = engine::Engine::load(opened, executor, context, |p| {
+        report(Progress { phase: "download", loaded: p.loaded, total: p.total })
+    })
+    .await?;
+    report(Progress { phase: "ready", loaded: total, total })?;
+
+    let config = engine.config();
+    let mut device = serde_json::to_value(engine.executor().info()).unwrap_or_default();
+    if let (Some(reason), Some(device)) = (fallback_reason, device.as_object_mut()) {
+        device.insert("fallback_reason".into(), reason.into());
+    }
+    let info = serde_json::json!({
+        "name": config.name,
+        "architecture": config.architecture,
+        "config": config,
+        "parameters": engine.plan().tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
+        "bytes": engine.file_bytes(),
+        "context": engine.context(),
+        "chat_template": engine.tokenizer().chat_template().is_some(),
+        "device": device,
+    });
+    Ok(Engine {
+        tokenizer: engine.tokenizer().clone(),
+        engine: Rc::new(RefCell::new(engine)),
+        info,
+        cancelled: Rc::default(),
+    })
+}
+
+fn reference(plan: crate::plan::Plan, context: u32) -> Result<ReferenceExecutor> {
+    ReferenceExecutor::new(plan, Limits::for_context(context, REFERENCE_ROWS, 1))
+}
+
+fn busy() -> Error {
+    Error::invalid_input("this model is busy: await (or cancel) the request before")
+}
+
+fn random_seed() -> Result<u64> {
+    getrandom::u64().map_err(|e| Error::internal(format!("no random numbers: {e}; set a seed")))
+}
+
+/// An option object; a missing one is all defaults, an unknown field an error.
+fn from_js<T: for<'de> Deserialize<'de>>(what: &str, value: JsValue) -> Result<T, JsValue> {
+    let value = if value.is_undefined() || value.is_null() { js_sys::Object::new().into() } else { value };
+    serde_wasm_bindgen::from_value(value).map_err(|e| to_js_error(Error::invalid_input(format!("{what}: {e}"))))
+}
+
+fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|e| to_js_error(Error::internal(format!("a result does not serialise: {e}"))))
+}
+
+fn to_js_error(error: Error) -> JsValue {
+    let js = js_sys::Error::new(&error.to_string());
+    js.set_name("LlameroError");
+    let code = JsValue::from_str(error.kind().code());
+    // Setting a property of a fresh object cannot fail.
+    let _ = js_sys::Reflect::set(&js, &JsValue::from_str("code"), &code);
+    js.into()
+}
+
+/// An error that JavaScript threw, its `code` kept if it is one of ours.
+fn from_js_error(value: &JsValue) -> Error {
+    let text = |key: &str| js_sys::Reflect::get(value, &JsValue::from_str(key)).ok().and_then(|v| v.as_string());
+    let kind = text("code").and_then(|code| ErrorKind::from_code(&code));
+    let kind = match kind {
+        Some(kind) => kind,
+        None if text("name").as_deref() == Some("AbortError") => ErrorKind::Aborted,
+        None => ErrorKind::Io,
+    };
+    Error::new(kind, text("message").unwrap_or_else(|| format!("{value:?}")))
+}

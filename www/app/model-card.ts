@@ -93,6 +93,8 @@ export class ModelCard extends LitElement {
   private bar() {
     const { progress } = this.state;
     const detail = progress ? progressDetail(progress) : '';
+    // Without a value the bar moves to and fro: there is nothing to count.
+    const counted = progress && progress.phase !== 'compile' && progress.total > 0;
     return html`<div>
       <div class="row soft">
         <span>${phase(progress)}</span>
@@ -101,8 +103,8 @@ export class ModelCard extends LitElement {
       <progress
         aria-label="Loading the model"
         aria-valuetext="${phase(progress)} ${detail}"
-        max=${progress?.total ?? 1}
-        .value=${progress?.loaded ?? 0}
+        max=${progress?.total || 1}
+        value=${counted ? progress.loaded : nothing}
       ></progress>
     </div>`;
   }

@@ -11,13 +11,13 @@ test('progress in words', () => {
   const base = { loaded: 42_100_000, total: 98_400_000, bytesPerSecond: 12_300_000, secondsLeft: 4.6 };
   expect(progressDetail({ phase: 'download', ...base })).toBe('42.1 MB of 98.4 MB · 12.3 MB/s · 5 s left');
   expect(progressDetail({ phase: 'download', ...base, bytesPerSecond: 0, secondsLeft: undefined })).toBe('42.1 MB of 98.4 MB');
-  expect(progressDetail({ phase: 'compile', ...base, loaded: 3, total: 9 })).toBe('3 of 9');
+  expect(progressDetail({ phase: 'compile', ...base })).toBe('');
 });
 
 test('devices in words', () => {
-  const device = { kind: 'webgpu', name: '', vendor: 'nvidia', architecture: 'ampere', features: [] } as const;
+  const device = { kind: 'webgpu', name: '', vendor: 'nvidia', architecture: 'ampere', weight_bytes: 1, cache_bytes: 1, cache_type: 'f16', software: false } as const;
   expect(deviceWords({ ...device, features: [] })).toEqual({ text: 'WebGPU (nvidia ampere)', warning: undefined });
-  expect(deviceWords({ ...device, features: [], vendor: 'google', architecture: 'swiftshader' }).warning).toMatch(/software/);
+  expect(deviceWords({ ...device, features: [], software: true }).warning).toMatch(/software/);
   const none = deviceWords({ ...device, features: [], kind: 'reference', fallback_reason: 'No adapter was found.' });
   expect(none.warning).toMatch(/No WebGPU.*No adapter was found/);
 });

@@ -34,22 +34,18 @@ export function phase(progress: LoadProgress | undefined): string {
 
 /** "42.1 of 98.4 MB · 12.3 MB/s · 5 s left" */
 export function progressDetail({ phase, loaded, total, bytesPerSecond, secondsLeft }: LoadProgress): string {
-  if (phase === 'ready') return '';
-  if (phase === 'compile') return `${loaded} of ${total}`;
+  if (phase === 'ready' || phase === 'compile') return '';
   const parts = [`${megabytes(loaded)} of ${megabytes(total)}`];
   if (bytesPerSecond > 0) parts.push(`${megabytes(bytesPerSecond)}/s`);
   if (secondsLeft !== undefined && loaded < total) parts.push(`${seconds(secondsLeft)} left`);
   return parts.join(' · ');
 }
 
-const SOFTWARE = /swiftshader|llvmpipe|lavapipe|software|basic render/i;
-
 /** Which device runs the model, and how glad one may be about it. */
 export function deviceWords(device: DeviceInfo): { text: string; warning: string | undefined } {
   const adapter = [device.vendor, device.architecture].filter(Boolean).join(' ') || device.name;
   if (device.kind === 'webgpu') {
-    const software = device.software ?? SOFTWARE.test(`${device.name} ${device.vendor} ${device.architecture}`);
-    return software
+    return device.software
       ? {
           text: `WebGPU in software${adapter ? ` (${adapter})` : ''}`,
           warning: 'This browser runs WebGPU on the CPU (a software adapter), so answers are slow. Is the GPU switched off in its settings?',

@@ -1,7 +1,7 @@
 // The page's end of the worker: requests out, answers in.
 
 import { LlameroAbortError, LlameroError, abortError, fromWire, toWire } from './errors.js';
-import type { Calls, FromWorker, GenerationRequest, SourceSpec, ToWorker } from './protocol.js';
+import type { Calls, EngineOptions, FromWorker, GenerationRequest, SourceSpec, ToWorker } from './protocol.js';
 import type { ByteSource, GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
 
 interface Pending {
@@ -35,7 +35,7 @@ export class WorkerClient {
   load(
     sources: SourceSpec[],
     remotes: readonly ByteSource[],
-    options: { device?: string; max_context?: number },
+    options: EngineOptions,
     wasmUrl: string | undefined,
     onProgress: ((progress: LoadProgress) => void) | undefined,
     signal: AbortSignal | undefined,

@@ -5,7 +5,7 @@ import { abortError } from './errors.js';
 import { chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
 import { GenerationStream } from './stream.js';
 import type { ByteSource, ChatMessage, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
-import type { GenerationRequest } from './protocol.js';
+import type { EngineOptions, GenerationRequest } from './protocol.js';
 
 /** Text to token ids and back, by the model's own vocabulary. */
 export class Tokenizer {
@@ -69,10 +69,10 @@ export class Llama {
     if (list.length === 0) throw invalid('the list of files is empty');
     const remotes: ByteSource[] = [];
     const specs = list.map((file) => sourceSpec(file, remotes));
-    const engineOptions = {
-      ...(options.device !== undefined ? { device: options.device } : {}),
-      ...(options.max_context !== undefined ? { max_context: options.max_context } : {}),
-    };
+    const engineOptions: EngineOptions = {};
+    if (options.device !== undefined) engineOptions.device = options.device;
+    if (options.max_context !== undefined) engineOptions.max_context = options.max_context;
+    if (options.kv_cache_type !== undefined) engineOptions.kv_cache_type = options.kv_cache_type;
     const client = new WorkerClient(spawn(options.workerUrl));
     try {
       const wasmUrl = options.wasmUrl === undefined ? undefined : absolute(options.wasmUrl);

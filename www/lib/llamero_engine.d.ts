@@ -6,6 +6,12 @@ export interface EngineSource {
   read(offset: number, length: number): Promise<Uint8Array>;
 }
 
+export interface EngineOptions {
+  device?: string;
+  max_context?: number;
+  kv_cache_type?: string;
+}
+
 export interface InitOutput {
   readonly memory: WebAssembly.Memory;
 }
@@ -16,7 +22,7 @@ export class Engine {
   private constructor();
   static load(
     sources: EngineSource[],
-    options: { device?: string; max_context?: number },
+    options: EngineOptions,
     on_progress: (progress: { phase: string; loaded: number; total: number }) => void,
   ): Promise<Engine>;
   info(): any;

@@ -5,7 +5,7 @@ import type { ChatMessage, FileSource, GenerationOptions, LoadOptions } from './
 import type { GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
 
-const LOAD_OPTIONS = ['device', 'max_context', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
 const SETTINGS = [
   'max_new_tokens',
   'max_length',
@@ -42,6 +42,10 @@ export function checkLoadOptions(options: LoadOptions): void {
   }
   if (context !== undefined && !(Number.isInteger(context) && context > 0)) {
     throw invalid(`max_context is ${String(context)}; it must be a whole number above 0`);
+  }
+  const { kv_cache_type: cache } = options;
+  if (cache !== undefined && cache !== 'f16' && cache !== 'f32') {
+    throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16" or "f32"`);
   }
 }
 

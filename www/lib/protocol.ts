@@ -9,6 +9,13 @@ export type SourceSpec =
   | { kind: 'blob'; blob: Blob; name: string }
   | { kind: 'remote'; name: string; size: number };
 
+/** What the engine's `load` is asked; see LoadOptions. */
+export interface EngineOptions {
+  device?: string;
+  max_context?: number;
+  kv_cache_type?: string;
+}
+
 /** What `generate` of the engine is asked; see GenerationOptions. */
 export type GenerationRequest = Record<string, unknown>;
 
@@ -29,7 +36,7 @@ export type ToWorker =
       type: 'load';
       id: number;
       sources: SourceSpec[];
-      options: { device?: string; max_context?: number };
+      options: EngineOptions;
       wasmUrl: string | undefined;
     }
   | { [M in keyof Calls]: { type: 'call'; id: number; method: M; args: Calls[M]['args'] } }[keyof Calls]

@@ -18,7 +18,10 @@ export type FileSource = string | URL | Blob | ArrayBuffer | Uint8Array | ByteSo
 export type ModelSource = FileSource | readonly FileSource[];
 
 export interface LoadProgress {
-  /** `download` (from the network) and `upload` (to the device) count bytes of the model; the others count steps. */
+  /**
+   * `download` (from the network) and `upload` (to the device) count bytes of the model; `compile` (the shaders) has no
+   * count. `compile` may come between two phases of `download`.
+   */
   phase: 'download' | 'upload' | 'compile' | 'ready';
   loaded: number;
   total: number;
@@ -36,6 +39,8 @@ export interface LoadOptions {
   device?: 'auto' | 'webgpu' | 'reference';
   /** Positions to allocate; default: the model's own, at most 4096. */
   max_context?: number;
+  /** How cached keys and values are stored; default: `f16` where the device computes in it. */
+  kv_cache_type?: 'f16' | 'f32';
   /** Called some ten times a second while loading. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load, and closes its connections. */
@@ -52,12 +57,16 @@ export interface DeviceInfo {
   name: string;
   vendor: string;
   architecture: string;
-  /** Optional features in use, such as `shader-f16`. */
+  /** Optional features in use, `subgroups` and `shader-f16`. */
   features: string[];
+  /** Bytes on the device: the weights, and the cache of keys and values. */
+  weight_bytes: number;
+  cache_bytes: number;
+  cache_type: string;
   /** Why `auto` did not take WebGPU. */
   fallback_reason?: string;
-  /** True where WebGPU itself runs on the CPU (SwiftShader, lavapipe). */
-  software?: boolean;
+  /** True where WebGPU itself runs on the CPU (SwiftShader, lavapipe): right, and slow. */
+  software: boolean;
 }
 
 export interface ModelInfo {

@@ -6,7 +6,6 @@ import { LlameroAbortError, LlameroError, fromWire, toWire } from './errors.js';
 import { ProgressMeter } from './progress.js';
 import type { Calls, FromWorker, SourceSpec, ToWorker } from './protocol.js';
 import { BlobSource, HttpSource } from './source.js';
-import type { LoadProgress } from './types.js';
 
 // The DOM's types are those of a window; this is the part of a worker's that is used.
 const scope = globalThis as unknown as {
@@ -100,11 +99,12 @@ async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load'
     wasm = output;
     if (abort.signal.aborted) throw new LlameroAbortError();
     engine = await Engine.load(opened.map(reader), options, ({ phase, loaded, total }) => {
-      // While bytes still come from the network, that is what one waits for.
-      if (phase === 'upload' && downloading()) return;
-      meter.report(phase as LoadProgress['phase'], loaded, total);
+      // The engine counts weights that reached the device. While bytes still come from the network, those are what
+      // one waits for.
+      if (phase === 'compile') meter.report('compile', loaded, total);
+      else if (phase === 'download' && !downloading()) meter.report('upload', loaded, total);
     });
-    meter.report('ready', 1, 1);
+    meter.report('ready', engine.info().bytes, engine.info().bytes);
     return { ...engine.info() };
   };
   try {

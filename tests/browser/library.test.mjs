@@ -1,0 +1,422 @@
+// The package, straight from a static server, in Chromium: right answers, memory, abort, bad input, bad networks.
+
+import assert from 'node:assert/strict';
+import { readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { FIXTURES, ROOT, SMOLLM2, TINY, chromium, json, largestDifference, libraryPage, needs, npy, site } from './support.mjs';
+
+const MiB = 1 << 20;
+const tiny = '/test/tiny.gguf';
+
+describe('the package in Chromium', { skip: needs('chromium', 'package') }, () => {
+  let server, browser, page;
+  before(async () => {
+    server = await site();
+    browser = await chromium();
+    page = await libraryPage(browser, server);
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  for (const model of ['llama2-gqa', 'llama3-gqa']) {
+    test(`${model}: logits and greedy ids on WebGPU`, { skip: needs('fixtures') }, async (t) => {
+      const expected = json(FIXTURES, 'models', model, 'expected.json');
+      const sequences = expected.sequences.map(({ tokens, greedy, logits }) => ({ tokens, greedy, logits }));
+      const got = await page.evaluate(
+        async ({ url, sequences }) => {
+          const llama = await lib.Llama.load(url, { device: 'webgpu' });
+          const out = [];
+          for (const { tokens, greedy } of sequences) {
+            const logits = await llama.logits(tokens);
+            const { sequences } = await llama
+              .generate(tokens, { max_new_tokens: greedy.length, ignore_eos: true })
+              .result();
+            out.push({ logits: [...logits], ids: sequences[0].ids });
+          }
+          const { device } = llama.info;
+          await llama.dispose();
+          return { out, device };
+        },
+        { url: `/fixtures/models/${model}/model.gguf`, sequences },
+      );
+      assert.equal(got.device.kind, 'webgpu');
+      for (const [i, { tokens, greedy, logits }] of sequences.entries()) {
+        const difference = largestDifference(got.out[i].logits, npy(path.join(FIXTURES, 'models', model, logits)));
+        t.diagnostic(`${tokens.length} tokens: largest difference ${difference.toExponential(2)}`);
+        assert.ok(difference <= 2e-3, `logits of ${tokens.length} tokens differ by ${difference}`);
+        assert.deepEqual(got.out[i].ids, greedy);
+      }
+    });
+  }
+
+  test('SmolLM2: token ids, template, greedy ids; the wasm heap stays under 80 MiB', { skip: needs('fixtures', 'smollm2'), timeout: 300_000 }, async (t) => {
+    const expected = json(FIXTURES, 'smollm2/expected.json');
+    const greedy = expected.greedy[0];
+    const chat = expected.chats[0];
+    const count = 6;
+    const got = await page.evaluate(
+      async ({ url, greedy, chat, count }) => {
+        const phases = [];
+        const began = performance.now();
+        const llama = await lib.Llama.load(url, {
+          device: 'webgpu',
+          max_context: 512,
+          onProgress: (p) => phases.push(p),
+        });
+        const seconds = (performance.now() - began) / 1000;
+        const ids = [...(await llama.tokenizer.encode(greedy.prompt))];
+        const rendered = await llama.tokenizer.applyChatTemplate(chat.messages);
+        const tokens = [];
+        const stream = llama.generate(greedy.prompt, { max_new_tokens: count });
+        for await (const token of stream) tokens.push(token);
+        const result = await stream.result();
+        const memory = await llama.memory();
+        const { info } = llama;
+        await llama.dispose();
+        return { phases, seconds, ids, rendered, tokens, result, memory, info };
+      },
+      { url: `/models/${SMOLLM2}`, greedy, chat, count },
+    );
+    t.diagnostic(
+      `loaded in ${got.seconds.toFixed(1)} s; wasm heap ${(got.memory.wasm_heap_bytes / MiB).toFixed(1)} MiB; ` +
+        `${got.result.timings.decode_tokens_per_second.toFixed(2)} tokens/s on ${got.info.device.vendor} ${got.info.device.architecture}`,
+    );
+    assert.deepEqual(got.ids, greedy.ids);
+    assert.equal(got.rendered, chat.rendered);
+    assert.deepEqual(got.result.sequences[0].ids, greedy.exact.slice(0, count));
+    assert.deepEqual(got.tokens.map(({ id }) => id), greedy.exact.slice(0, count));
+    assert.equal(got.tokens.map(({ text }) => text).join(''), got.result.sequences[0].text);
+    assert.ok(greedy.exact_text.startsWith(got.result.sequences[0].text));
+    assert.equal(got.result.usage.prompt_tokens, greedy.ids.length);
+    assert.ok(got.memory.wasm_heap_bytes < 80 * MiB, `the heap grew to ${got.memory.wasm_heap_bytes} bytes`);
+    const downloads = got.phases.filter(({ phase }) => phase === 'download');
+    assert.ok(downloads.length >= 2);
+    assert.ok(downloads.every(({ total }) => total === statSync(path.join(ROOT, 'models', SMOLLM2)).size));
+    assert.equal(got.phases.at(-1).phase, 'ready');
+  });
+
+  describe('with the tiny model', { skip: needs('tiny') }, () => {
+    test('every kind of source gives the same ids', async () => {
+      const got = await page.evaluate(async (url) => {
+        const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
+        const own = {
+          name: 'own',
+          size: bytes.length,
+          read: async (offset, length) => bytes.slice(offset, offset + length),
+        };
+        const sources = { url, absolute: new URL(url, location.href), buffer: bytes.buffer, bytes, file: new File([bytes], 'tiny.gguf'), own };
+        const out = {};
+        for (const [name, source] of Object.entries(sources)) {
+          const llama = await lib.Llama.load(source);
+          out[name] = (await llama.generate('Hello', { max_new_tokens: 8, ignore_eos: true }).result()).sequences[0].ids;
+          await llama.dispose();
+        }
+        return { out, left: bytes.length };
+      }, tiny);
+      assert.equal(got.left, statSync(TINY).size); // the caller's buffer was not taken away
+      const lists = Object.values(got.out);
+      assert.equal(lists[0].length, 8);
+      for (const [name, ids] of Object.entries(got.out)) assert.deepEqual(ids, lists[0], name);
+    });
+
+    test('WebGPU and the reference agree', async () => {
+      const got = await page.evaluate(async (url) => {
+        const out = {};
+        for (const device of ['webgpu', 'reference']) {
+          const llama = await lib.Llama.load(url, { device });
+          const { sequences } = await llama.generate('Hello', { max_new_tokens: 8, ignore_eos: true }).result();
+          out[device] = { ids: sequences[0].ids, kind: llama.info.device.kind };
+          await llama.dispose();
+        }
+        return out;
+      }, tiny);
+      assert.equal(got.webgpu.kind, 'webgpu');
+      assert.equal(got.reference.kind, 'reference');
+      assert.deepEqual(got.webgpu.ids, got.reference.ids);
+    });
+
+    test('seed, several sequences, stop, chat, complete, tokenizer', async () => {
+      const got = await page.evaluate(async (url) => {
+        const llama = await lib.Llama.load(url);
+        const options = { max_new_tokens: 6, temperature: 1, seed: 3, ignore_eos: true };
+        const first = (await llama.generate('Hello', options).result()).sequences[0].ids;
+        const again = (await llama.generate('Hello', options).result()).sequences[0].ids;
+        const several = await llama.generate('Hello', { ...options, num_return_sequences: 3 }).result();
+        const messages = [{ role: 'user', content: 'Hello' }];
+        const chat = llama.chat(messages, { max_new_tokens: 4 });
+        const pieces = [];
+        for await (const { text } of chat) pieces.push(text);
+        const complete = await llama.complete(messages, { max_new_tokens: 4 });
+        const ids = await llama.tokenizer.encode('Hello world');
+        const text = await llama.tokenizer.decode(ids);
+        const count = await llama.tokenizer.count('Hello world');
+        const template = await llama.tokenizer.applyChatTemplate(messages);
+        await llama.dispose();
+        return { first, again, several, pieces: pieces.join(''), chat: await chat.text(), complete, ids: ids.length, text, count, template };
+      }, tiny);
+      assert.deepEqual(got.first, got.again);
+      assert.equal(got.several.sequences.length, 3);
+      assert.deepEqual(got.several.sequences[0].ids, got.first);
+      assert.equal(got.pieces, got.chat);
+      assert.equal(got.complete, got.chat);
+      assert.equal(got.ids, got.count);
+      assert.equal(got.text, 'Hello world');
+      assert.match(got.template, /Hello/);
+    });
+
+    test('calls that overlap run one after the other; abort ends the one it belongs to', async () => {
+      const got = await page.evaluate(async (url) => {
+        const llama = await lib.Llama.load(url);
+        const options = { max_new_tokens: 40, ignore_eos: true };
+        const abort = new AbortController();
+        const one = llama.generate('Hello', { ...options, signal: abort.signal });
+        const two = llama.generate('Hello', { max_new_tokens: 3, ignore_eos: true });
+        const waiting = new AbortController();
+        const three = llama.generate('Hello', { ...options, signal: waiting.signal });
+        waiting.abort(new Error('not needed any more'));
+        let seen = 0;
+        const ended = await failure(async () => {
+          for await (const _ of one) if (++seen === 3) abort.abort();
+        });
+        const result = await two.result();
+        const never = await failure(() => three.result());
+        // Leaving the loop frees the engine for the next call.
+        for await (const _ of llama.generate('Hello', options)) break;
+        const after = await llama.generate('Hello', { max_new_tokens: 3, ignore_eos: true }).result();
+        const early = await failure(() => llama.generate('Hello', { signal: AbortSignal.abort() }).result());
+        await llama.dispose();
+        const late = await failure(() => llama.generate('Hello').result());
+        return { seen, ended, two: result.sequences[0].ids, never, after: after.sequences[0].ids, early, late };
+      }, tiny);
+      assert.ok(got.seen >= 3 && got.seen < 40, `${got.seen} tokens came`);
+      for (const name of ['ended', 'never', 'early', 'late']) {
+        assert.equal(got[name].code, 'aborted', name);
+        assert.equal(got[name].name, 'AbortError', name);
+        assert.ok(got[name].known);
+      }
+      assert.equal(got.two.length, 3);
+      assert.deepEqual(got.after, got.two);
+    });
+
+    test('disposing ends what is under way', async () => {
+      const got = await page.evaluate(async (url) => {
+        const llama = await lib.Llama.load(url);
+        const result = failure(() => llama.generate('Hello', { max_new_tokens: 500, ignore_eos: true }).result());
+        await llama.dispose();
+        return result;
+      }, tiny);
+      assert.equal(got.code, 'aborted');
+    });
+
+    test('bad requests say what is wrong', async () => {
+      const got = await page.evaluate(async (url) => {
+        const llama = await lib.Llama.load(url, { max_context: 64 });
+        const out = {
+          unknown: await failure(() => llama.generate('Hello', { max_tokens: 3 }).result()),
+          range: await failure(() => llama.generate('Hello', { top_p: 2 }).result()),
+          type: await failure(() => llama.generate('Hello', { temperature: 'hot' }).result()),
+          vocabulary: await failure(() => llama.generate([99_999_999]).result()),
+          long: await failure(() => llama.generate(new Array(100).fill(3)).result()),
+          context: await failure(() => lib.Llama.load(url, { max_context: 100_000_000 })),
+        };
+        out.after = (await llama.generate('Hello', { max_new_tokens: 2, ignore_eos: true }).result()).sequences[0].ids.length;
+        await llama.dispose();
+        return out;
+      }, tiny);
+      const expected = {
+        unknown: ['invalid_input', /max_tokens/],
+        range: ['invalid_input', /top_p/],
+        type: ['invalid_input', /temperature|hot/],
+        vocabulary: ['invalid_input', /99999999/],
+        long: ['context_overflow', /64/],
+        context: ['invalid_input', /max_context/],
+      };
+      for (const [name, [code, words]] of Object.entries(expected)) {
+        assert.equal(got[name].code, code, `${name}: ${got[name].message}`);
+        assert.match(got[name].message, words, name);
+        assert.ok(got[name].known, name);
+      }
+      assert.equal(got.after, 2);
+    });
+
+    test('bad networks', async () => {
+      const size = statSync(TINY).size;
+      const cut = Math.floor(size / 2);
+      const cases = {
+        redirect: [{ redirect: tiny }, undefined],
+        'no ranges': [{ ignoreRange: true }, undefined],
+        'no length': [{ ignoreRange: true, noLength: true }, undefined],
+        'breaks once': [{ breakAt: cut, times: 1 }, undefined],
+        'breaks once, no ranges': [{ breakAt: cut, times: 1, ignoreRange: true }, undefined],
+        404: [{ status: 404 }, ['network', /404/]],
+        403: [{ status: 403 }, ['network', /403/]],
+        html: [{ html: '<p>Sign in</p>' }, ['network', /web page/]],
+        // A whole reply with half of the model: the network has no way to know, the file's own table has.
+        'half a file': [{ size: cut }, ['invalid_file', /./]],
+      };
+      for (const [name, [fault, error]] of Object.entries(cases)) {
+        const address = fault.redirect ? '/test/moved.gguf' : tiny;
+        server.faults.set(address, fault);
+        const got = await page.evaluate(async (address) => {
+          let ids;
+          const error = await failure(async () => {
+            const llama = await lib.Llama.load(address);
+            ids = (await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result()).sequences[0].ids;
+            await llama.dispose();
+          });
+          return { ids, error };
+        }, address);
+        server.faults.clear();
+        if (error) {
+          assert.equal(got.error.code, error[0], `${name}: ${got.error.message}`);
+          assert.match(got.error.message, error[1], name);
+        } else {
+          assert.equal(got.ids?.length, 4, `${name}: ${got.error.message}`);
+        }
+      }
+    });
+
+    test('an unreachable address', async () => {
+      const got = await page.evaluate(() => failure(() => lib.Llama.load('http://127.0.0.1:9/model.gguf')));
+      assert.equal(got.code, 'network');
+      assert.match(got.message, /cannot be reached/);
+    });
+
+    test('an aborted load closes its connection', async () => {
+      server.faults.set(tiny, { bytesPerSecond: 20_000 });
+      const got = await page.evaluate(async (address) => {
+        const abort = new AbortController();
+        setTimeout(() => abort.abort(), 300);
+        return failure(() => lib.Llama.load(address, { signal: abort.signal }));
+      }, tiny);
+      server.faults.clear();
+      assert.equal(got.code, 'aborted');
+      assert.equal(got.name, 'AbortError');
+    });
+
+    test('errors of a source come back as they were thrown', async () => {
+      const got = await page.evaluate(async () => {
+        const coded = { name: 'own', size: 1000, read: async () => { throw new lib.LlameroError('io', 'the disk is on fire'); } };
+        const plain = { name: 'own', size: 1000, read: async () => { throw new TypeError('oh'); } };
+        const short = { name: 'own', size: 1000, read: async () => new Uint8Array(3) };
+        return [
+          await failure(() => lib.Llama.load(coded)),
+          await failure(() => lib.Llama.load(plain)),
+          await failure(() => lib.Llama.load(short)),
+        ];
+      });
+      assert.deepEqual([got[0].code, got[0].message], ['io', 'the disk is on fire']);
+      assert.equal(got[1].code, 'io');
+      assert.match(got[1].message, /oh/);
+      assert.equal(got[2].code, 'io');
+      assert.match(got[2].message, /Uint8Array of/);
+    });
+
+    test('a page on another origin may import the package (a CDN)', async () => {
+      const cdn = await site({ cors: true });
+      const other = await site({ csp: undefined });
+      try {
+        const foreign = await libraryPage(browser, other, `${cdn.url}/pkg/index.js`);
+        const ids = await foreign.evaluate(async (url) => {
+          const llama = await lib.Llama.load(url);
+          return (await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result()).sequences[0].ids;
+        }, tiny);
+        assert.equal(ids.length, 4);
+        await foreign.close();
+      } finally {
+        await cdn.close();
+        await other.close();
+      }
+    });
+
+    test('missing parts of the package are named', async () => {
+      const got = await page.evaluate(async (url) => ({
+        wasm: await failure(() => lib.Llama.load(url, { wasmUrl: '/nowhere.wasm' })),
+        worker: await failure(() => lib.Llama.load(url, { workerUrl: '/nowhere.js' })),
+      }), tiny);
+      assert.equal(got.wasm.code, 'network');
+      assert.match(got.wasm.message, /wasmUrl/);
+      assert.match(got.worker.message, /workerUrl/);
+    });
+  });
+
+  test('files that are no models', async () => {
+    const got = await page.evaluate(async () => {
+      const text = (words) => new File([words], 'notes.gguf');
+      const truncated = new Uint8Array(64);
+      truncated.set(new TextEncoder().encode('GGUF'));
+      truncated[4] = 3;
+      truncated[8] = 200; // tensors that are not there
+      return {
+        text: await failure(() => lib.Llama.load(text('Dear diary, today I wrote no model, '.repeat(10)))),
+        empty: await failure(() => lib.Llama.load(text(''))),
+        truncated: await failure(() => lib.Llama.load(truncated)),
+      };
+    });
+    for (const [name, error] of Object.entries(got)) {
+      assert.equal(error.code, 'invalid_file', `${name}: ${error.message}`);
+      assert.ok(error.message.length > 10, name);
+    }
+  });
+
+  test('malformed files: an error each, and never a crash', { skip: needs('fixtures'), timeout: 300_000 }, async () => {
+    const { gguf } = json(FIXTURES, 'malformed/index.json');
+    // Native tests try every file; these are a sample, for the way an error takes through wasm and worker.
+    const files = gguf.filter(({ expect }) => expect === 'error').filter((_, i) => i % 5 === 0);
+    assert.ok(files.length >= 20);
+    const got = await page.evaluate(async (files) => {
+      const out = [];
+      for (const { file } of files) {
+        const load = async () => (await lib.Llama.load(`/fixtures/malformed/${file}`, { device: 'reference' })).dispose();
+        out.push({ file, ...(await failure(load)) });
+      }
+      return out;
+    }, files);
+    const wrong = got.filter(({ code }) => !['invalid_file', 'unsupported', 'model_too_large', 'network'].includes(code));
+    assert.deepEqual(wrong, []);
+  });
+
+  test('the size of the package stays within its budget', (t) => {
+    const wasm = readFileSync(path.join(ROOT, 'pkg/llamero_engine_bg.wasm'));
+    const gzipped = gzipSync(wasm, { level: 9 }).length;
+    t.diagnostic(`wasm: ${wasm.length} bytes, ${gzipped} gzipped`);
+    assert.ok(gzipped <= 1.3e6, `the module is ${gzipped} bytes gzipped; the budget is 1,300,000`);
+  });
+
+  test('the package names no path of the machine that built it', () => {
+    const wasm = readFileSync(path.join(ROOT, 'pkg/llamero_engine_bg.wasm'), 'latin1');
+    assert.ok(!wasm.includes(ROOT), 'the wasm contains the path of the source folder');
+    if (process.env.HOME && process.env.HOME.length > 1) assert.ok(!wasm.includes(`${process.env.HOME}/.cargo`), 'the wasm contains the path of the home folder');
+  });
+});
+
+describe('without WebGPU', { skip: needs('chromium', 'package', 'tiny') }, () => {
+  let server, browser, page;
+  before(async () => {
+    server = await site();
+    browser = await chromium({ webgpu: false });
+    page = await libraryPage(browser, server);
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  test('auto falls back to the reference and says why; webgpu is an error', async () => {
+    const got = await page.evaluate(async (url) => {
+      const llama = await lib.Llama.load(url);
+      const { sequences } = await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result();
+      const { device } = llama.info;
+      await llama.dispose();
+      return { device, ids: sequences[0].ids, error: await failure(() => lib.Llama.load(url, { device: 'webgpu' })) };
+    }, tiny);
+    assert.equal(got.device.kind, 'reference');
+    assert.match(got.device.fallback_reason, /WebGPU/);
+    assert.equal(got.ids.length, 4);
+    assert.equal(got.error.code, 'webgpu_unavailable');
+  });
+});

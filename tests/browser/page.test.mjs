@@ -1,0 +1,298 @@
+// The page as a person uses it, in Chromium. Screenshots go to tests/browser/output; look at them.
+
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { OUTPUT, ROOT, SMOLLM2, TINY, chromium, needs, site } from './support.mjs';
+
+const DESKTOP = { width: 1200, height: 800 };
+const PHONE = { width: 390, height: 844 };
+
+/** Opens the page; requests to other origins and errors of its scripts are kept, to be asserted on. */
+async function open(browser, server, query = '', options = {}) {
+  const context = await browser.newContext({ viewport: DESKTOP, ...options });
+  const page = await context.newPage();
+  page.foreign = [];
+  page.problems = [];
+  page.on('request', (request) => {
+    if (!request.url().startsWith(server.url) && !/^(data|blob):/.test(request.url())) page.foreign.push(request.url());
+  });
+  page.on('pageerror', (error) => page.problems.push(String(error)));
+  page.on('console', (message) => {
+    if (message.type() === 'error' && /content security policy/i.test(message.text())) page.problems.push(message.text());
+  });
+  await page.goto(`${server.url}/${query}`);
+  return page;
+}
+
+const shot = (page, name) => page.screenshot({ path: path.join(OUTPUT, `${name}.png`) });
+const ready = (page, timeout = 120_000) => page.getByText('Say something.').waitFor({ timeout });
+const settle = (page, timeout = 240_000) => page.locator('chat-view #send').waitFor({ timeout });
+const set = async (page, name, value) => page.locator(`settings-panel #${name}`).fill(String(value));
+const openSettings = (page) => page.locator('settings-panel summary').click();
+const replies = (page) => page.locator('chat-view .turn.assistant:not(.pending)');
+
+describe('the page', { skip: needs('chromium', 'page') }, () => {
+  let server, browser;
+  before(async () => {
+    server = await site();
+    browser = await chromium();
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  test('SmolLM2: real progress, a streamed answer, stop, a second message, reload', { skip: needs('smollm2'), timeout: 580_000 }, async (t) => {
+    // As from a network of some 60 MB/s, so that there is a progress to see.
+    server.faults.set(`/models/${SMOLLM2}`, { bytesPerSecond: 30e6 });
+    const page = await open(browser, server, '?max_context=512');
+    const seen = new Set();
+    await page.locator('model-card progress').waitFor();
+    for (let i = 0; i < 60; i += 1) {
+      const figures = await page.locator('model-card .figures').textContent({ timeout: 1000 }).catch(() => '');
+      if (/MB of 98\.4 MB · [\d.]+ MB\/s · .* left/.test(figures)) {
+        if (seen.size === 3) await shot(page, 'loading-desktop');
+        seen.add(figures);
+      }
+      if (seen.size > 8 || (await page.getByText('Say something.').isVisible())) break;
+      await page.waitForTimeout(100);
+    }
+    t.diagnostic(`progress seen: ${[...seen].slice(0, 3).join(' | ')}`);
+    assert.ok(seen.size >= 3, `progress seen: ${[...seen].join(' | ')}`);
+    await ready(page);
+    server.faults.clear();
+    const device = await page.locator('model-card #device').textContent();
+    t.diagnostic(device.trim().replace(/\s+/g, ' '));
+    assert.match(device, /135 million weights, 98\.4 MB/);
+    assert.match(device, /WebGPU/);
+
+    await openSettings(page);
+    await set(page, 'temperature', 0);
+    await set(page, 'max_new_tokens', 12);
+    await openSettings(page);
+    await page.getByLabel('Message').fill('What is the capital of France?');
+    await page.keyboard.press('Enter');
+    await page.locator('chat-view #stop').waitFor();
+    // Text comes bit by bit, and the page answers meanwhile.
+    const lengths = new Set();
+    const started = Date.now();
+    let slowest = 0;
+    while (Date.now() - started < 240_000 && (await page.locator('chat-view #stop').isVisible())) {
+      const before = Date.now();
+      const text = await page.locator('chat-view .turn.pending').textContent({ timeout: 1000 }).catch(() => '');
+      slowest = Math.max(slowest, Date.now() - before);
+      lengths.add(text.length);
+      await page.waitForTimeout(50);
+    }
+    await settle(page);
+    t.diagnostic(`${await page.locator('chat-view #speed').textContent()}; slowest look at the page ${slowest} ms`);
+    assert.ok(lengths.size >= 4, `the text came in ${lengths.size} steps`);
+    assert.match(await replies(page).first().textContent(), /Paris/);
+    assert.match(await page.locator('chat-view #speed').textContent(), /12 tokens · [\d.]+ tokens\/s/);
+    await shot(page, 'chat-desktop-light');
+
+    // Stop in the middle of the second answer.
+    await openSettings(page);
+    await set(page, 'max_new_tokens', 200);
+    await openSettings(page);
+    await page.getByLabel('Message').fill('And of Italy? Tell me a long story about it.');
+    await page.getByRole('button', { name: 'Send' }).click();
+    await page.waitForFunction(
+      () => (document.querySelector('llamero-app').shadowRoot.querySelector('chat-view').shadowRoot.querySelector('.pending')?.textContent.length ?? 0) > 20,
+      undefined,
+      { timeout: 120_000 },
+    );
+    await page.getByRole('button', { name: 'Stop' }).click();
+    await settle(page, 20_000);
+    assert.match(await page.locator('chat-view #speed').textContent(), /stopped/);
+    assert.equal(await replies(page).count(), 2);
+    assert.equal(await page.locator('chat-view .turn.user').count(), 2);
+
+    for (const [name, options] of Object.entries({ 'chat-desktop-dark': [DESKTOP, 'dark'], 'chat-phone-light': [PHONE, 'light'], 'chat-phone-dark': [PHONE, 'dark'] })) {
+      await page.setViewportSize(options[0]);
+      await page.emulateMedia({ colorScheme: options[1] });
+      await shot(page, name);
+    }
+    await page.reload();
+    await ready(page);
+    assert.equal(await replies(page).count(), 0);
+    assert.deepEqual(page.foreign, []);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
+  describe('with the tiny model', { skip: needs('tiny') }, () => {
+    const query = '?model=/test/tiny.gguf';
+
+    test('chat: two messages, stop, new chat; by keyboard alone', async () => {
+      const page = await open(browser, server, query);
+      await ready(page);
+      await openSettings(page);
+      await set(page, 'max_new_tokens', 8);
+      await page.getByLabel('Message').focus();
+      await page.keyboard.type('Hello');
+      await page.keyboard.press('Enter');
+      await settle(page);
+      assert.equal(await page.locator('chat-view .turn.user').count(), 1);
+      await page.keyboard.type('Again');
+      await page.keyboard.press('Enter');
+      await settle(page);
+      assert.equal(await page.locator('chat-view .turn.user').count(), 2);
+      await page.getByRole('button', { name: 'New chat' }).click();
+      await ready(page);
+      assert.equal(await page.locator('chat-view .turn').count(), 0);
+      assert.deepEqual(page.foreign, []);
+      assert.deepEqual(page.problems, []);
+      await page.context().close();
+    });
+
+    test('complete: continues a text; settings out of range are named', async () => {
+      const page = await open(browser, server, query);
+      await ready(page);
+      await page.getByRole('tab', { name: 'Chat' }).focus();
+      await page.keyboard.press('ArrowRight');
+      assert.equal(await page.getByRole('tab', { name: 'Complete' }).getAttribute('aria-selected'), 'true');
+      await page.getByRole('button', { name: 'Generate' }).click();
+      assert.match(await page.getByRole('alert').textContent(), /beginning of a text/);
+      await openSettings(page);
+      await set(page, 'max_new_tokens', 8);
+      await set(page, 'seed', 1);
+      await page.getByLabel('Text to continue').fill('Hello <img src=x onerror=alert(1)> world');
+      await page.keyboard.press('Control+Enter');
+      await page.locator('complete-view #generate').waitFor();
+      const output = page.getByRole('region', { name: 'Continued text' });
+      assert.match(await output.textContent(), /^Hello <img src=x onerror=alert\(1\)> world/);
+      assert.equal(await output.locator('img').count(), 0);
+      const first = await output.textContent();
+      await page.getByRole('button', { name: 'Generate' }).click();
+      await page.locator('complete-view #generate').waitFor();
+      assert.equal(await output.textContent(), first); // the same seed
+      await shot(page, 'complete-desktop-light');
+      await page.setViewportSize(PHONE);
+      await page.emulateMedia({ colorScheme: 'dark' });
+      await shot(page, 'complete-phone-dark');
+      await set(page, 'top_p', 7);
+      await page.getByRole('button', { name: 'Generate' }).click();
+      assert.match(await page.getByRole('alert').textContent(), /Top p must be a number from 0 to 1/);
+      assert.deepEqual(page.problems, []);
+      await page.context().close();
+    });
+
+    test('a prompt longer than the context says so, and the page goes on', async () => {
+      const page = await open(browser, server, query);
+      await ready(page);
+      await openSettings(page);
+      await set(page, 'max_new_tokens', 4);
+      const words = 'many words '.repeat(20_000);
+      await page.getByLabel('Message').fill(words);
+      await page.getByRole('button', { name: 'Send' }).click();
+      const alert = page.getByRole('alert');
+      await alert.waitFor({ timeout: 60_000 });
+      assert.match(await alert.textContent(), /context/);
+      assert.equal(await page.getByLabel('Message').inputValue(), words.trim()); // given back
+      await page.getByLabel('Message').fill('Hello');
+      await page.getByRole('button', { name: 'Send' }).click();
+      await settle(page);
+      assert.equal(await page.locator('chat-view .turn.user').count(), 1);
+      assert.equal(await alert.count(), 0);
+      await page.context().close();
+    });
+
+    test('files: not a GGUF, then a good one, by picker and by drop', async () => {
+      const page = await open(browser, server, query);
+      await ready(page);
+      const notes = path.join(OUTPUT, 'notes.gguf');
+      writeFileSync(notes, 'These are notes, not a model. '.repeat(50));
+      const picker = page.locator('model-card input[type=file]');
+      await picker.setInputFiles(notes);
+      const alert = page.getByRole('alert');
+      await alert.waitFor();
+      assert.match(await alert.textContent(), /GGUF/);
+      await shot(page, 'error-desktop');
+      await page.getByRole('button', { name: 'Try again' }).click();
+      await alert.waitFor();
+      await picker.setInputFiles(TINY);
+      await ready(page);
+      assert.equal(await alert.count(), 0);
+      // The same by drag and drop.
+      const bytes = 'not a model either';
+      await page.evaluate((bytes) => {
+        const data = new DataTransfer();
+        data.items.add(new File([bytes], 'dropped.gguf'));
+        window.dispatchEvent(new DragEvent('dragover', { dataTransfer: data, bubbles: true, cancelable: true }));
+        window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+      }, bytes);
+      await alert.waitFor();
+      assert.match(await page.getByRole('heading', { level: 2 }).textContent(), /dropped\.gguf/);
+      assert.deepEqual(page.problems, []);
+      await page.context().close();
+    });
+
+    test('addresses: unreachable, absent, a web page, cut in the middle; then the page still works', async () => {
+      server.faults.set('/test/page.gguf', { html: '<h1>Hello</h1>' });
+      for (const [address, words] of [
+        ['http://127.0.0.1:9/model.gguf', /cannot be reached/],
+        ['/test/absent.gguf', /no such file \(404\)/],
+        ['/test/page.gguf', /web page/],
+      ]) {
+        const page = await open(browser, server, `?model=${encodeURIComponent(address)}`);
+        const alert = page.getByRole('alert');
+        await alert.waitFor({ timeout: 30_000 });
+        assert.match(await alert.textContent(), words);
+        await page.locator('model-card input[type=file]').setInputFiles(TINY);
+        await ready(page);
+        assert.deepEqual(page.problems, []);
+        await page.context().close();
+      }
+      // The connection breaks once: nobody notices.
+      server.faults.set('/test/tiny.gguf', { breakAt: 30_000, times: 1 });
+      const page = await open(browser, server, query);
+      await ready(page);
+      await page.context().close();
+      server.faults.clear();
+    });
+
+    test('loading can be cancelled', async () => {
+      server.faults.set('/test/tiny.gguf', { bytesPerSecond: 10_000 });
+      const page = await open(browser, server, query);
+      await page.getByRole('button', { name: 'Cancel' }).click();
+      await page.getByText('Loading was cancelled.').waitFor();
+      server.faults.clear();
+      await page.getByRole('button', { name: 'Try again' }).click();
+      await ready(page);
+      await page.context().close();
+    });
+  });
+
+  test('the page asks only for its own files', { skip: needs('tiny') }, async () => {
+    const page = await open(browser, server, '?model=/test/tiny.gguf');
+    await ready(page);
+    assert.deepEqual(page.foreign, []);
+    await page.context().close();
+  });
+});
+
+describe('the page without WebGPU', { skip: needs('chromium', 'page', 'tiny') }, () => {
+  test('says that the slow reference path runs, and answers', async () => {
+    const server = await site();
+    const browser = await chromium({ webgpu: false });
+    try {
+      const page = await open(browser, server, '?model=/test/tiny.gguf');
+      await ready(page);
+      await page.getByText(/No WebGPU: the slow reference path/).waitFor();
+      await openSettings(page);
+      await set(page, 'max_new_tokens', 6);
+      await page.getByLabel('Message').fill('Hello');
+      await page.keyboard.press('Enter');
+      await settle(page);
+      assert.equal(await page.locator('chat-view .turn.user').count(), 1);
+      await shot(page, 'no-webgpu-desktop');
+      assert.deepEqual(page.problems, []);
+    } finally {
+      await browser.close();
+      await server.close();
+    }
+  });
+});

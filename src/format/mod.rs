@@ -45,7 +45,7 @@ const MAX_TENSOR_NAME_BYTES: u64 = 255;
 /// Which kind of file a [`Checkpoint`] was read from.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum FileFormat {
-    /// llama.cpp's single file (or split set) with metadata, vocabulary and weights.
+    /// ggml's single file (or split set) with metadata, vocabulary and weights.
     Gguf,
     /// Hugging Face's weights, beside config.json and tokenizer.json.
     Safetensors,

@@ -6,8 +6,8 @@ use crate::error::{Error, ErrorKind};
 /// How many bytes from the start of a file [`not_gguf`] and [`not_safetensors`] look at.
 pub(super) const SNIFF_BYTES: usize = 512;
 
-/// First bytes, kind of error, and what to say. Old llama.cpp files store their magic as a little-endian number, so it
-/// reads backwards.
+/// First bytes, kind of error, and what to say. Files from before GGUF store their magic as a little-endian number, so
+/// it reads backwards.
 const SIGNATURES: &[(&[u8], ErrorKind, &str)] = &[
     (b"PK\x03\x04", ErrorKind::Unsupported, "a zip archive or a PyTorch checkpoint; get the GGUF or safetensors file"),
     (b"\x80\x02", ErrorKind::Unsupported, "a Python pickle (PyTorch); get the GGUF or safetensors file"),

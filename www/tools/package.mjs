@@ -4,7 +4,7 @@
 //   node www/tools/package.mjs --pack FOLDER              make the tarball and print sizes
 
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 
@@ -21,6 +21,8 @@ function build(engine, out) {
   for (const name of readdirSync(engine)) {
     if (/^llamero_engine(_bg)?\.(js|d\.ts|wasm)$/.test(name)) copyFileSync(path.join(engine, name), path.join(fresh, name));
   }
+  // JavaScript that the engine brings along (src/gpu/web.rs).
+  if (existsSync(path.join(engine, 'snippets'))) cpSync(path.join(engine, 'snippets'), path.join(fresh, 'snippets'), { recursive: true });
   for (const name of ['README.md', 'LICENSE']) {
     if (existsSync(path.join(root, name))) copyFileSync(path.join(root, name), path.join(fresh, name));
   }
@@ -40,7 +42,7 @@ function build(engine, out) {
     },
     main: './index.js',
     types: './index.d.ts',
-    files: ['*.js', '*.d.ts', '*.wasm'],
+    files: ['*.js', '*.d.ts', '*.wasm', 'snippets'],
     // The worker's module runs when it is loaded; the rest may be shaken.
     sideEffects: ['./worker.js'],
   };

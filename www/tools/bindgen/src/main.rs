@@ -12,6 +12,8 @@ fn main() -> ExitCode {
     let result = bindgen
         .input_path(input)
         .out_name(name)
+        // The module is looked for beside the bindings, by an expression that bundlers know.
+        .omit_default_module_path(false)
         .web(true)
         .and_then(|bindgen| bindgen.typescript(true).generate(out));
     match result {

@@ -3,7 +3,7 @@
 //! then a compile error in `src/gpu/`.
 //!
 //! Also tells tests what this machine has: cfg `fixtures` (../shared/fixtures), `default_model` (models/…),
-//! `npm_vocabularies` (node_modules).
+//! `npm_vocabularies` (node_modules), `gpu` (a Vulkan driver).
 
 #[path = "src/gpu/assemble.rs"]
 mod assemble;
@@ -36,6 +36,20 @@ fn main() {
         if root.join(path).exists() {
             println!("cargo:rustc-cfg={name}");
         }
+    }
+
+    // GPU tests need a Vulkan driver; without one they are reported as ignored.
+    println!("cargo:rustc-check-cfg=cfg(gpu)");
+    println!("cargo:rerun-if-env-changed=VK_DRIVER_FILES");
+    println!("cargo:rerun-if-env-changed=VK_ICD_FILENAMES");
+    let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+    for folder in drivers {
+        println!("cargo:rerun-if-changed={folder}");
+    }
+    let named = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].into_iter().any(|name| env::var_os(name).is_some());
+    let installed = drivers.iter().any(|f| fs::read_dir(f).is_ok_and(|mut entries| entries.next().is_some()));
+    if named || installed {
+        println!("cargo:rustc-cfg=gpu");
     }
 
     let files = read_shaders(&root.join("shaders"));

@@ -201,6 +201,10 @@ stamp() { local name=$1; shift; mkdir -p "$STAMPS"; digest "$@" >"$STAMPS/$name"
 
 # ---------------------------------------------------------------- building
 
+# What the module may use: no more than every browser with WebGPU has. (--all-features writes import sections that
+# Chromium 156 does not read.)
+WASM_FEATURES=(--mvp-features --enable-{simd,bulk-memory,bulk-memory-opt,sign-ext,mutable-globals,nontrapping-float-to-int,reference-types,multivalue})
+
 build_wasm() {
   need_wasm_rust
   need_native_rust
@@ -219,7 +223,7 @@ build_wasm() {
   env "${environment[@]}" "$WASM_CARGO" "${args[@]}"
 
   local wasm=$WASM_DIR/$WASM_TARGET/release/llamero.wasm
-  if [ -f "$WEB_DIR/llamero_engine_bg.wasm" ] && fresh web "$wasm" www/tools/bindgen package-lock.json; then
+  if [ -f "$WEB_DIR/llamero_engine_bg.wasm" ] && fresh web "$wasm" www/tools/bindgen package-lock.json build.sh; then
     note "bindings and optimised module are up to date"
     return
   fi
@@ -230,11 +234,12 @@ build_wasm() {
   mkdir -p "$WEB_DIR.new"
   target/tools/debug/llamero-bindgen "$wasm" "$WEB_DIR.new" llamero_engine
   step "engine: optimising (wasm-opt -O3)"
-  node_modules/.bin/wasm-opt -O3 --all-features --strip-debug --strip-producers "$WEB_DIR.new/llamero_engine_bg.wasm" -o "$WEB_DIR.new/optimised.wasm"
+  node_modules/.bin/wasm-opt -O3 "${WASM_FEATURES[@]}" --strip-debug --strip-producers \
+    "$WEB_DIR.new/llamero_engine_bg.wasm" -o "$WEB_DIR.new/optimised.wasm"
   mv "$WEB_DIR.new/optimised.wasm" "$WEB_DIR.new/llamero_engine_bg.wasm"
   rm -rf "$WEB_DIR"
   mv "$WEB_DIR.new" "$WEB_DIR"
-  stamp web "$wasm" www/tools/bindgen package-lock.json
+  stamp web "$wasm" www/tools/bindgen package-lock.json build.sh
 }
 
 PACKAGE_INPUTS=("$WEB_DIR" www/lib www/tools/package.mjs package.json README.md LICENSE)

@@ -15,7 +15,7 @@ use llamero::format::{ByteSource, Checkpoint, FileSource, split_names};
 use llamero::gpu::{Gpu, GpuExecutor, GpuOptions};
 use llamero::plan::{Executor, Limits, LocalBoxFuture};
 use llamero::reference::ReferenceExecutor;
-use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, TemplateInput, Tokenizer};
+use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFiles, TemplateInput, Tokenizer};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -377,8 +377,13 @@ async fn tokenizer(model: &Path) -> Result<Tokenizer> {
     let json = if is_json { Some(std::fs::read(model)?) } else { optional("tokenizer.json")? };
     let (sentencepiece, config) = (optional("tokenizer.model")?, optional("tokenizer_config.json")?);
     let (generation, template) = (optional("generation_config.json")?, optional("chat_template.jinja")?);
-    let _ = (json, sentencepiece, config, generation, template);
-    Err(Error::new(ErrorKind::Unsupported, "tokenizer.json is not read yet: give a GGUF"))
+    Tokenizer::from_hf(HfFiles {
+        tokenizer_json: json.as_deref(),
+        tokenizer_model: if is_json { None } else { sentencepiece.as_deref() },
+        tokenizer_config: config.as_deref(),
+        generation_config: generation.as_deref(),
+        chat_template: template.as_deref(),
+    })
 }
 
 async fn inspect(model: &Path) -> Result<()> {

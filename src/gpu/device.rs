@@ -84,7 +84,7 @@ impl Gpu {
                 "no GPU adapter was found; enable WebGPU (and hardware acceleration) in the browser's settings, or update \
                  the graphics driver",
             )
-            .with_source(e)
+            .with_source(e.to_string())
         })?;
         let mut features = wgpu::Features::empty();
         for wanted in [wgpu::Features::SUBGROUP, wgpu::Features::SHADER_F16] {
@@ -108,7 +108,7 @@ impl Gpu {
                 "the GPU adapter refused to make a device; reload the page, or restart \
                                                       the browser",
             )
-            .with_source(e)
+            .with_source(e.to_string())
         })?;
         let mut capabilities = describe(&adapter.get_info());
         capabilities.shader_f16 = features.contains(wgpu::Features::SHADER_F16);
@@ -200,11 +200,12 @@ impl Gpu {
             let mapped = receiver.await.map_err(|_| Error::internal("the device dropped a readback"))?;
             gpu.check()?;
             mapped.map_err(|e| {
-                Error::new(ErrorKind::DeviceLost, "reading from the GPU failed; load the model again").with_source(e)
+                Error::new(ErrorKind::DeviceLost, "reading from the GPU failed; load the model again")
+                    .with_source(e.to_string())
             })?;
             let bytes = buffer
                 .get_mapped_range(..len)
-                .map_err(|e| Error::internal("a mapped buffer is not readable").with_source(e))?
+                .map_err(|e| Error::internal("a mapped buffer is not readable").with_source(e.to_string()))?
                 .to_vec();
             buffer.unmap();
             Ok(bytes)
@@ -232,7 +233,8 @@ impl Gpu {
     fn wait(&self) -> Result<()> {
         #[cfg(not(target_arch = "wasm32"))]
         self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| {
-            Error::new(ErrorKind::DeviceLost, "waiting for the GPU failed; load the model again").with_source(e)
+            Error::new(ErrorKind::DeviceLost, "waiting for the GPU failed; load the model again")
+                .with_source(e.to_string())
         })?;
         Ok(())
     }

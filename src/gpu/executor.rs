@@ -120,7 +120,7 @@ impl GpuExecutor {
                     executor.cache_bytes >> 20
                 ),
             )
-            .with_source(error));
+            .with_source(error.to_string()));
         }
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let recorded = executor.record_all();
@@ -128,7 +128,7 @@ impl GpuExecutor {
         recorded?;
         if let Some(error) = invalid {
             return Err(Error::new(ErrorKind::Unsupported, "this GPU's driver refused a kernel; please report it")
-                .with_source(error));
+                .with_source(error.to_string()));
         }
         Ok(executor)
     }

@@ -13,8 +13,10 @@ mod byte_level;
 mod chat_template;
 mod end_tokens;
 mod gguf;
+mod hf;
 mod merge;
 mod pre_tokenizers;
+mod sentencepiece;
 mod special;
 mod spm;
 mod stream;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use bpe::Bpe;
 pub use chat_template::{ChatTemplate, DateTime, TemplateInput};
+pub use hf::HfFiles;
 use special::{Fragment, SpecialTokens};
 use spm::Spm;
 pub use stream::DecodeStream;
@@ -53,6 +56,7 @@ pub struct Tokenizer(Arc<Inner>);
 enum Encoder {
     Bpe(SpecialTokens, Bpe),
     Spm(SpecialTokens, Spm),
+    Pipeline(Box<hf::Pipeline>),
 }
 
 struct Inner {
@@ -84,17 +88,26 @@ impl Tokenizer {
         if options.add_special && inner.add_bos {
             ids.extend(inner.bos);
         }
-        let mut first = true;
-        let (Encoder::Bpe(special, _) | Encoder::Spm(special, _)) = &inner.encoder;
-        for fragment in special.split(vocabulary, text, options.parse_special) {
-            match (fragment, &inner.encoder) {
-                (Fragment::Token(id), _) => ids.push(id),
-                (Fragment::Text(range), Encoder::Bpe(_, bpe)) => bpe.encode(vocabulary, &text[range], &mut ids)?,
-                (Fragment::Text(range), Encoder::Spm(_, spm)) => {
-                    spm.encode(vocabulary, &text[range], first, &mut ids)?
+        match &inner.encoder {
+            Encoder::Bpe(special, bpe) => {
+                for fragment in special.split(vocabulary, text, options.parse_special) {
+                    match fragment {
+                        Fragment::Token(id) => ids.push(id),
+                        Fragment::Text(range) => bpe.encode(vocabulary, &text[range], &mut ids)?,
+                    }
                 }
             }
-            first = false;
+            Encoder::Spm(special, spm) => {
+                for (i, fragment) in special.split(vocabulary, text, options.parse_special).into_iter().enumerate() {
+                    match fragment {
+                        Fragment::Token(id) => ids.push(id),
+                        Fragment::Text(range) => spm.encode(vocabulary, &text[range], i == 0, &mut ids)?,
+                    }
+                }
+            }
+            Encoder::Pipeline(pipeline) => {
+                pipeline.encode(text, options.parse_special, options.add_special, &mut ids)?;
+            }
         }
         if options.add_special && inner.add_eos {
             ids.extend(inner.eos);

@@ -31,7 +31,7 @@ function makeTiny() {
   const cli = process.env.LLAMERO_CLI ?? path.join(ROOT, 'target/release/llamero');
   const file = path.join(SCRATCH, 'tiny.gguf');
   if (!existsSync(cli)) return undefined;
-  execFileSync(cli, ['make-tiny', file], { stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync(cli, ['make', file, '--shape', 'tiny', '--type', 'Q8_0'], { stdio: ['ignore', 'ignore', 'inherit'] });
   return file;
 }
 export const TINY = makeTiny();

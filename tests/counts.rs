@@ -1,0 +1,164 @@
+//! What a decode step costs, counted: from the lowered plan for models of real sizes (no device needed), and by a
+//! device that counts.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
+
+#[path = "support/harness.rs"]
+mod harness;
+
+use harness::{Random, assign_pages, gpu};
+use llamero::gpu::lower::{Lowered, Region, Rows, Settings, Shape, Slot};
+use llamero::gpu::{GpuExecutor, GpuOptions};
+use llamero::plan::{
+    CacheSpec, Executor, Heads, Limits, Linear, Mask, Norm, Op, Plan, Rope, Row, Step, TensorId, TensorSpec, Want,
+};
+use llamero::quant::DType;
+
+struct Dims {
+    hidden: u32,
+    ffn: u32,
+    blocks: u32,
+    heads: Heads,
+    vocab: u32,
+    tied: bool,
+}
+
+const fn heads(heads: u32, kv_heads: u32, head_dim: u32) -> Heads {
+    Heads { heads, kv_heads, head_dim }
+}
+
+const LLAMA_32_1B: Dims =
+    Dims { hidden: 2048, ffn: 8192, blocks: 16, heads: heads(32, 8, 64), vocab: 128_256, tied: true };
+const LLAMA_31_8B: Dims =
+    Dims { hidden: 4096, ffn: 14_336, blocks: 32, heads: heads(32, 8, 128), vocab: 128_256, tied: false };
+const LLAMA_2_7B: Dims =
+    Dims { hidden: 4096, ffn: 11_008, blocks: 32, heads: heads(32, 32, 128), vocab: 32_000, tied: false };
+const SMALL: Dims = Dims { hidden: 64, ffn: 160, blocks: 3, heads: heads(4, 2, 16), vocab: 331, tied: true };
+
+fn plan(dims: &Dims, dtype: DType) -> Plan {
+    let mut tensors: Vec<TensorSpec> = Vec::new();
+    let mut tensor = |dtype, rows: u32, cols: u32| {
+        let name = format!("tensor {}", tensors.len());
+        tensors.push(TensorSpec { name, dtype, rows: rows.into(), cols: cols.into() });
+        TensorId(tensors.len() - 1)
+    };
+    let (e, f, h) = (dims.hidden, dims.ffn, dims.heads);
+    let (q_rows, kv_rows) = (h.heads * h.head_dim, h.kv_heads * h.head_dim);
+    let table = tensor(dtype, dims.vocab, e);
+    let mut ops = vec![Op::Embed { table }];
+    let mut linear = |rows, cols| Linear { weight: tensor(dtype, rows, cols), bias: None };
+    let mut blocks = Vec::new();
+    for _ in 0..dims.blocks {
+        let [q, k, v] = [linear(q_rows, e), linear(kv_rows, e), linear(kv_rows, e)];
+        blocks.push((q, k, v, linear(e, q_rows), linear(f, e), linear(f, e), linear(e, f)));
+    }
+    let head = if dims.tied { table } else { tensor(dtype, dims.vocab, e) };
+    let mut norm = || Norm { weight: tensor(DType::F32, 1, e), eps: 1e-5 };
+    for (cache, (q, k, v, o, gate, up, down)) in blocks.into_iter().enumerate() {
+        ops.push(Op::QkvRope { norm: norm(), q, k, v, heads: h, rope: Some(0), cache });
+        ops.push(Op::Attention { heads: h, cache, scale: 0.125, mask: Mask::Causal });
+        ops.push(Op::OResidual { o });
+        ops.push(Op::GateUpSilu { norm: norm(), gate, up });
+        ops.push(Op::DownResidual { down });
+    }
+    ops.push(Op::LmHead { norm: norm(), weight: head });
+    ops.push(Op::Sample);
+    Plan {
+        tensors,
+        ropes: vec![Rope { inv_freq: vec![0.5; h.head_dim as usize / 2], magnitude: 1.0 }],
+        caches: vec![CacheSpec { kv_heads: h.kv_heads, head_dim: h.head_dim }; dims.blocks as usize],
+        ops,
+        hidden_size: e,
+        vocab_size: dims.vocab,
+        context_length: 4096,
+    }
+}
+
+fn settings(max_binding: u64) -> Settings {
+    Settings { subgroups: true, cache_f16: true, max_binding, limits: Limits::for_context(4096, 256, 3) }
+}
+
+#[test]
+fn a_decode_step_reads_each_weight_once_in_few_dispatches() {
+    for (name, dims) in [("3.2 1B", LLAMA_32_1B), ("3.1 8B", LLAMA_31_8B), ("2 7B", LLAMA_2_7B)] {
+        for dtype in [DType::Q4_0, DType::Q8_0] {
+            let plan = plan(&dims, dtype);
+            let stored = plan.bytes_per_token();
+            let lowered = Lowered::new(plan, settings(1 << 30)).unwrap();
+            let step = lowered.record(Shape::Few, Region::Sampled).unwrap();
+            let dispatches = step.body.len() + step.head_few.len() + step.sample.len();
+            assert!(dispatches as u32 <= 5 * dims.blocks + 5, "{name}: {dispatches} dispatches");
+
+            let mut bytes = 0;
+            for dispatch in step.body.iter().chain(&step.head_few) {
+                let Some(Slot::Weights(part)) = dispatch.slots.iter().find(|s| matches!(s, Slot::Weights(_))) else {
+                    continue;
+                };
+                let part = &lowered.parts[*part];
+                let row = part.layout.quant_row_bytes() + part.layout.scale_row_bytes();
+                let is_embed = dispatch.variant.family == "embed";
+                bytes += if is_embed { row } else { row * part.rows };
+            }
+            let ratio = bytes as f64 / stored as f64;
+            assert!((0.999..=1.03).contains(&ratio), "{name} {}: reads {ratio} of the stored bytes", dtype.name());
+            for dispatch in step.body.iter().chain(&step.head_few).chain(&step.sample) {
+                assert!(dispatch.slots.len() <= 8 && dispatch.variant.workgroup_bytes <= 16 << 10);
+                assert!(matches!(dispatch.rows, Rows::Tokens(1) | Rows::Heads(1)));
+            }
+        }
+    }
+}
+
+#[test]
+fn tensors_beyond_the_guaranteed_binding_are_split() {
+    let lowered = Lowered::new(plan(&LLAMA_31_8B, DType::Q8_0), settings(128 << 20)).unwrap();
+    assert!(lowered.parts.iter().all(|p| p.weights_bytes() <= 128 << 20 && p.scales_bytes() <= 128 << 20));
+    let step = lowered.record(Shape::Few, Region::Sampled).unwrap();
+    // Only the head and the embedding table are that large: 128256 rows of 4096 bytes are 4 parts.
+    assert_eq!(step.head_few.len(), 4);
+    assert_eq!(step.body.iter().filter(|d| d.variant.family == "embed").count(), 4);
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn a_decode_step_makes_nothing_and_is_one_submit() {
+    let plan = plan(&SMALL, DType::Q8_0);
+    let options = GpuOptions { run_ahead: Some(1), ..GpuOptions::default() };
+    let mut executor = pollster::block_on(GpuExecutor::new(&gpu(), plan.clone(), 64, &options)).unwrap();
+    let mut random = Random(1);
+    for (i, spec) in plan.tensors.iter().enumerate() {
+        let mut bytes = Vec::new();
+        spec.dtype.quantize(&random.values((spec.rows * spec.cols) as usize), &mut bytes).unwrap();
+        executor.load_rows(TensorId(i), 0, &bytes).unwrap();
+    }
+    assign_pages(&mut executor);
+    let row = [Row { token: 1, seq: 0, pos: 0 }];
+    pollster::block_on(executor.submit(Step::Rows { rows: &row, heads: &[0], want: Want::Ids }).unwrap()).unwrap();
+
+    let device = gpu();
+    let counters = device.counters();
+    let read = || {
+        [
+            counters.dispatches.get(),
+            counters.passes.get(),
+            counters.submits.get(),
+            counters.bind_groups.get(),
+            counters.pipelines.get(),
+            counters.buffers.get(),
+            counters.writes.get(),
+            counters.read_bytes.get(),
+        ]
+    };
+    let before = read();
+    const STEPS: u64 = 5;
+    for _ in 0..STEPS {
+        pollster::block_on(executor.submit(Step::Next).unwrap()).unwrap();
+    }
+    let spent: Vec<u64> = read().iter().zip(before).map(|(after, before)| after - before).collect();
+    let dispatches = 5 * u64::from(SMALL.blocks) + 3;
+    assert_eq!(
+        spent,
+        [dispatches, 1, 1, 0, 0, 0, 0, 4].map(|n| n * STEPS),
+        "dispatches, passes, submits, bind groups, pipelines, buffers, writes, bytes read back"
+    );
+}

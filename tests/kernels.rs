@@ -1,0 +1,391 @@
+//! Every kernel against its twin in the reference, over one list of cases.
+//!
+//! A case is a plan of one or a few operations with random weights. Both executors get the same activations, run it,
+//! and are compared on what it writes. Each case runs with one row and with many (matvec and matmul), plain and with
+//! subgroups.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
+
+#[path = "support/harness.rs"]
+mod harness;
+
+use harness::{Random, assert_close, assign_pages, gpu, gpu_variants};
+use llamero::gpu::{GpuExecutor, GpuOptions};
+use llamero::plan::{
+    Activation, CacheSpec, Executor, Heads, Inspect, Limits, Linear, Mask, Norm, Op, Output, Plan, Rope, Row, Sampling,
+    Step, TensorId, TensorSpec, Want,
+};
+use llamero::quant::DType;
+use llamero::reference::ReferenceExecutor;
+
+/// Types with kernels that read them packed, and that `DType::quantize` can write.
+const PACKED: &[DType] = &[DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1];
+
+/// A plan in the making, with its weights' bytes.
+struct Case {
+    plan: Plan,
+    weights: Vec<Vec<u8>>,
+    random: Random,
+}
+
+impl Case {
+    fn new(hidden: u32, vocab: u32, seed: u64) -> Case {
+        let plan = Plan {
+            tensors: Vec::new(),
+            ropes: Vec::new(),
+            caches: Vec::new(),
+            ops: Vec::new(),
+            hidden_size: hidden,
+            vocab_size: vocab,
+            context_length: 8192,
+        };
+        Case { plan, weights: Vec::new(), random: Random(seed) }
+    }
+
+    fn tensor(&mut self, dtype: DType, rows: u32, cols: u32) -> TensorId {
+        let scale = 2.0 / (cols as f32).sqrt();
+        let mut bytes = Vec::new();
+        for _ in 0..rows {
+            let values: Vec<f32> = self.random.values(cols as usize).iter().map(|v| v * scale).collect();
+            dtype.quantize(&values, &mut bytes).unwrap();
+        }
+        let name = format!("tensor {}", self.weights.len());
+        self.plan.tensors.push(TensorSpec { name, dtype, rows: rows.into(), cols: cols.into() });
+        self.weights.push(bytes);
+        TensorId(self.weights.len() - 1)
+    }
+
+    fn linear(&mut self, dtype: DType, rows: u32, cols: u32, bias: bool) -> Linear {
+        let weight = self.tensor(dtype, rows, cols);
+        Linear { weight, bias: bias.then(|| self.tensor(DType::F32, 1, rows)) }
+    }
+
+    fn norm(&mut self) -> Norm {
+        let hidden = self.plan.hidden_size;
+        Norm { weight: self.tensor(DType::F32, 1, hidden), eps: 1e-5 }
+    }
+
+    fn load(&self, executor: &mut dyn Executor) {
+        for (i, bytes) in self.weights.iter().enumerate() {
+            // In two pieces, as a loader would.
+            let row = self.plan.tensors[i].row_bytes() as usize;
+            let cut = bytes.len() / row / 2 * row;
+            if cut > 0 {
+                executor.load_rows(TensorId(i), 0, &bytes[..cut]).unwrap();
+            }
+            executor.load_rows(TensorId(i), (cut / row) as u64, &bytes[cut..]).unwrap();
+        }
+        assign_pages(executor);
+    }
+
+    fn reference(&self) -> ReferenceExecutor {
+        let mut executor = ReferenceExecutor::new(self.plan.clone(), Limits::for_context(CONTEXT, 64, 1)).unwrap();
+        self.load(&mut executor);
+        executor
+    }
+
+    fn gpu(&self, options: &GpuOptions) -> GpuExecutor {
+        let options = GpuOptions { max_rows: Some(64), ..options.clone() };
+        let executor = pollster::block_on(GpuExecutor::new(&gpu(), self.plan.clone(), CONTEXT, &options));
+        let mut executor = executor.unwrap();
+        self.load(&mut executor);
+        executor
+    }
+}
+
+const CONTEXT: u32 = 1024;
+/// One row is matvec; 2, 32, 33 are matmul with a tile that is nearly empty, full, and overfull.
+const ROWS: &[usize] = &[1, 2, 32, 33];
+
+fn rows(n: usize, first_pos: u32, vocab: u32, random: &mut Random) -> Vec<Row> {
+    (0..n)
+        .map(|i| Row { token: (random.next() % u64::from(vocab)) as u32, seq: 0, pos: first_pos + i as u32 })
+        .collect()
+}
+
+fn run(executor: &mut dyn Inspect, rows: &[Row], heads: &[u32], want: Want) -> Output {
+    pollster::block_on(executor.submit(Step::Rows { rows, heads, want }).unwrap()).unwrap()
+}
+
+/// Runs a case on both executors and compares an activation.
+fn compare(name: &str, case: &Case, input: Option<(Activation, usize, Option<TensorId>)>, output: Activation) {
+    for (variant, options) in gpu_variants() {
+        let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
+        for n in ROWS {
+            let mut random = Random(*n as u64);
+            let rows = rows(*n, 0, case.plan.vocab_size, &mut random);
+            if let Some((activation, width, norm)) = input {
+                let values = random.values(n * width);
+                reference.poke(activation, &values, norm).unwrap();
+                on_gpu.poke(activation, &values, norm).unwrap();
+                if activation != Activation::Residual {
+                    // These operations add to the residual stream.
+                    let x = random.values(n * case.plan.hidden_size as usize);
+                    let any_norm = case.plan.ops.iter().find_map(Op::norm).map(|n| n.weight);
+                    reference.poke(Activation::Residual, &x, any_norm).unwrap();
+                    on_gpu.poke(Activation::Residual, &x, any_norm).unwrap();
+                }
+            }
+            let (heads, want) = if output == Activation::Logits {
+                ((0..*n as u32).collect(), Want::Logits)
+            } else {
+                (Vec::new(), Want::Nothing)
+            };
+            run(&mut reference, &rows, &heads, want);
+            run(&mut on_gpu, &rows, &heads, want);
+            let want = pollster::block_on(reference.peek(output, *n)).unwrap();
+            let got = pollster::block_on(on_gpu.peek(output, *n)).unwrap();
+            assert!(
+                !want.is_empty() && want.iter().any(|v| v.abs() > 1e-6),
+                "{name}: an output of zeros shows nothing"
+            );
+            assert_close(&format!("{name}, {variant}, {n} rows"), &got, &want, 5e-5);
+        }
+    }
+}
+
+/// Sizes that are 1 block, odd, not a multiple of a tile; quantised types have whole blocks only.
+fn widths(dtype: DType) -> &'static [u32] {
+    if dtype.block_len() == 1 { &[32, 72, 256, 331] } else { &[32, 96, 576] }
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn embed() {
+    for dtype in PACKED {
+        for hidden in widths(*dtype) {
+            let mut case = Case::new(*hidden, 131, 1);
+            let table = case.tensor(*dtype, 131, *hidden);
+            let norm = case.norm();
+            let head = case.tensor(DType::F32, 5, *hidden);
+            case.plan.ops = vec![Op::Embed { table }];
+            let mut with_head = Case { plan: case.plan.clone(), weights: case.weights.clone(), random: Random(2) };
+            with_head.plan.ops.push(Op::LmHead { norm, weight: head });
+            with_head.plan.vocab_size = 5;
+            // The plan needs a norm to scale by; the stream itself must be right with any.
+            case.plan.ops.push(Op::GateUpSilu {
+                norm,
+                gate: Linear { weight: head, bias: None },
+                up: Linear { weight: head, bias: None },
+            });
+            compare(&format!("embed {} {hidden}", dtype.name()), &case, None, Activation::Residual);
+            // Scaled stream and sums of squares, as the head sees them.
+            compare(&format!("embed and norm {} {hidden}", dtype.name()), &with_head, None, Activation::Logits);
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn lm_head() {
+    for dtype in PACKED {
+        for hidden in widths(*dtype) {
+            for vocab in [1, 3, 64, 331] {
+                let mut case = Case::new(*hidden, vocab, 3);
+                let norm = case.norm();
+                let weight = case.tensor(*dtype, vocab, *hidden);
+                case.plan.ops = vec![Op::LmHead { norm, weight }];
+                let input = (Activation::Residual, *hidden as usize, Some(norm.weight));
+                let name = format!("lm_head {} {hidden} {vocab}", dtype.name());
+                compare(&name, &case, Some(input), Activation::Logits);
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn residual_and_the_norm_that_follows() {
+    for dtype in PACKED {
+        for inner in widths(*dtype) {
+            for (hidden, bias) in [(32, false), (100, true), (576, true)] {
+                let mut case = Case::new(hidden, 10, 4);
+                let down = case.linear(*dtype, hidden, *inner, bias);
+                let norm = case.norm();
+                let weight = case.tensor(DType::F32, 10, hidden);
+                case.plan.ops = vec![Op::DownResidual { down }, Op::LmHead { norm, weight }];
+                let name = format!("down_residual {} {inner} -> {hidden}", dtype.name());
+                let input = (Activation::FeedForward, *inner as usize, None);
+                compare(&name, &case, Some(input), Activation::Logits);
+                case.plan.ops[0] = Op::OResidual { o: down };
+                let input = (Activation::Attention, *inner as usize, None);
+                compare(&name.replace("down", "o"), &case, Some(input), Activation::Residual);
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn gate_up_silu() {
+    for dtype in PACKED {
+        for hidden in widths(*dtype) {
+            for (inner, bias) in [(1, false), (33, true), (160, false)] {
+                // The last type: gate and up that share no kernel launch.
+                for up_type in [*dtype, if *dtype == DType::F16 { DType::F32 } else { DType::F16 }] {
+                    let mut case = Case::new(*hidden, 10, 5);
+                    let norm = case.norm();
+                    let gate = case.linear(*dtype, inner, *hidden, bias);
+                    let up = case.linear(up_type, inner, *hidden, bias);
+                    case.plan.ops = vec![Op::GateUpSilu { norm, gate, up }];
+                    let name = format!("gate_up_silu {} {} {hidden} -> {inner}", dtype.name(), up_type.name());
+                    let input = (Activation::Residual, *hidden as usize, Some(norm.weight));
+                    compare(&name, &case, Some(input), Activation::FeedForward);
+                }
+            }
+        }
+    }
+}
+
+fn attention_case(dtype: DType, v_type: DType, heads: Heads, mask: Mask, bias: bool, rope_pairs: u32) -> Case {
+    let hidden = 64;
+    let mut case = Case::new(hidden, 50, 6);
+    let norm = case.norm();
+    let d = heads.head_dim;
+    let q = case.linear(dtype, heads.heads * d, hidden, bias);
+    let k = case.linear(dtype, heads.kv_heads * d, hidden, bias);
+    let v = case.linear(v_type, heads.kv_heads * d, hidden, bias);
+    case.plan.caches = vec![CacheSpec { kv_heads: heads.kv_heads, head_dim: d }];
+    let inv_freq = (0..rope_pairs).map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d))).collect();
+    case.plan.ropes = vec![Rope { inv_freq, magnitude: 1.25 }];
+    let rope = (rope_pairs > 0).then_some(0);
+    case.plan.ops = vec![
+        Op::QkvRope { norm, q, k, v, heads, rope, cache: 0 },
+        Op::Attention { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask },
+    ];
+    case
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn qkv_rope_and_attention_over_a_growing_cache() {
+    let heads = |heads, kv_heads, head_dim| Heads { heads, kv_heads, head_dim };
+    let cases = [
+        // MHA, GQA of 2 and 3 and 8, one key/value head, groups too wide for one workgroup, head dims that are odd
+        // multiples of 2.
+        (heads(4, 4, 16), Mask::Causal, false, 8),
+        (heads(4, 2, 16), Mask::Causal, true, 8),
+        (heads(9, 3, 64), Mask::Causal, false, 32),
+        (heads(8, 1, 128), Mask::Causal, false, 64),
+        (heads(32, 1, 64), Mask::Causal, false, 32),
+        (heads(3, 1, 24), Mask::Causal, true, 12),
+        (heads(2, 1, 6), Mask::Causal, false, 3),
+        (heads(2, 2, 18), Mask::Causal, false, 4),
+        (heads(2, 1, 256), Mask::Causal, false, 128),
+        (heads(4, 2, 32), Mask::Window(10), false, 16),
+        (heads(4, 2, 32), Mask::Chunk(16), false, 16),
+        (heads(4, 2, 32), Mask::Causal, false, 0),
+    ];
+    for (heads, mask, bias, rope_pairs) in cases {
+        for (dtype, v_type) in [(DType::Q8_0, DType::Q8_0), (DType::Q4_0, DType::F32)] {
+            let case = attention_case(dtype, v_type, heads, mask, bias, rope_pairs);
+            let norm = case.plan.ops[0].norm().map(|n| n.weight);
+            for (variant, options) in gpu_variants() {
+                for cache_f16 in [false, true] {
+                    let options = GpuOptions { cache_f16: Some(cache_f16), ..options.clone() };
+                    let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
+                    let mut random = Random(7);
+                    let mut pos = 0;
+                    // Steps that end inside a page, at its end, and beyond it.
+                    for n in [1, 5, 26, 1, 33, 1] {
+                        let rows = rows(n, pos, 50, &mut random);
+                        pos += n as u32;
+                        let x = random.values(n * 64);
+                        for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
+                            executor.poke(Activation::Residual, &x, norm).unwrap();
+                            run(executor, &rows, &[], Want::Nothing);
+                        }
+                        let name = format!(
+                            "{heads:?} {mask:?} {} {variant} f16 {cache_f16}, {n} rows to {pos}",
+                            v_type.name()
+                        );
+                        // f16 keeps 11 bits; keys and values here are up to about 4.
+                        let tolerance = if cache_f16 { 5e-3 } else { 5e-5 };
+                        for activation in [Activation::Query, Activation::Attention] {
+                            let want = pollster::block_on(reference.peek(activation, n)).unwrap();
+                            let got = pollster::block_on(on_gpu.peek(activation, n)).unwrap();
+                            let tolerance = if activation == Activation::Query { 5e-5 } else { tolerance };
+                            assert_close(&format!("{activation:?} {name}"), &got, &want, tolerance);
+                        }
+                    }
+                    for which in [0, 1] {
+                        let page = on_gpu.limits().num_pages - 1;
+                        let want = pollster::block_on(reference.peek_cache(0, page, which)).unwrap();
+                        let got = pollster::block_on(on_gpu.peek_cache(0, page, which)).unwrap();
+                        let tolerance = if cache_f16 { 5e-3 } else { 5e-5 };
+                        assert_close(&format!("cache {which} {heads:?} {variant}"), &got, &want, tolerance);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn rope_is_exact_at_large_positions() {
+    let heads = Heads { heads: 2, kv_heads: 1, head_dim: 64 };
+    let case = attention_case(DType::F32, DType::F32, heads, Mask::Causal, false, 32);
+    let norm = case.plan.ops[0].norm().map(|n| n.weight);
+    let (mut on_gpu, mut reference) = (case.gpu(&gpu_variants()[0].1), case.reference());
+    let mut random = Random(8);
+    let x = random.values(64);
+    for pos in [0, 1, 255, 256, 257, 511, 1000, 1023] {
+        let row = [Row { token: 0, seq: 0, pos }];
+        for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
+            executor.poke(Activation::Residual, &x, norm).unwrap();
+            run(executor, &row, &[], Want::Nothing);
+        }
+        let want = pollster::block_on(reference.peek(Activation::Query, 1)).unwrap();
+        let got = pollster::block_on(on_gpu.peek(Activation::Query, 1)).unwrap();
+        assert_close(&format!("query at {pos}"), &got, &want, 5e-6);
+    }
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn sampling_picks_the_same_tokens() {
+    let settings = |temperature, top_k, top_p, min_p| Sampling { temperature, top_k, top_p, min_p, seed: 0 };
+    let list = [
+        Sampling::GREEDY,
+        settings(1.0, 0, 1.0, 0.0),
+        settings(0.7, 40, 1.0, 0.0),
+        settings(1.3, 0, 0.9, 0.0),
+        settings(0.8, 50, 0.95, 0.0),
+        settings(1.0, 0, 1.0, 0.05),
+        settings(2.0, 1, 1.0, 0.0),
+        settings(1.0, 0, 0.0, 0.0),
+        settings(1.0, 100_000, 0.5, 0.01),
+        settings(1e-3, 0, 1.0, 0.0),
+        settings(1e-30, 0, 1.0, 0.0),
+    ];
+    for vocab in [1u32, 2, 255, 1000, 5003] {
+        let mut case = Case::new(32, vocab, 9);
+        case.plan.ops = vec![Op::Sample];
+        let (mut on_gpu, mut reference) = (case.gpu(&gpu_variants()[0].1), case.reference());
+        let mut random = Random(u64::from(vocab));
+        let mut different = std::collections::BTreeSet::new();
+        for (i, sampling) in list.iter().enumerate() {
+            for seed in 0..20 {
+                let sampling = Sampling { seed: seed << 30 | seed, ..*sampling };
+                let row = [Row { token: 0, seq: 0, pos: 3 * seed as u32 }];
+                // Peaked like a model's, with equal values among them.
+                let logits: Vec<f32> =
+                    (0..vocab).map(|_| ((random.value() * 8.0).powi(3) / 64.0 * 16.0).round() / 16.0).collect();
+                let mut ids = Vec::new();
+                for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
+                    executor.poke(Activation::Logits, &logits, None).unwrap();
+                    executor.set_sampling(0, &sampling).unwrap();
+                    ids.push(run(executor, &row, &[0], Want::Ids));
+                }
+                assert_eq!(ids[0], ids[1], "vocabulary {vocab}, {sampling:?}");
+                if let Output::Ids(ids) = &ids[0]
+                    && i == 1
+                {
+                    different.insert(ids[0]);
+                }
+            }
+        }
+        assert!(vocab < 255 || different.len() > 5, "sampling must vary: {different:?}");
+    }
+}

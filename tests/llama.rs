@@ -1,0 +1,123 @@
+//! Whole models against the fixtures' logits and greedy ids, on every executor and kernel variant.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
+
+#[path = "support/harness.rs"]
+mod harness;
+#[path = "support/npy.rs"]
+mod npy;
+
+use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_gpu, open, reference};
+use llamero::gpu::GpuOptions;
+use llamero::plan::Executor;
+use std::path::Path;
+
+/// The fixtures' tolerance for f32 compute.
+const TOLERANCE: f32 = 2e-3;
+const CONTEXT: u32 = 128;
+
+/// Models of `fixtures/models` that are GGUF files of architectures that run.
+const MODELS: &[&str] =
+    &["llama1-mha", "llama2-gqa", "llama3-gqa", "llama32-tied", "linear-rope", "head-dim", "attn-mlp-bias", "odd-dims"];
+/// Those that do not run yet: refused by name, below.
+const REFUSED: &[(&str, &str)] = &[("moe-mixtral", "experts"), ("llama4-moe", "llama4")];
+
+struct Sequence {
+    tokens: Vec<u32>,
+    logits: Vec<f32>,
+    greedy: Vec<u32>,
+}
+
+fn load(name: &str) -> (Model, Vec<Sequence>) {
+    let model = open(Path::new(&format!("{FIXTURES}/models/{name}/model.gguf")));
+    let sequences = expected(&format!("models/{name}"))["sequences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| Sequence {
+            tokens: ids(&s["tokens"]),
+            logits: npy::read_npy(Path::new(&format!("{FIXTURES}/models/{name}/{}", s["logits"].as_str().unwrap()))).1,
+            greedy: ids(&s["greedy"]),
+        })
+        .collect();
+    (model, sequences)
+}
+
+/// Whole prompt at once, in uneven chunks, and token by token.
+fn check(name: &str, executor: &mut dyn Executor, sequences: &[Sequence]) {
+    for sequence in sequences {
+        let n = sequence.tokens.len();
+        for step in [n.min(64), 33, 1] {
+            let got = logits(executor, &sequence.tokens, step);
+            assert_close(&format!("{name}, {n} tokens by {step}"), &got, &sequence.logits, TOLERANCE);
+        }
+        let got = greedy(executor, &sequence.tokens, sequence.greedy.len());
+        assert_eq!(got, sequence.greedy, "{name}: greedy ids after {n} tokens");
+    }
+}
+
+#[test]
+#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
+fn fixtures_on_the_reference() {
+    for name in MODELS {
+        let (model, sequences) = load(name);
+        check(&format!("{name} on reference"), &mut reference(&model, CONTEXT), &sequences);
+    }
+}
+
+#[test]
+#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+fn fixtures_on_the_gpu() {
+    for name in MODELS {
+        let (model, sequences) = load(name);
+        for (variant, options) in harness::gpu_variants() {
+            check(&format!("{name} on GPU, {variant}"), &mut on_gpu(&model, CONTEXT, &options), &sequences);
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+fn matrices_larger_than_a_binding_are_split_by_rows() {
+    for name in ["llama2-gqa", "attn-mlp-bias", "odd-dims", "llama32-tied"] {
+        let (model, sequences) = load(name);
+        for max_binding in [10 << 10, 20 << 10] {
+            let options =
+                GpuOptions { max_binding: Some(max_binding), cache_f16: Some(false), ..GpuOptions::default() };
+            let mut executor = on_gpu(&model, CONTEXT, &options);
+            assert!(executor.lowered().parts.iter().all(|p| p.weights_bytes() <= max_binding));
+            check(&format!("{name} split to {max_binding}"), &mut executor, &sequences);
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+fn a_16_bit_cache_stays_close() {
+    for name in ["llama2-gqa", "llama3-gqa"] {
+        let (model, sequences) = load(name);
+        let mut executor = on_gpu(&model, CONTEXT, &GpuOptions { cache_f16: Some(true), ..GpuOptions::default() });
+        for sequence in &sequences {
+            // Logits here have a standard deviation of 3; f16 keeps 11 bits.
+            let got = logits(&mut executor, &sequence.tokens, 64);
+            assert_close(name, &got, &sequence.logits, 0.03);
+            assert_eq!(greedy(&mut executor, &sequence.tokens, 8), sequence.greedy[..8], "{name}");
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
+fn what_does_not_run_is_refused_by_name() {
+    use llamero::format::{Checkpoint, FileSource};
+    for (name, word) in REFUSED {
+        let path = format!("{FIXTURES}/models/{name}/model.gguf");
+        let source = FileSource::open(Path::new(&path)).unwrap();
+        let error = pollster::block_on(async {
+            let checkpoint = Checkpoint::open_gguf(vec![std::rc::Rc::new(source)]).await.unwrap();
+            llamero::model::Config::from_gguf(&checkpoint).await.unwrap_err()
+        });
+        assert_eq!(error.kind(), llamero::error::ErrorKind::Unsupported);
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}

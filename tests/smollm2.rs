@@ -1,0 +1,54 @@
+//! The default model, SmolLM2-135M-Instruct in Q4_1, against the fixtures.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
+
+#[path = "support/harness.rs"]
+mod harness;
+#[path = "support/npy.rs"]
+mod npy;
+
+use harness::{
+    DEFAULT_MODEL, FIXTURES, assert_close, expected, gpu_variants, greedy, ids, logits, on_gpu, open, reference,
+};
+use llamero::plan::Executor;
+use serde_json::Value;
+use std::path::Path;
+
+/// Stated in the fixture for f32 compute.
+const TOLERANCE: f32 = 5e-3;
+/// Greedy ids must agree up to the first step whose margin is smaller.
+const MARGIN: f64 = 0.05;
+
+fn check(name: &str, executor: &mut dyn Executor, cases: &Value, prompts: usize, tokens: usize) {
+    for case in cases["logits"].as_array().unwrap().iter().take(prompts) {
+        let want = npy::read_npy(Path::new(&format!("{FIXTURES}/smollm2/{}", case["logits"].as_str().unwrap()))).1;
+        let got = logits(executor, &ids(&case["ids"]), 64);
+        let last = &got[got.len() - want.len()..];
+        assert_close(&format!("{name}: {}", case["prompt"]), last, &want, TOLERANCE);
+    }
+    for case in cases["greedy"].as_array().unwrap().iter().take(prompts) {
+        let margins = case["exact_margins"].as_array().unwrap();
+        let sure = margins.iter().take_while(|m| m.as_f64().unwrap() >= MARGIN).count().min(tokens);
+        assert!(sure >= 1, "a case that checks nothing");
+        let got = greedy(executor, &ids(&case["ids"]), sure);
+        assert_eq!(got, ids(&case["exact"])[..sure], "{name}: {}", case["prompt"]);
+    }
+}
+
+#[test]
+#[cfg_attr(not(all(fixtures, default_model)), ignore = "needs ../shared/fixtures and ./build.sh model")]
+fn logits_and_greedy_text_on_the_reference() {
+    let model = open(Path::new(DEFAULT_MODEL));
+    check("reference", &mut reference(&model, 128), &expected("smollm2"), 5, 8);
+}
+
+#[test]
+#[cfg_attr(not(all(gpu, fixtures, default_model)), ignore = "needs Vulkan, ../shared/fixtures and ./build.sh model")]
+fn logits_and_greedy_text_on_the_gpu() {
+    let model = open(Path::new(DEFAULT_MODEL));
+    for (variant, options) in gpu_variants() {
+        // All of the 48 fixture tokens, with the kernels that lavapipe runs fastest.
+        let (prompts, tokens) = if variant == "subgroups" { (5, 48) } else { (2, 6) };
+        check(variant, &mut on_gpu(&model, 128, &options), &expected("smollm2"), prompts, tokens);
+    }
+}

@@ -1,0 +1,187 @@
+//! Executors and models for tests.
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+use llamero::format::{ByteSource, Checkpoint, FileSource, MemorySource};
+use llamero::gpu::{Gpu, GpuExecutor, GpuOptions};
+use llamero::model::{Config, ModelPlan, load_weights, plan};
+use llamero::plan::{Executor, Limits, Output, Row, Step, Want};
+use llamero::reference::ReferenceExecutor;
+use std::path::Path;
+use std::rc::Rc;
+
+pub const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures");
+pub const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+
+/// Numbers that are the same on every machine (SplitMix64, Steele et al. 2014).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in -1 .. 1.
+    pub fn value(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    pub fn values(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.value()).collect()
+    }
+}
+
+/// A model file, opened.
+pub struct Model {
+    pub checkpoint: Checkpoint,
+    pub config: Config,
+    pub model: ModelPlan,
+}
+
+pub fn open(path: &Path) -> Model {
+    open_source(Rc::new(FileSource::open(path).expect("the file is there")))
+}
+
+pub fn open_bytes(bytes: Vec<u8>) -> Model {
+    open_source(Rc::new(MemorySource::new("test.gguf", bytes)))
+}
+
+fn open_source(source: Rc<dyn ByteSource>) -> Model {
+    pollster::block_on(async {
+        let checkpoint = Checkpoint::open_gguf(vec![source]).await.expect("a GGUF");
+        let config = Config::from_gguf(&checkpoint).await.expect("a config");
+        let model = plan(&config, &checkpoint).expect("a plan");
+        Model { checkpoint, config, model }
+    })
+}
+
+/// One device for all tests of a thread.
+pub fn gpu() -> Gpu {
+    // Leaked: wgpu cannot be dropped while a thread's own storage is.
+    thread_local! {
+        static GPU: &'static Gpu =
+            Box::leak(Box::new(pollster::block_on(Gpu::request()).expect("a Vulkan driver that works")));
+    }
+    GPU.with(|gpu| (*gpu).clone())
+}
+
+/// The plain and the fast kernels, with exact caches.
+pub fn gpu_variants() -> Vec<(&'static str, GpuOptions)> {
+    let options =
+        |subgroups| GpuOptions { subgroups: Some(subgroups), cache_f16: Some(false), ..GpuOptions::default() };
+    let mut variants = vec![("plain", options(false))];
+    if gpu().capabilities().subgroups {
+        variants.push(("subgroups", options(true)));
+    }
+    variants
+}
+
+pub fn reference(model: &Model, context: u32) -> ReferenceExecutor {
+    let limits = Limits::for_context(context, 64, 1);
+    let mut executor = ReferenceExecutor::new(model.model.plan.clone(), limits).expect("memory");
+    fill(model, &mut executor);
+    executor
+}
+
+pub fn on_gpu(model: &Model, context: u32, options: &GpuOptions) -> GpuExecutor {
+    let plan = model.model.plan.clone();
+    let mut executor = pollster::block_on(GpuExecutor::new(&gpu(), plan, context, options)).expect("a GPU executor");
+    fill(model, &mut executor);
+    executor
+}
+
+fn fill(model: &Model, executor: &mut dyn Executor) {
+    pollster::block_on(load_weights(&model.model, &model.checkpoint, executor, |_| Ok(()))).expect("weights load");
+}
+
+/// Gives sequence 0 all pages, in reverse order: a cache that ignored the page table would fail.
+pub fn assign_pages(executor: &mut dyn Executor) {
+    let pages: Vec<u32> = (0..executor.limits().num_pages).rev().collect();
+    executor.set_pages(0, &pages).expect("pages");
+}
+
+/// Logits of every position, `step` tokens at a time.
+pub fn logits(executor: &mut dyn Executor, ids: &[u32], step: usize) -> Vec<f32> {
+    assign_pages(executor);
+    let mut out = Vec::new();
+    for (chunk, tokens) in ids.chunks(step).enumerate() {
+        let rows: Vec<Row> = tokens
+            .iter()
+            .enumerate()
+            .map(|(i, token)| Row { token: *token, seq: 0, pos: (chunk * step + i) as u32 })
+            .collect();
+        let heads: Vec<u32> = (0..rows.len() as u32).collect();
+        let step = Step::Rows { rows: &rows, heads: &heads, want: Want::Logits };
+        match pollster::block_on(executor.submit(step).expect("a step")).expect("logits") {
+            Output::Logits(values) => out.extend(values),
+            other => panic!("wanted logits, got {other:?}"),
+        }
+    }
+    out
+}
+
+/// Greedy continuation by [`Step::Next`], several steps in flight.
+pub fn greedy(executor: &mut dyn Executor, ids: &[u32], count: usize) -> Vec<u32> {
+    assign_pages(executor);
+    let rows: Vec<Row> =
+        ids.iter().enumerate().map(|(pos, token)| Row { token: *token, seq: 0, pos: pos as u32 }).collect();
+    let max = executor.limits().max_rows as usize;
+    let last = (rows.len() - 1) / max * max;
+    for chunk in rows[..last].chunks(max) {
+        let step = Step::Rows { rows: chunk, heads: &[], want: Want::Nothing };
+        pollster::block_on(executor.submit(step).expect("a step")).expect("prefill");
+    }
+    let head = [(rows.len() - last) as u32 - 1];
+    let step = Step::Rows { rows: &rows[last..], heads: &head, want: Want::Ids };
+    let mut pending = vec![executor.submit(step).expect("a step")];
+    for _ in 1..count {
+        pending.push(executor.submit(Step::Next).expect("a step"));
+    }
+    pending
+        .into_iter()
+        .map(|p| match pollster::block_on(p).expect("a token") {
+            Output::Ids(ids) => ids[0],
+            other => panic!("wanted ids, got {other:?}"),
+        })
+        .collect()
+}
+
+/// Largest difference, with where it is. NaN counts as infinite.
+pub fn worst(got: &[f32], want: &[f32]) -> (f32, usize) {
+    assert_eq!(got.len(), want.len(), "lengths differ");
+    let mut worst = (0.0, 0);
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let d = (g - w).abs();
+        let d = if d.is_nan() { f32::INFINITY } else { d };
+        if d > worst.0 {
+            worst = (d, i);
+        }
+    }
+    worst
+}
+
+#[track_caller]
+pub fn assert_close(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
+    let (difference, at) = worst(got, want);
+    assert!(
+        difference <= tolerance,
+        "{what}: value {at} of {} is {}, expected {} (off by {difference}, allowed {tolerance})",
+        got.len(),
+        got[at],
+        want[at]
+    );
+}
+
+/// `expected.json` of a folder.
+pub fn expected(folder: &str) -> serde_json::Value {
+    let path = format!("{FIXTURES}/{folder}/expected.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    serde_json::from_str(&text).expect("valid JSON")
+}
+
+pub fn ids(value: &serde_json::Value) -> Vec<u32> {
+    value.as_array().expect("an array").iter().map(|v| v.as_u64().expect("an id") as u32).collect()
+}

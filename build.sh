@@ -193,7 +193,7 @@ want_test_tools() {
 
 # digest FILE_OR_FOLDER...: of names and contents
 digest() {
-  find "$@" -type f -not -path '*/node_modules/*' -not -path '*/target/*' -print0 2>/dev/null | LC_ALL=C sort -z |
+  { find "$@" -type f -not -path '*/node_modules/*' -not -path '*/target/*' -print0 2>/dev/null || true; } | LC_ALL=C sort -z |
     xargs -0 -r sha256sum | sha256sum | cut -d' ' -f1
 }
 fresh() { local name=$1; shift; [ -f "$STAMPS/$name" ] && [ "$(cat "$STAMPS/$name")" = "$(digest "$@")" ]; }

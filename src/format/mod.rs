@@ -223,9 +223,9 @@ impl Checkpoint {
         source::read_exactly(source.as_ref(), tensor.offset + offset_in_tensor, len).await
     }
 
-    /// Bytes of all tensors together.
+    /// Bytes of all files together.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.bytes).sum()
+        self.sources.iter().map(|source| source.len()).sum()
     }
 }
 

@@ -209,7 +209,7 @@ describe('HttpSource', () => {
 
   test('an empty file is an error', async () => {
     const error = await failure(HttpSource.open(url('/empty.gguf')));
-    expect(error.code).toBe('network');
+    expect(error.code).toBe('invalid_file');
   });
 
   test('an unreachable server', async () => {

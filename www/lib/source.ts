@@ -195,7 +195,7 @@ export class HttpSource implements ByteSource {
       this.throwIfAborted();
       throw new Unreachable(this.unreachable(), cause);
     }
-    this.judge(response);
+    this.judge(response, first);
 
     const { status } = response;
     const etag = response.headers.get('ETag');
@@ -222,7 +222,7 @@ export class HttpSource implements ByteSource {
         return;
       }
       this.size = total;
-      if (total === 0) throw this.network('sent an empty file');
+      if (total === 0) throw this.empty();
     } else if ((total !== undefined && total !== this.size) || (etag && this.etag && etag !== this.etag)) {
       void response.body?.cancel().catch(() => {});
       throw this.network('has changed the file while it was loading; load it again');
@@ -334,7 +334,7 @@ export class HttpSource implements ByteSource {
   }
 
   /** Throws for an answer that is not the file. */
-  private judge(response: Response): void {
+  private judge(response: Response, first: boolean): void {
     const { status } = response;
     if (status === 200 || status === 206) {
       if (!/^text\/html\b/i.test(response.headers.get('Content-Type') ?? '')) return;
@@ -349,12 +349,17 @@ export class HttpSource implements ByteSource {
     if (status === 401 || status === 403) {
       throw this.network(`does not give out this file (${status}); it may need a login, or accepting a licence on its page first`);
     }
+    if (status === 416 && first) throw this.empty(); // no first byte to give
     if (status === 416) throw this.network('says that the file is shorter than it was (416); load it again');
     const text = `${host(this.url)} answered ${status}${response.statusText ? ` ${response.statusText}` : ''} for ${this.name}`;
     if (status >= 500 || status === 408 || status === 429) {
       throw new Unreachable(`${text}; try again later`, undefined);
     }
     throw new LlameroError('network', text);
+  }
+
+  private empty(): LlameroError {
+    return new LlameroError('invalid_file', `${this.name} is empty on ${host(this.url)}; give the address of a model: ${this.url}`);
   }
 
   private network(what: string): LlameroError {

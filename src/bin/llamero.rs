@@ -60,16 +60,16 @@ struct Sampling {
     #[arg(long)]
     max_length: Option<u32>,
     /// 0 is greedy.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Keep the k most likely tokens.
     #[arg(long)]
     top_k: Option<u32>,
     /// Keep the most likely tokens up to this probability.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     top_p: Option<f32>,
     /// Drop tokens less likely than this times the most likely.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     min_p: Option<f32>,
     /// Same seed, same text.
     #[arg(long)]
@@ -201,7 +201,21 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) if !told.use_stderr() => {
+            // --help
+            print!("{told}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let words = error.to_string();
+            let lines: Vec<&str> =
+                words.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).collect();
+            eprintln!("{}; see --help", lines.join(" ").trim());
+            return ExitCode::FAILURE;
+        }
+    };
     match pollster::block_on(run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -396,13 +410,13 @@ async fn inspect(model: &Path) -> Result<()> {
     }
     let types: serde_json::Map<String, Value> = types
         .into_iter()
-        .map(|(name, (count, bytes))| (name.to_owned(), json!({ "tensors": count, "bytes": bytes })))
+        .map(|(name, (count, bytes))| (name.to_owned(), json!({ "count": count, "bytes": bytes })))
         .collect();
     let plan = &opened.model.plan;
     print(&json!({
         "architecture": opened.config.architecture,
         "config": opened.config,
-        "types": types,
+        "tensors": types,
         "bytes": opened.checkpoint.total_bytes(),
         "weight_bytes": plan.weight_bytes(),
         "bytes_per_token": plan.bytes_per_token(),

@@ -149,6 +149,9 @@ impl Engine {
         if ids.is_empty() {
             return Err(Error::invalid_input("no tokens to compute logits of"));
         }
+        if ids.len() > self.context as usize {
+            return Err(overflow(ids.len(), self.context, self.config.max_position_embeddings));
+        }
         self.forget();
         let mut pages = Vec::new();
         self.pool.grow(&mut pages, ids.len() as u32)?;
@@ -185,7 +188,10 @@ impl Engine {
     /// `exp` of the mean of `-ln p(token | all before)` over `ids[1..]`, in one context of at most `window` tokens.
     /// Returns the perplexity and the tokens scored.
     pub async fn perplexity(&mut self, ids: &[u32], window: u32) -> Result<(f64, usize)> {
-        let window = window.min(self.context).max(2) as usize;
+        if window < 2 {
+            return Err(Error::invalid_input("perplexity needs a context of at least 2 tokens"));
+        }
+        let window = window.min(self.context) as usize;
         let vocab = self.plan.vocab_size as usize;
         let (mut sum, mut count) = (0.0, 0);
         for part in ids.chunks(window) {

@@ -45,12 +45,12 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
   });
 
   test('SmolLM2: real progress, a streamed answer, stop, a second message, reload', { skip: needs('smollm2'), timeout: 580_000 }, async (t) => {
-    // As from a network of some 60 MB/s, so that there is a progress to see.
-    server.faults.set(`/models/${SMOLLM2}`, { bytesPerSecond: 30e6 });
+    // As from a slow network, so that there is a progress to see beside the time that the shaders take to compile.
+    server.faults.set(`/models/${SMOLLM2}`, { bytesPerSecond: 8e6 });
     const page = await open(browser, server, '?max_context=512');
     const seen = new Set();
     await page.locator('model-card progress').waitFor();
-    for (let i = 0; i < 60; i += 1) {
+    for (const end = Date.now() + 120_000; Date.now() < end; ) {
       const figures = await page.locator('model-card .figures').textContent({ timeout: 1000 }).catch(() => '');
       if (/MB of 98\.4 MB · [\d.]+ MB\/s · .* left/.test(figures)) {
         if (seen.size === 3) await shot(page, 'loading-desktop');
@@ -90,7 +90,7 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
     t.diagnostic(`${await page.locator('chat-view #speed').textContent()}; slowest look at the page ${slowest} ms`);
     assert.ok(lengths.size >= 4, `the text came in ${lengths.size} steps`);
     assert.match(await replies(page).first().textContent(), /Paris/);
-    assert.match(await page.locator('chat-view #speed').textContent(), /12 tokens · [\d.]+ tokens\/s/);
+    assert.match(await page.locator('chat-view #speed').textContent(), /^\s*\d+ tokens · [\d.]+ tokens\/s/);
     await shot(page, 'chat-desktop-light');
 
     // Stop in the middle of the second answer.

@@ -1,6 +1,7 @@
 //! Executors and models for tests.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+use llamero::engine::{Engine, Opened};
 use llamero::format::{ByteSource, Checkpoint, FileSource, MemorySource};
 use llamero::gpu::{Gpu, GpuExecutor, GpuOptions};
 use llamero::model::{Config, ModelPlan, load_weights, plan};
@@ -184,4 +185,58 @@ pub fn expected(folder: &str) -> serde_json::Value {
 
 pub fn ids(value: &serde_json::Value) -> Vec<u32> {
     value.as_array().expect("an array").iter().map(|v| v.as_u64().expect("an id") as u32).collect()
+}
+
+/// A model with random weights that the command line makes, of the type; made once.
+#[cfg(feature = "cli")]
+pub fn tiny(dtype: &str) -> std::path::PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tiny-{dtype}.gguf"));
+    if !path.exists() {
+        // Tests run side by side: only a whole file may appear under its name.
+        let part = path.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
+        let status = std::process::Command::new(env!("CARGO_BIN_EXE_llamero"))
+            .args(["make", "--shape", "tiny", "--type", dtype])
+            .arg(&part)
+            .stdout(std::process::Stdio::null())
+            .status()
+            .expect("the command line runs");
+        assert!(status.success());
+        std::fs::rename(&part, &path).expect("a rename");
+    }
+    path
+}
+
+fn engine(path: &Path, context: u32, make: impl FnOnce(&llamero::plan::Plan) -> Box<dyn Executor>) -> Engine {
+    pollster::block_on(async {
+        let source: Rc<dyn ByteSource> = Rc::new(FileSource::open(path).expect("the file is there"));
+        let checkpoint = Checkpoint::open_gguf(vec![source]).await.expect("a GGUF");
+        let opened = Opened::gguf(checkpoint).await.expect("a model");
+        let executor = make(&opened.model.plan);
+        Engine::load(opened, executor, context, |_| Ok(())).await.expect("weights load")
+    })
+}
+
+pub fn gpu_engine(path: &Path, context: u32, options: &GpuOptions) -> Engine {
+    engine(path, context, |plan| {
+        Box::new(pollster::block_on(GpuExecutor::new(&gpu(), plan.clone(), context, options)).expect("a GPU executor"))
+    })
+}
+
+/// An engine on every executor that this machine has.
+pub fn executors(path: &Path, context: u32, options: &GpuOptions) -> Vec<(&'static str, Engine)> {
+    let reference = engine(path, context, |plan| {
+        Box::new(ReferenceExecutor::new(plan.clone(), Limits::for_context(context, 64, 1)).expect("memory"))
+    });
+    let mut all = vec![("reference", reference)];
+    if cfg!(gpu) {
+        all.push(("gpu", gpu_engine(path, context, options)));
+    }
+    all
+}
+
+/// All results are the same.
+pub fn assert_agree<N: std::fmt::Display, T: PartialEq + std::fmt::Debug>(all: &[(N, T)]) {
+    for (name, result) in &all[1..] {
+        assert_eq!(*result, all[0].1, "{name} and {} differ", all[0].0);
+    }
 }

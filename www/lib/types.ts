@@ -39,7 +39,7 @@ export interface LoadOptions {
   device?: 'auto' | 'webgpu' | 'reference';
   /** Positions to allocate; default: the model's own, at most 4096. */
   max_context?: number;
-  /** How cached keys and values are stored; default: `f16` where the device computes in it. */
+  /** How cached keys and values are stored; default: `f16` on WebGPU. */
   kv_cache_type?: 'f16' | 'f32';
   /** Called some ten times a second while loading. */
   onProgress?: (progress: LoadProgress) => void;

@@ -121,7 +121,8 @@ fn tensors(dims: &Dims, dtype: DType) -> Result<Vec<Tensor>> {
         Ok(())
     };
     let (q, kv) = (u64::from(dims.heads * dims.head_dim), u64::from(dims.kv_heads * dims.head_dim));
-    matrix("token_embd.weight".into(), dims.vocab, dims.hidden, (dims.hidden as f32).sqrt())?;
+    // Logits of a standard deviation of some 3, whether tied or not.
+    matrix("token_embd.weight".into(), dims.vocab, dims.hidden, 3.0)?;
     for i in 0..dims.layers {
         matrix(format!("blk.{i}.attn_q.weight"), q, dims.hidden, 1.0)?;
         matrix(format!("blk.{i}.attn_k.weight"), kv, dims.hidden, 1.0)?;
@@ -132,7 +133,7 @@ fn tensors(dims: &Dims, dtype: DType) -> Result<Vec<Tensor>> {
         matrix(format!("blk.{i}.ffn_down.weight"), dims.hidden, dims.ffn, 1.0)?;
     }
     if !dims.tied {
-        matrix("output.weight".into(), dims.vocab, dims.hidden, 1.0)?;
+        matrix("output.weight".into(), dims.vocab, dims.hidden, 3.0)?;
     }
     let norm = |name: String| Tensor { name, dtype: DType::F32, rows: 1, cols: dims.hidden, scale: 0.0 };
     for i in 0..dims.layers {

@@ -1,0 +1,152 @@
+//! The command line: JSON on stdout, one line of error on stderr, exit 0 or 1.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/harness.rs"]
+mod harness;
+#[path = "support/npy.rs"]
+mod npy;
+
+use harness::tiny;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn run(args: &[&str]) -> Output {
+    // Drivers complain on stderr where this is not set, as it is not in containers.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llamero"));
+    command.env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR")).args(args).output().unwrap()
+}
+
+fn result(args: &[&str]) -> Value {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The error's line.
+fn failure(args: &[&str]) -> String {
+    let output = run(args);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {words}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    assert_eq!(words.trim_end().lines().count(), 1, "{words}");
+    words
+}
+
+fn scratch(name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, contents).unwrap();
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn inspect_tells_what_is_in_a_file() {
+    let info = result(&["inspect", text(&tiny("Q8_0"))]);
+    assert_eq!(info["architecture"], "llama");
+    assert_eq!(info["config"]["num_key_value_heads"], 2);
+    assert_eq!(info["config"]["hidden_size"], 64);
+    assert!(info["tensors"].to_string().contains("Q8_0"), "{info}");
+    assert_eq!(info["bytes"], std::fs::metadata(tiny("Q8_0")).unwrap().len());
+}
+
+#[test]
+fn text_to_ids_and_back() {
+    let model = tiny("Q8_0");
+    let model = text(&model);
+    let words = "Grüße, 世界! <|im_start|>";
+    let special = result(&["tokenize", model, "--text", words])["ids"].clone();
+    let plain = result(&["tokenize", model, "--text", words, "--plain"])["ids"].clone();
+    assert!(special.as_array().unwrap().len() < plain.as_array().unwrap().len(), "{special} {plain}");
+    let list = |ids: &Value| ids.as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>().join(",");
+    assert_eq!(result(&["detokenize", model, "--ids", &list(&plain)])["text"], words);
+    assert_eq!(result(&["detokenize", model, "--ids", &list(&special)])["text"], words);
+    let without = result(&["detokenize", model, "--ids", &list(&special), "--skip-special"]);
+    assert_eq!(without["text"], "Grüße, 世界! ");
+    let texts = scratch("texts.json", json!([words, ""]).to_string());
+    assert_eq!(result(&["tokenize", model, "--texts", text(&texts)])["ids"], json!([special, []]));
+}
+
+#[test]
+fn template_and_generation_from_messages() {
+    let model = tiny("Q8_0");
+    let messages = scratch("messages.json", json!([{"role": "user", "content": "Hi"}]).to_string());
+    let rendered = result(&["template", text(&model), "--messages", text(&messages), "--add-generation-prompt"]);
+    assert_eq!(rendered["text"], "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    let own = scratch("own.jinja", "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}");
+    let own = ["--template", text(&own), "--bos", "[", "--eos", "]"];
+    let rendered = result(&[&["template", text(&model), "--messages", text(&messages)], &own[..]].concat());
+    assert_eq!(rendered["text"], "[Hi]");
+    let args = ["--backend", "reference", "--max-new-tokens", "5", "--ignore-eos", "--temperature", "1"];
+    let several = ["generate", text(&model), "--messages", text(&messages), "-n", "3", "--seed", "4"];
+    let generation = result(&[&several[..], &args[..]].concat());
+    assert_eq!(generation["sequences"].as_array().unwrap().len(), 3);
+    assert_eq!(generation["sequences"][2]["ids"].as_array().unwrap().len(), 5);
+    assert_eq!(generation["sequences"][2]["finish_reason"], "length");
+    assert_eq!(generation["usage"]["completion_tokens"], 15);
+    assert!(generation["timings"]["decode_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn logits_are_an_npy_file() {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("logits.npy");
+    let model = tiny("Q8_0");
+    let args = ["logits", text(&model), "--ids", "1,2,3", "--backend", "reference", "--out", text(&out)];
+    result(&args);
+    let (shape, values) = npy::read_npy(&out);
+    assert_eq!(shape, [3, 320]);
+    assert!(values.iter().all(|x| x.is_finite()) && values.iter().any(|x| *x != values[0]));
+}
+
+#[test]
+fn perplexity_of_a_file() {
+    let words = scratch("words.txt", "It was the best of times, it was the worst of times. ".repeat(4));
+    let model = tiny("Q8_0");
+    let args = ["perplexity", text(&model), "--file", text(&words), "--context", "64", "--backend", "reference"];
+    let found = result(&args);
+    // Worse than guessing, as random weights are; each window of 64 scores all but its first token.
+    assert!(found["perplexity"].as_f64().unwrap() > 320.0, "{found}");
+    let tokens = result(&["tokenize", text(&model), "--file", text(&words), "--plain", "--add-special"]);
+    let tokens = tokens["ids"].as_array().unwrap().len();
+    assert_eq!(found["tokens"], tokens - tokens.div_ceil(64), "{found}");
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn bench_prints_one_object_per_line() {
+    let model = tiny("Q8_0");
+    let output = run(&["bench", text(&model), "--prompt", "16", "--gen", "4"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let speed = lines.iter().find(|line| line["bench"] == "prefill_decode").unwrap();
+    assert!(speed["decode_tps"].as_f64().unwrap() > 0.0);
+    assert!(speed["weight_bytes_per_token"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn errors_are_one_line_that_says_what_to_do() {
+    let model = tiny("Q8_0");
+    let model = text(&model);
+    assert!(failure(&["inspect", "/nowhere/model.gguf"]).contains("/nowhere/model.gguf"));
+    let notes = scratch("notes.gguf", "Dear diary, this is no model at all, however long it is.");
+    assert!(failure(&["inspect", text(&notes)]).contains("GGUF"));
+    let whole = std::fs::read(tiny("Q8_0")).unwrap();
+    let cut = scratch("cut.gguf", &whole[..whole.len() / 2]);
+    let words = failure(&["generate", text(&cut), "--prompt", "a", "--backend", "reference"]);
+    assert!(words.contains("truncated") || words.contains("ends") || words.contains("shorter"), "{words}");
+    assert!(failure(&["detokenize", model, "--ids", "99999"]).contains("99999"));
+    let long = scratch("long.txt", "word ".repeat(2000));
+    assert!(failure(&["perplexity", model, "--file", text(&long), "--context", "1"]).contains("context"));
+    assert!(failure(&["generate", model, "--temprature", "1"]).contains("--temprature"));
+    let request = ["generate", model, "--backend", "reference", "--prompt"];
+    let with = |args: &[&str]| failure(&[&request[..], args].concat());
+    assert!(with(&[&"word ".repeat(2000)]).contains("context"));
+    assert!(with(&["a", "--temperature", "-1"]).contains("temperature"));
+    assert!(with(&["a", "-n", "5", "--temperature", "0"]).contains("greedy"));
+    assert!(with(&["a", "--max-context", "100000"]).contains("512"));
+}

@@ -1,4 +1,20 @@
-//! LLaMA in the browser.
+//! LLaMA in the browser: stock model files run as WGSL compute shaders on WebGPU.
+//!
+//! The crate is built twice. For `wasm32` it is the engine of the npm package `llamero` (`web`). Natively it is a
+//! library for tests and the command line, over the same GPU code on Vulkan.
+//!
+//! A tour, in the order in which bytes become text:
+//!
+//! 1. [`format`] opens a model's file as a [`format::Checkpoint`]: metadata, and where each tensor lies. Weights are
+//!    read later, in pieces. [`quant`] knows how each weight type packs its numbers.
+//! 2. [`model`] reads a [`model::Config`] from it and writes a [`plan::Plan`]: the whole model as a flat list of
+//!    operations. No other module knows LLaMA.
+//! 3. An executor runs the plan: [`gpu`] on WebGPU or Vulkan, [`reference`] in plain Rust, the truth in tests.
+//! 4. [`tokenizer`] turns text into token ids and back, and conversations into text.
+//! 5. [`engine`] owns sequences: it runs prompts, draws tokens, shares cached prefixes, and knows when to stop.
+//!
+//! ARCHITECTURE.md has the arrows between modules, the life of a token, and where to add things.
+
 pub mod engine;
 pub mod error;
 pub mod format;

@@ -9,7 +9,7 @@
 #[path = "support/harness.rs"]
 mod harness;
 
-use harness::{Random, assert_close, assign_pages, gpu, gpu_variants};
+use harness::{Random, assert_close, assign_pages, gpu, gpu_variants, random_weights};
 use llamero::gpu::{GpuExecutor, GpuOptions};
 use llamero::plan::{
     Activation, CacheSpec, Executor, Heads, Inspect, Limits, Linear, Mask, Norm, Op, Output, Plan, Rope, Row, Sampling,
@@ -18,8 +18,8 @@ use llamero::plan::{
 use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
 
-/// Types with kernels that read them packed, and that `DType::quantize` can write.
-const PACKED: &[DType] = &[DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1];
+/// Types for the cases in which a type is not what matters: floats, whole blocks of 32 and of 256.
+const SOME: &[DType] = &[DType::F32, DType::F16, DType::Q8_0, DType::Q4_1, DType::Q6_K];
 
 /// A plan in the making, with its weights' bytes.
 struct Case {
@@ -44,11 +44,7 @@ impl Case {
 
     fn tensor(&mut self, dtype: DType, rows: u32, cols: u32) -> TensorId {
         let scale = 2.0 / (cols as f32).sqrt();
-        let mut bytes = Vec::new();
-        for _ in 0..rows {
-            let values: Vec<f32> = self.random.values(cols as usize).iter().map(|v| v * scale).collect();
-            dtype.quantize(&values, &mut bytes).unwrap();
-        }
+        let bytes = random_weights(dtype, u64::from(rows), u64::from(cols), scale, &mut self.random);
         let name = format!("tensor {}", self.weights.len());
         self.plan.tensors.push(TensorSpec { name, dtype, rows: rows.into(), cols: cols.into() });
         self.weights.push(bytes);
@@ -146,13 +142,18 @@ fn compare(name: &str, case: &Case, input: Option<(Activation, usize, Option<Ten
 
 /// Sizes that are 1 block, odd, not a multiple of a tile; quantised types have whole blocks only.
 fn widths(dtype: DType) -> &'static [u32] {
-    if dtype.block_len() == 1 { &[32, 72, 256, 331] } else { &[32, 96, 576] }
+    match dtype.block_len() {
+        1 => &[32, 72, 256, 331],
+        32 => &[32, 96, 576],
+        64 => &[64, 192, 576],
+        _ => &[256, 768],
+    }
 }
 
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn embed() {
-    for dtype in PACKED {
+    for dtype in DType::ALL {
         for hidden in widths(*dtype) {
             let mut case = Case::new(*hidden, 131, 1);
             let table = case.tensor(*dtype, 131, *hidden);
@@ -178,7 +179,7 @@ fn embed() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn lm_head() {
-    for dtype in PACKED {
+    for dtype in DType::ALL {
         for hidden in widths(*dtype) {
             for vocab in [1, 3, 64, 331] {
                 let mut case = Case::new(*hidden, vocab, 3);
@@ -196,7 +197,7 @@ fn lm_head() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn residual_and_the_norm_that_follows() {
-    for dtype in PACKED {
+    for dtype in SOME {
         for inner in widths(*dtype) {
             for (hidden, bias) in [(32, false), (100, true), (576, true)] {
                 let mut case = Case::new(hidden, 10, 4);
@@ -218,7 +219,7 @@ fn residual_and_the_norm_that_follows() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn gate_up_silu() {
-    for dtype in PACKED {
+    for dtype in SOME {
         for hidden in widths(*dtype) {
             for (inner, bias) in [(1, false), (33, true), (160, false)] {
                 // The last type: gate and up that share no kernel launch.

@@ -242,10 +242,9 @@ impl Lowered {
         runs
     }
 
-    fn layout(&self, weight: TensorId) -> Result<PlaneLayout> {
+    fn layout(&self, weight: TensorId) -> PlaneLayout {
         let spec = self.plan.tensor(weight);
         PlaneLayout::new(spec.dtype, spec.cols)
-            .ok_or_else(|| Error::unsupported(format!("{}: no GPU kernel reads {} yet", spec.name, spec.dtype.name())))
     }
 
     /// Rows that fit one binding: a multiple of 4, so that no quad is cut.
@@ -264,7 +263,7 @@ impl Lowered {
         if self.matrices.contains_key(&key) {
             return Ok(());
         }
-        let layout = self.layout(key[0])?;
+        let layout = self.layout(key[0]);
         let most = self.rows_per_part(&layout)?;
         let with_bias = linears.iter().any(|l| l.bias.is_some());
         let mut indices = Vec::new();
@@ -301,7 +300,7 @@ impl Lowered {
             return self.matrix(&[up]);
         }
         let key = vec![gate.weight, up.weight];
-        let layout = self.layout(gate.weight)?;
+        let layout = self.layout(gate.weight);
         let most = self.rows_per_part(&layout)? / 8 * 4;
         if most == 0 {
             return Err(Error::unsupported("two rows are larger than this device can bind"));
@@ -446,8 +445,8 @@ impl Recorder<'_> {
         })
     }
 
-    fn format(&self, part: usize) -> String {
-        self.lowered.parts[part].layout.dtype.name().to_lowercase()
+    fn format(&self, part: usize) -> &'static str {
+        self.lowered.parts[part].layout.format
     }
 
     /// A matrix product: kernel `matvec_X` for few rows, `matmul_X` for many. The two share an epilogue, and with it
@@ -466,7 +465,7 @@ impl Recorder<'_> {
         let matrix = &self.lowered.parts[part];
         let epilogue = K::FAMILY.strip_prefix("matvec_").unwrap_or(K::FAMILY);
         let format = self.format(part);
-        let mut choices = vec![format.as_str()];
+        let mut choices = vec![format];
         let (family, constants, groups, tile) = match shape {
             Shape::Few => {
                 choices.push(if self.lowered.settings.subgroups { "subgroups" } else { "plain" });

@@ -1,7 +1,7 @@
 //! 4-bit types whose number picks one of 16 uneven levels: ggml's `IQ4` types, and the E2M1 floats of `MXFP4` and
 //! `NVFP4`.
 
-use super::{f16_at, u16_at};
+use super::{Products, f16_at, u16_at};
 
 /// The levels of `IQ4_NL` and `IQ4_XS` (`kvalues_iq4nl`), denser near zero where weights are.
 const IQ4: [f32; 16] =
@@ -34,9 +34,13 @@ pub(super) fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
 }
 
 /// `d: [UE4M3; 4], qs: [u8; 32]`; groups of 16 with weight = `d * level`.
-pub(super) fn nvfp4(block: &[u8; 36], out: &mut [f32; 64]) {
-    for (group, out) in out.chunks_exact_mut(16).enumerate() {
-        split_nibbles(&block[4 + 8 * group..][..8], &E2M1, half_of_ue4m3(block[group]), out);
+pub(super) fn nvfp4(block: &[u8; 36], out: &mut impl Products) {
+    for group in 0..4 {
+        let scale = half_of_ue4m3(block[group]);
+        for i in 0..16 {
+            let nibble = block[4 + 8 * group + i % 8] >> (4 * (i / 8)) & 15;
+            out.put(16 * group + i, scale, E2M1[usize::from(nibble)] as i8);
+        }
     }
 }
 

@@ -206,19 +206,46 @@ impl DType {
             DType::Q4_K => for_each_block(bytes, out, k_quants::q4_k),
             DType::Q5_K => for_each_block(bytes, out, k_quants::q5_k),
             DType::Q6_K => for_each_block(bytes, out, k_quants::q6_k),
-            DType::IQ1_S => for_each_block(bytes, out, codebook::iq1_s),
-            DType::IQ1_M => for_each_block(bytes, out, codebook::iq1_m),
-            DType::IQ2_XXS => for_each_block(bytes, out, codebook::iq2_xxs),
-            DType::IQ2_XS => for_each_block(bytes, out, codebook::iq2_xs),
-            DType::IQ2_S => for_each_block(bytes, out, codebook::iq2_s),
-            DType::IQ3_XXS => for_each_block(bytes, out, codebook::iq3_xxs),
-            DType::IQ3_S => for_each_block(bytes, out, codebook::iq3_s),
+            DType::IQ1_S => for_each_block::<_, 256>(bytes, out, codebook::iq1_s),
+            DType::IQ1_M => for_each_block::<_, 256>(bytes, out, codebook::iq1_m),
+            DType::IQ2_XXS => for_each_block::<_, 256>(bytes, out, codebook::iq2_xxs),
+            DType::IQ2_XS => for_each_block::<_, 256>(bytes, out, codebook::iq2_xs),
+            DType::IQ2_S => for_each_block::<_, 256>(bytes, out, codebook::iq2_s),
+            DType::IQ3_XXS => for_each_block::<_, 256>(bytes, out, codebook::iq3_xxs),
+            DType::IQ3_S => for_each_block::<_, 256>(bytes, out, codebook::iq3_s),
             DType::IQ4_NL => for_each_block(bytes, out, levels::iq4_nl),
             DType::IQ4_XS => for_each_block(bytes, out, levels::iq4_xs),
-            DType::TQ1_0 => for_each_block(bytes, out, ternary::tq1_0),
-            DType::TQ2_0 => for_each_block(bytes, out, ternary::tq2_0),
+            DType::TQ1_0 => for_each_block::<_, 256>(bytes, out, ternary::tq1_0),
+            DType::TQ2_0 => for_each_block::<_, 256>(bytes, out, ternary::tq2_0),
             DType::MXFP4 => for_each_block(bytes, out, levels::mxfp4),
-            DType::NVFP4 => for_each_block(bytes, out, levels::nvfp4),
+            DType::NVFP4 => for_each_block::<_, 64>(bytes, out, levels::nvfp4),
+        }
+        Ok(())
+    }
+
+    /// The exact values of whole blocks of a codebook or ternary type or `NVFP4`, as products of small integers and
+    /// scales.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for another type, or when the lengths disagree.
+    pub(crate) fn int8_groups(self, bytes: &[u8], out: &mut Int8Groups) -> Result<()> {
+        if self.row_bytes(out.levels.len() as u64) != Some(bytes.len() as u64) {
+            return Err(Error::internal(format!("{} bytes of {self} are not {} weights", bytes.len(), out.levels.len())));
+        }
+        out.at = 0;
+        match self {
+            DType::IQ1_S => for_each_product::<50>(bytes, out, 256, codebook::iq1_s),
+            DType::IQ1_M => for_each_product::<56>(bytes, out, 256, codebook::iq1_m),
+            DType::IQ2_XXS => for_each_product::<66>(bytes, out, 256, codebook::iq2_xxs),
+            DType::IQ2_XS => for_each_product::<74>(bytes, out, 256, codebook::iq2_xs),
+            DType::IQ2_S => for_each_product::<82>(bytes, out, 256, codebook::iq2_s),
+            DType::IQ3_XXS => for_each_product::<98>(bytes, out, 256, codebook::iq3_xxs),
+            DType::IQ3_S => for_each_product::<110>(bytes, out, 256, codebook::iq3_s),
+            DType::TQ1_0 => for_each_product::<54>(bytes, out, 256, ternary::tq1_0),
+            DType::TQ2_0 => for_each_product::<66>(bytes, out, 256, ternary::tq2_0),
+            DType::NVFP4 => for_each_product::<36>(bytes, out, 64, levels::nvfp4),
+            other => return Err(Error::internal(format!("{other} has no form of small integers"))),
         }
         Ok(())
     }
@@ -251,6 +278,56 @@ impl DType {
 impl std::fmt::Display for DType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// Takes weights as products of a scale and a small integer. Sixteen adjacent weights share a scale.
+trait Products {
+    /// Weight `i` of the block is `scale * level`.
+    fn put(&mut self, i: usize, scale: f32, level: i8);
+}
+
+impl<const LEN: usize> Products for [f32; LEN] {
+    fn put(&mut self, i: usize, scale: f32, level: i8) {
+        self[i] = scale * f32::from(level);
+    }
+}
+
+/// Weights as products of a small integer and one scale per 16.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Int8Groups {
+    /// One per weight.
+    pub levels: Vec<i8>,
+    /// One per 16 weights.
+    pub scales: Vec<f32>,
+    /// First weight of the block being written.
+    at: usize,
+}
+
+impl Int8Groups {
+    /// Room for `len` weights.
+    pub fn new(len: usize) -> Int8Groups {
+        Int8Groups { levels: vec![0; len], scales: vec![0.0; len.div_ceil(16)], at: 0 }
+    }
+}
+
+impl Products for Int8Groups {
+    fn put(&mut self, i: usize, scale: f32, level: i8) {
+        self.levels[self.at + i] = level;
+        self.scales[(self.at + i) / 16] = scale;
+    }
+}
+
+/// Runs `block` over blocks of `BYTES` bytes and `len` weights.
+fn for_each_product<const BYTES: usize>(
+    bytes: &[u8],
+    out: &mut Int8Groups,
+    len: usize,
+    block: impl Fn(&[u8; BYTES], &mut Int8Groups),
+) {
+    for bytes in bytes.as_chunks().0 {
+        block(bytes, out);
+        out.at += len;
     }
 }
 

@@ -3,7 +3,7 @@
 //! Python package 0.19.
 
 /// What the two bits of an IQ2 entry mean; the fourth does not occur.
-pub(super) const IQ2_LEVELS: [f32; 4] = [8.0, 25.0, 43.0, 0.0];
+pub(super) const IQ2_LEVELS: [i8; 4] = [8, 25, 43, 0];
 
 /// 2 bits x 8, see [`IQ2_LEVELS`].
 #[rustfmt::skip]

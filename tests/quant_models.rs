@@ -1,0 +1,97 @@
+//! One small model in every weight type, and in mixtures as quantisers make them, against exact logits.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
+
+#[path = "support/harness.rs"]
+mod harness;
+#[path = "support/npy.rs"]
+mod npy;
+
+use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_gpu, open, reference};
+use llamero::gpu::GpuOptions;
+use llamero::plan::Executor;
+use serde_json::Value;
+use std::path::Path;
+
+/// Stated in the fixtures for f32 activations.
+const TOLERANCE: f32 = 2e-3;
+/// Greedy ids agree up to the first step whose margin is smaller.
+const MARGIN: f64 = 0.02;
+const CONTEXT: u32 = 64;
+
+struct Case {
+    name: String,
+    model: Model,
+    tokens: Vec<u32>,
+    logits: Vec<f32>,
+    greedy: Vec<u32>,
+}
+
+impl Case {
+    fn check(&self, on: &str, executor: &mut dyn Executor) {
+        let name = format!("{} on {on}", self.name);
+        assert_close(&name, &logits(executor, &self.tokens, 64), &self.logits, TOLERANCE);
+        assert_close(&format!("{name}, by one"), &logits(executor, &self.tokens, 1), &self.logits, TOLERANCE);
+        let sure = self.greedy.len();
+        assert_eq!(greedy(executor, &self.tokens, sure)[..sure], self.greedy, "{name}");
+    }
+}
+
+/// Calls `each` for every model of the fixtures.
+fn for_each_case(mut each: impl FnMut(Case)) {
+    let expected = expected("quants");
+    let models = expected["models"].as_object().unwrap();
+    let (mut count, mut sure) = (0, 0);
+    for (name, entry) in models.iter().filter(|(name, _)| !name.starts_with("moe-")) {
+        let exact = |entry: &Value| {
+            let sure = entry["greedy_margins"].as_array().unwrap().iter();
+            let sure = sure.take_while(|margin| margin.as_f64().unwrap() >= MARGIN).count();
+            ids(&entry["greedy_numpy"])[..sure].to_vec()
+        };
+        let greedy = exact(entry);
+        sure += greedy.len();
+        each(Case {
+            name: name.clone(),
+            model: open(Path::new(&format!("{FIXTURES}/quants/{}", entry["file"].as_str().unwrap()))),
+            tokens: ids(&expected["tokens"]),
+            logits: npy::read_npy(Path::new(&format!("{FIXTURES}/quants/{name}.numpy.npy"))).1,
+            greedy,
+        });
+        count += 1;
+    }
+    // 26 types, six of them also in other widths, and the mixtures.
+    assert!(count >= 26 + 6 + 4 && sure >= 5 * count, "{count} cases, {sure} greedy ids");
+}
+
+#[test]
+#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
+fn every_type_on_the_reference() {
+    for_each_case(|case| case.check("reference", &mut reference(&case.model, CONTEXT)));
+}
+
+#[test]
+#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+fn every_type_on_the_gpu() {
+    for_each_case(|case| {
+        for (variant, options) in harness::gpu_variants() {
+            case.check(variant, &mut on_gpu(&case.model, CONTEXT, &options));
+        }
+    });
+}
+
+#[test]
+#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+fn every_type_split_to_small_bindings() {
+    for_each_case(|case| {
+        let mut options = GpuOptions { cache_f16: Some(false), ..GpuOptions::default() };
+        let whole = on_gpu(&case.model, CONTEXT, &options);
+        let parts = &whole.lowered().parts;
+        let max_binding = parts.iter().map(|part| part.weights_bytes()).max().unwrap() / 3;
+        options.max_binding = Some(max_binding);
+        let mut executor = on_gpu(&case.model, CONTEXT, &options);
+        assert!(executor.lowered().parts.len() >= parts.len() + 3, "{}: nothing was split", case.name);
+        assert!(executor.lowered().parts.iter().all(|part| part.weights_bytes() <= max_binding));
+        let got = logits(&mut executor, &case.tokens, 64);
+        assert_close(&format!("{} in parts", case.name), &got, &case.logits, TOLERANCE);
+    });
+}

@@ -8,8 +8,10 @@ mod harness;
 mod npy;
 
 use harness::{
-    DEFAULT_MODEL, FIXTURES, assert_close, expected, gpu_variants, greedy, ids, logits, on_gpu, open, reference,
+    DEFAULT_MODEL, FIXTURES, assert_close, executors, expected, gpu_variants, greedy, ids, logits, on_gpu, open,
+    reference,
 };
+use llamero::gpu::GpuOptions;
 use llamero::plan::Executor;
 use serde_json::Value;
 use std::path::Path;
@@ -50,5 +52,23 @@ fn logits_and_greedy_text_on_the_gpu() {
         // All of the 48 fixture tokens, with the kernels that lavapipe runs fastest.
         let (prompts, tokens) = if variant == "subgroups" { (5, 48) } else { (2, 6) };
         check(variant, &mut on_gpu(&model, 128, &options), &expected("smollm2"), prompts, tokens);
+    }
+}
+
+#[test]
+#[cfg_attr(not(all(fixtures, default_model)), ignore = "needs ../shared/fixtures and ./build.sh model")]
+fn perplexity_on_every_executor() {
+    // As the page runs it: keys and values in f16.
+    for (name, mut engine) in executors(Path::new(DEFAULT_MODEL), 600, &GpuOptions::default()) {
+        // The reference takes half a minute for one text.
+        let texts = if name == "reference" { 1 } else { 2 };
+        for case in expected("smollm2")["perplexity"].as_array().unwrap().iter().take(texts) {
+            let text = ids(&case["ids"]);
+            let (perplexity, counted) = pollster::block_on(engine.perplexity(&text, 600)).unwrap();
+            assert_eq!(counted, text.len() - 1);
+            let ratio = perplexity / case["ppl_exact"].as_f64().unwrap();
+            eprintln!("{name}, {}: perplexity {perplexity}, {ratio} of the exact one", case["source"]);
+            assert!((ratio - 1.0).abs() < 0.005, "{name}: {perplexity}, {ratio} of the exact one");
+        }
     }
 }

@@ -40,6 +40,9 @@ pub struct GpuOptions {
     pub run_ahead: Option<u32>,
 }
 
+/// A variant's name and its override constants.
+type PipelineKey = (&'static str, Vec<(&'static str, u32)>);
+
 /// Runs a plan on a GPU.
 pub struct GpuExecutor {
     gpu: Gpu,
@@ -90,7 +93,7 @@ struct Replay {
 #[derive(Default)]
 struct Pipelines {
     layouts: BTreeMap<&'static str, wgpu::BindGroupLayout>,
-    pipelines: BTreeMap<(&'static str, Vec<(&'static str, u32)>), Rc<wgpu::ComputePipeline>>,
+    pipelines: BTreeMap<PipelineKey, Rc<wgpu::ComputePipeline>>,
 }
 
 impl GpuExecutor {
@@ -556,7 +559,7 @@ impl Executor for GpuExecutor {
     fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()> {
         let spec = self.lowered.plan.tensor(tensor);
         let row_bytes = spec.row_bytes();
-        if row_bytes == 0 || bytes.len() as u64 % row_bytes != 0 {
+        if row_bytes == 0 || !(bytes.len() as u64).is_multiple_of(row_bytes) {
             return Err(Error::internal(format!("{} bytes are not whole rows of {row_bytes}", bytes.len())));
         }
         let end_row = first_row + bytes.len() as u64 / row_bytes;

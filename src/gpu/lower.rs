@@ -557,7 +557,7 @@ impl Recorder<'_> {
                 partials_out: Slot::Partials,
             };
             let format = self.format(part);
-            self.out.body.push(self.push(&[&format], params, &bindings, 1, Rows::Tokens(1))?);
+            self.out.body.push(self.push(&[format], params, &bindings, 1, Rows::Tokens(1))?);
             first_row += matrix.rows as u32;
         }
         self.partials = 1;
@@ -619,7 +619,7 @@ impl Recorder<'_> {
         let lowered = self.lowered;
         let group = heads.heads / heads.kv_heads;
         let quads = Lowered::head_stride(heads) / 4;
-        let most = (MAX_PART_QUADS / quads).min(MAX_PART_HEADS).max(1);
+        let most = (MAX_PART_QUADS / quads).clamp(1, MAX_PART_HEADS);
         if quads > MAX_PART_QUADS {
             return Err(Error::unsupported(format!("heads of {} values", heads.head_dim)));
         }

@@ -146,7 +146,7 @@ impl Config {
         let rms_norm_eps = meta.f32(&key("attention.layer_norm_rms_epsilon"))?.ok_or_else(|| {
             Error::invalid_file(format!("the GGUF has no {}", key("attention.layer_norm_rms_epsilon")))
         })?;
-        if !(rms_norm_eps >= 0.0 && rms_norm_eps < 1.0) {
+        if !(0.0..1.0).contains(&rms_norm_eps) {
             return Err(Error::invalid_file(format!("RMSNorm epsilon {rms_norm_eps} is not a small positive number")));
         }
         let rope_theta = f64::from(meta.f32(&key("rope.freq_base"))?.unwrap_or(10_000.0));

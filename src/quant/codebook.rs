@@ -66,13 +66,13 @@ pub(super) fn iq3_s(block: &[u8; 110], out: &mut impl Products) {
     const LEVELS: [i8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
     let d = f16_at(block, 0);
     let (qs, high, signs, scales) = (&block[2..66], &block[66..74], &block[74..106], &block[106..110]);
-    for group in 0..LEN / 8 {
+    for (group, signs) in signs.iter().enumerate() {
         let scale = d * (1.0 + 2.0 * nibble(scales, group / 4));
         let pair = [2 * group, 2 * group + 1].map(|i| {
             let ninth = (high[i / 8] >> (i % 8)) & 1;
             IQ3S_GRID[usize::from(qs[i]) | usize::from(ninth) << 8]
         });
-        iq3_group(pair, &LEVELS, scale, signs[group], group, out);
+        iq3_group(pair, &LEVELS, scale, *signs, group, out);
     }
 }
 

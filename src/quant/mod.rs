@@ -231,7 +231,11 @@ impl DType {
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for another type, or when the lengths disagree.
     pub(crate) fn int8_groups(self, bytes: &[u8], out: &mut Int8Groups) -> Result<()> {
         if self.row_bytes(out.levels.len() as u64) != Some(bytes.len() as u64) {
-            return Err(Error::internal(format!("{} bytes of {self} are not {} weights", bytes.len(), out.levels.len())));
+            return Err(Error::internal(format!(
+                "{} bytes of {self} are not {} weights",
+                bytes.len(),
+                out.levels.len()
+            )));
         }
         out.at = 0;
         match self {

@@ -154,7 +154,8 @@ impl PlaneLayout {
                     *byte = nibble(2 * k) | nibble(2 * k + 1) << 4;
                 }
                 put(scales, 12 * i, &nibbles);
-                let upper = (0..16).fold(0, |word, k| word | u32::from(block[104 + k % 4] >> (2 * (k / 4)) & 3) << (2 * k));
+                let upper =
+                    (0..16).fold(0, |word, k| word | u32::from(block[104 + k % 4] >> (2 * (k / 4)) & 3) << (2 * k));
                 put(scales, 12 * i + 8, &upper.to_le_bytes());
                 put(scales, 12 * supers + 2 * i, &block[108..110]);
                 let (crumbs, bits) = quants.split_at_mut(64);

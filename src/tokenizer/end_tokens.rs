@@ -38,6 +38,6 @@ pub(super) fn end_ids(vocabulary: &Vocabulary, named: impl IntoIterator<Item = u
 
 /// The end of text of a vocabulary whose files do not name it.
 pub(super) fn likely_eos(vocabulary: &Vocabulary) -> Option<u32> {
-    let known = END_TEXTS.iter().filter_map(|text| vocabulary.id(text));
-    known.filter(|&id| matches!(vocabulary.kind(id), Kind::Control | Kind::UserDefined)).next()
+    let mut known = END_TEXTS.iter().filter_map(|text| vocabulary.id(text));
+    known.find(|&id| matches!(vocabulary.kind(id), Kind::Control | Kind::UserDefined))
 }

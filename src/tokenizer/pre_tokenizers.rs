@@ -216,7 +216,7 @@ impl PreTokenizer {
 
     /// The words of `text` as byte ranges, in order, without gaps.
     pub(super) fn split(&self, text: &str) -> Vec<std::ops::Range<usize>> {
-        let mut pieces = vec![0..text.len()];
+        let mut pieces: Vec<std::ops::Range<usize>> = std::iter::once(0..text.len()).collect();
         for pattern in &self.patterns {
             let mut cut = Vec::with_capacity(pieces.len());
             for piece in pieces {
@@ -245,7 +245,7 @@ mod tests {
         let text =
             "I'm 12345 years-old.\r\n\n  \tÉtude naïve, 世界 ½ ✓ ﬀ IMGIMGAZ    don'T\u{301} <sentinel:1> \u{a0} ";
         for name in RECIPES.iter().flat_map(|recipe| recipe.names) {
-            let words = PreTokenizer::named(name).unwrap().split(text);
+            let words = PreTokenizer::named(name).expect("known").split(text);
             let joined: String = words.into_iter().map(|word| &text[word]).collect();
             assert_eq!(joined, text, "{name}");
         }
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_named_beside_the_known_ones() {
-        let error = PreTokenizer::named("klingon").err().unwrap().to_string();
+        let error = PreTokenizer::named("klingon").err().expect("unknown").to_string();
         assert!(error.contains("klingon") && error.contains("smollm"), "{error}");
     }
 

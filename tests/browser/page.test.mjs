@@ -237,7 +237,7 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
         ['/test/absent.gguf', /no such file \(404\)/],
         ['/test/page.gguf', /web page/],
       ]) {
-        const page = await open(browser, server, `?model=${encodeURIComponent(address)}`);
+        const page = await open(browser, server, `?device=reference&model=${encodeURIComponent(address)}`);
         const alert = page.getByRole('alert');
         await alert.waitFor({ timeout: 30_000 });
         assert.match(await alert.textContent(), words);
@@ -248,7 +248,7 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       }
       // The connection breaks once: nobody notices.
       server.faults.set('/test/tiny.gguf', { breakAt: 30_000, times: 1 });
-      const page = await open(browser, server, query);
+      const page = await open(browser, server, `${query}&device=reference`);
       await ready(page);
       await page.context().close();
       server.faults.clear();

@@ -10,10 +10,10 @@ const MAX_PADDING: usize = 1 << 16;
 
 /// Methods of texts; everything else goes to `pycompat`.
 pub(super) fn call_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
-    if let Some(text) = value.as_str() {
-        if let Some(result) = text_method(text, method, args) {
-            return result;
-        }
+    if let Some(text) = value.as_str()
+        && let Some(result) = text_method(text, method, args)
+    {
+        return result;
     }
     unknown_method_callback(state, value, method, args)
 }

@@ -10,7 +10,7 @@ fn load_block(row: u32, b: u32) -> Block {
     let w = weights[row * params.blocks + b];
     let h = w >> vec4<u32>(4u);
     let e = (scales[row * params.scale_stride + b / 4u] >> (8u * (b % 4u))) & 255u;
-    let d = bitcast<f32>(max(e, 1u) - 1u << 23u);
+    let d = bitcast<f32>((max(e, 1u) - 1u) << 23u);
     return Block(
         levels_of(w.x), levels_of(w.y), levels_of(w.z), levels_of(w.w),
         levels_of(h.x), levels_of(h.y), levels_of(h.z), levels_of(h.w),

@@ -25,6 +25,8 @@ struct Params {
     scale: f32,
     window: u32,         // positions seen, 0: all
     chunk: u32,          // chunk length, 0: none
+    temperature: f32,    // growth of the scale with position, 0: none
+    temperature_floor: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -57,6 +59,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if params.window != 0u && pos + 1u > params.window { first = pos + 1u - params.window; }
     if params.chunk != 0u { first = pos - pos % params.chunk; }
 
+    var scale = params.scale;
+    if params.temperature != 0.0 {
+        scale *= 1.0 + params.temperature * log(1.0 + floor(f32(pos + 1u) / params.temperature_floor));
+    }
     for (var n = i; n < heads * quads; n += 64u) {
         q_part[n] = query[(t * params.heads + head_at) * quads + n];
         acc[n] = vec4<f32>(0.0);
@@ -81,7 +87,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 for (var d = 0u; d < quads; d++) {
                     score += dot(q_part[h * quads + d], load_cached(key_at + s * quads + d));
                 }
-                score *= params.scale;
+                score *= scale;
             }
             scores[n] = score;
         }

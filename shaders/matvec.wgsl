@@ -47,6 +47,19 @@ fn dot_block(w: Block, x: Input) -> f32 {
     return dot(w.d, vec2<f32>(a, b)) + dot(w.m, x.sums);
 }
 
+// Four rows of W by one row of x, as far as this lane goes.
+fn product(rows: vec4<u32>, x_at: u32, lane: u32) -> vec4<f32> {
+    var acc = vec4<f32>(0.0);
+    for (var b = lane; b < params.blocks; b += LANES) {
+        let x = load_input(x_at + b * 8u);
+        acc.x += dot_block(load_block(rows.x, b), x);
+        acc.y += dot_block(load_block(rows.y, b), x);
+        acc.z += dot_block(load_block(rows.z, b), x);
+        acc.w += dot_block(load_block(rows.w, b), x);
+    }
+    return acc;
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -60,16 +73,19 @@ fn main(
     let lane = i % LANES;
     let quad = group.x * (WORKGROUP / LANES) + i / LANES;
     let rows = quad_rows(quad);
-    let x_at = input_row(t) * params.blocks * 8u;
 
+#ifdef EXPERTS
     var acc = vec4<f32>(0.0);
-    for (var b = lane; b < params.blocks; b += LANES) {
-        let x = load_input(x_at + b * 8u);
-        acc.x += dot_block(load_block(rows.x, b), x);
-        acc.y += dot_block(load_block(rows.y, b), x);
-        acc.z += dot_block(load_block(rows.z, b), x);
-        acc.w += dot_block(load_block(rows.w, b), x);
+    for (var s = 0u; s < slots(); s++) {
+        let expert = slot_expert(t, s);
+        if expert < params.experts {
+            let own = rows + vec4<u32>(expert * expert_rows());
+            acc += slot_weight(t, s) * product(own, slot_input(t, s) * params.blocks * 8u, lane);
+        }
     }
+#else
+    let acc = product(rows, input_row(t) * params.blocks * 8u, lane);
+#endif
     var squares = 0.0;
     for (var p = lane; p < norm_partials(); p += LANES) {
         squares += norm_partial(t, p);

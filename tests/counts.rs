@@ -56,7 +56,7 @@ fn plan(dims: &Dims, dtype: DType) -> Plan {
     let mut norm = || Norm { weight: tensor(DType::F32, 1, e), eps: 1e-5 };
     for (cache, (q, k, v, o, gate, up, down)) in blocks.into_iter().enumerate() {
         ops.push(Op::QkvRope { norm: norm(), q, k, v, heads: h, rope: Some(0), cache });
-        ops.push(Op::Attention { heads: h, cache, scale: 0.125, mask: Mask::Causal });
+        ops.push(Op::Attention { heads: h, cache, scale: 0.125, mask: Mask::Causal, temperature: None });
         ops.push(Op::OResidual { o });
         ops.push(Op::GateUpSilu { norm: norm(), gate, up });
         ops.push(Op::DownResidual { down });

@@ -12,8 +12,8 @@ mod harness;
 use harness::{Random, assert_close, assign_pages, gpu, gpu_variants, random_weights};
 use llamero::gpu::{GpuExecutor, GpuOptions};
 use llamero::plan::{
-    Activation, CacheSpec, Executor, Heads, Inspect, Limits, Linear, Mask, Norm, Op, Output, Plan, Rope, Row, Sampling,
-    Step, TensorId, TensorSpec, Want,
+    Activation, CacheSpec, Executor, Experts, Gating, Heads, Inspect, Limits, Linear, Mask, Norm, Op, Output, Plan,
+    Rope, Row, Sampling, Step, Temperature, TensorId, TensorSpec, Want,
 };
 use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
@@ -252,7 +252,7 @@ fn attention_case(dtype: DType, v_type: DType, heads: Heads, mask: Mask, bias: b
     let rope = (rope_pairs > 0).then_some(0);
     case.plan.ops = vec![
         Op::QkvRope { norm, q, k, v, heads, rope, cache: 0 },
-        Op::Attention { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask },
+        Op::Attention { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask, temperature: None },
     ];
     case
 }
@@ -319,6 +319,108 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
                 }
             }
         }
+    }
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn qk_norm_and_scores_scaled_by_position() {
+    for (heads, mask) in [
+        (Heads { heads: 4, kv_heads: 2, head_dim: 16 }, Mask::Causal),
+        (Heads { heads: 3, kv_heads: 1, head_dim: 18 }, Mask::Chunk(8)),
+        (Heads { heads: 2, kv_heads: 2, head_dim: 128 }, Mask::Causal),
+    ] {
+        let mut case = attention_case(DType::F32, DType::F32, heads, mask, false, 4);
+        case.plan.ropes[0].magnitude = 1.0;
+        let Some(Op::Attention { temperature, .. }) = case.plan.ops.last_mut() else { panic!("attention is last") };
+        *temperature = Some(Temperature { floor_scale: 8.0, scale: 0.5 });
+        case.plan.ops.insert(1, Op::QkNorm { heads, cache: 0, eps: 1e-5 });
+        let norm = case.plan.ops[0].norm().map(|n| n.weight);
+        for (variant, options) in gpu_variants() {
+            for cache_f16 in [false, true] {
+                let options = GpuOptions { cache_f16: Some(cache_f16), ..options.clone() };
+                let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
+                let mut random = Random(8);
+                let mut pos = 0;
+                for n in [1, 30, 1, 9] {
+                    let rows = rows(n, pos, 50, &mut random);
+                    pos += n as u32;
+                    let x = random.values(n * 64);
+                    for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
+                        executor.poke(Activation::Residual, &x, norm).unwrap();
+                        run(executor, &rows, &[], Want::Nothing);
+                    }
+                    let tolerance = if cache_f16 { 1e-2 } else { 5e-5 };
+                    for activation in [Activation::Query, Activation::Attention] {
+                        let want = pollster::block_on(reference.peek(activation, n)).unwrap();
+                        let got = pollster::block_on(on_gpu.peek(activation, n)).unwrap();
+                        let name = format!("{activation:?} {heads:?} {variant} f16 {cache_f16}, {n} rows to {pos}");
+                        assert_close(&name, &got, &want, tolerance);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn mixtures_of_experts() {
+    let softmax = |count, used| Experts { count, used, gating: Gating::Softmax };
+    let sigmoid = |count, used| Experts { count, used, gating: Gating::Sigmoid };
+    let cases = [
+        (DType::F32, 72, 40, softmax(4, 2)),
+        (DType::F32, 331, 33, sigmoid(3, 1)),
+        (DType::F16, 64, 96, softmax(1, 1)),
+        (DType::Q8_0, 96, 64, softmax(8, 2)),
+        (DType::Q4_0, 64, 160, sigmoid(17, 3)),
+        (DType::Q4_K, 256, 256, softmax(128, 8)),
+        (DType::IQ2_XS, 256, 256, sigmoid(5, 5)),
+    ];
+    for (dtype, hidden, inner, experts) in cases {
+        let mut case = Case::new(hidden, 10, 9);
+        let norm = case.norm();
+        let router = case.tensor(DType::F32, experts.count, hidden);
+        let [gate, up] = [0; 2].map(|_| case.tensor(dtype, experts.count * inner, hidden));
+        let down = case.tensor(dtype, experts.count * hidden, inner);
+        let head = case.tensor(DType::F32, 10, hidden);
+        // A shared expert that reads the same input, as in LLaMA 4; then what the next norm makes of the sum.
+        let shared = [0; 2].map(|_| case.linear(DType::F32, 32, hidden, false));
+        let shared_down = case.linear(DType::F32, hidden, 32, false);
+        case.plan.ops = vec![
+            Op::MoeRoute { norm, router, experts },
+            Op::MoeGateUpSilu { norm, gate, up, experts },
+            Op::GateUpSilu { norm, gate: shared[0], up: shared[1] },
+            Op::MoeDownResidual { down, experts },
+            Op::DownResidual { down: shared_down },
+            Op::LmHead { norm, weight: head },
+        ];
+        let name = format!("{experts:?} {} {hidden} -> {inner}", dtype.name());
+        let input = Some((Activation::Residual, hidden as usize, Some(norm.weight)));
+        compare(&name, &case, input, Activation::Logits);
+        compare(&name, &case, input, Activation::Residual);
+        // Without it, so that the experts' own sums of squares are what the head uses.
+        case.plan.ops.retain(|op| !matches!(op, Op::GateUpSilu { .. } | Op::DownResidual { .. }));
+        compare(&format!("{name}, alone"), &case, input, Activation::Logits);
+        // The experts cut into parts, as where they are larger than a binding.
+        let whole = case.gpu(&GpuOptions::default());
+        let largest = whole.lowered().parts.iter().map(|part| part.weights_bytes()).max().unwrap();
+        let most = if experts.count < 8 { largest + 64 } else { largest / 3 };
+        let options = GpuOptions { max_binding: Some(most), ..GpuOptions::default() };
+        let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
+        let mut random = Random(10);
+        let x = random.values(9 * hidden as usize);
+        let rows = rows(9, 0, 10, &mut random);
+        let heads: Vec<u32> = (0..9).collect();
+        for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
+            executor.poke(Activation::Residual, &x, Some(norm.weight)).unwrap();
+            run(executor, &rows, &heads, Want::Logits);
+        }
+        let parts = on_gpu.lowered().parts.len();
+        assert!(experts.count < 8 || parts > 5, "{name}: {parts} parts");
+        let want = pollster::block_on(reference.peek(Activation::Logits, 9)).unwrap();
+        let got = pollster::block_on(on_gpu.peek(Activation::Logits, 9)).unwrap();
+        assert_close(&format!("{name} in {parts} parts"), &got, &want, 5e-5);
     }
 }
 

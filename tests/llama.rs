@@ -2,14 +2,21 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
 
+#[path = "support/gguf.rs"]
+mod gguf;
 #[path = "support/harness.rs"]
 mod harness;
 #[path = "support/npy.rs"]
 mod npy;
 
+use gguf::GgufBuilder;
 use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_gpu, open, reference};
+use llamero::error::ErrorKind;
+use llamero::format::Checkpoint;
 use llamero::gpu::GpuOptions;
+use llamero::model::Config;
 use llamero::plan::Executor;
+use llamero::quant::DType;
 use std::path::Path;
 
 /// The fixtures' tolerance for f32 compute.
@@ -17,10 +24,18 @@ const TOLERANCE: f32 = 2e-3;
 const CONTEXT: u32 = 128;
 
 /// Models of `fixtures/models` that are GGUF files of architectures that run.
-const MODELS: &[&str] =
-    &["llama1-mha", "llama2-gqa", "llama3-gqa", "llama32-tied", "linear-rope", "head-dim", "attn-mlp-bias", "odd-dims"];
-/// Those that do not run yet: refused by name, below.
-const REFUSED: &[(&str, &str)] = &[("moe-mixtral", "experts"), ("llama4-moe", "llama4")];
+const MODELS: &[&str] = &[
+    "llama1-mha",
+    "llama2-gqa",
+    "llama3-gqa",
+    "llama32-tied",
+    "linear-rope",
+    "head-dim",
+    "attn-mlp-bias",
+    "odd-dims",
+    "moe-mixtral",
+    "llama4-moe",
+];
 
 struct Sequence {
     tokens: Vec<u32>,
@@ -107,17 +122,16 @@ fn a_16_bit_cache_stays_close() {
 }
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn what_does_not_run_is_refused_by_name() {
-    use llamero::format::{Checkpoint, FileSource};
-    for (name, word) in REFUSED {
-        let path = format!("{FIXTURES}/models/{name}/model.gguf");
-        let source = FileSource::open(Path::new(&path)).unwrap();
+    for arch in ["mamba", "qwen2", ""] {
+        let sources =
+            GgufBuilder::new().meta("general.architecture", arch).values("w", &[1], DType::F32, &[1.0]).sources();
         let error = pollster::block_on(async {
-            let checkpoint = Checkpoint::open_gguf(vec![std::rc::Rc::new(source)]).await.unwrap();
-            llamero::model::Config::from_gguf(&checkpoint).await.unwrap_err()
+            let checkpoint = Checkpoint::open_gguf(sources).await.unwrap();
+            Config::from_gguf(&checkpoint).await.unwrap_err()
         });
-        assert_eq!(error.kind(), llamero::error::ErrorKind::Unsupported);
-        assert!(error.to_string().contains(word), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains(&format!("{arch:?}")), "{error}");
+        assert!(error.to_string().contains("llama, llama4"), "{error}");
     }
 }

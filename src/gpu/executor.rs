@@ -184,7 +184,7 @@ impl GpuExecutor {
 
         // Activations, for the widest operation that writes each.
         let rows = u64::from(limits.max_rows);
-        let (mut query, mut attention, mut ffn) = (0, 0, 0);
+        let (mut query, mut attention, mut ffn, mut expert_ffn) = (0, 0, 0, 0);
         for op in &plan.ops {
             match op {
                 Op::QkvRope { heads, .. } => query = query.max(heads.heads * Lowered::head_stride(heads)),
@@ -192,6 +192,13 @@ impl GpuExecutor {
                 Op::OResidual { o } => attention = attention.max(padded(plan.tensor(o.weight).cols as u32)),
                 Op::GateUpSilu { gate, .. } => ffn = ffn.max(padded(plan.tensor(gate.weight).rows as u32)),
                 Op::DownResidual { down } => ffn = ffn.max(padded(plan.tensor(down.weight).cols as u32)),
+                Op::MoeGateUpSilu { gate, experts, .. } => {
+                    let rows = plan.tensor(*gate).rows as u32 / experts.count;
+                    expert_ffn = expert_ffn.max(padded(rows) * experts.used);
+                }
+                Op::MoeDownResidual { down, experts } => {
+                    expert_ffn = expert_ffn.max(padded(plan.tensor(*down).cols as u32) * experts.used);
+                }
                 _ => {}
             }
         }
@@ -202,6 +209,7 @@ impl GpuExecutor {
         add_buffer(Slot::Query, rows * u64::from(query) * 4)?;
         add_buffer(Slot::Attention, rows * u64::from(attention) * 4)?;
         add_buffer(Slot::FeedForward, rows * u64::from(ffn) * 4)?;
+        add_buffer(Slot::ExpertFeedForward, rows * u64::from(expert_ffn) * 4)?;
         add_buffer(Slot::Logits, u64::from(limits.max_heads) * u64::from(plan.vocab_size) * 4)?;
         add_buffer(Slot::Ids, u64::from(limits.max_heads) * 4)?;
         add_buffer(Slot::State, u64::from(lowered.state.words) * 4)?;

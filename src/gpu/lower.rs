@@ -2,12 +2,14 @@
 //! many workgroups. Needs no device, so what a step costs can be counted (and is asserted) on any machine.
 
 use super::kernels::{
-    Kernel, Variant, attention, embed, matvec_gate_up, matvec_qkv, matvec_residual, matvec_silu_mul, matvec_store,
-    sample, variant,
+    Kernel, Variant, attention, embed, matvec_gate_up, matvec_moe_down, matvec_moe_gate_up, matvec_qkv,
+    matvec_residual, matvec_silu_mul, matvec_store, qk_norm, route, sample, variant,
 };
 use super::state::StateLayout;
 use crate::error::{Error, Result};
-use crate::plan::{Heads, Limits, Linear, Mask, Norm, Op, Plan, TensorId};
+use crate::plan::{
+    Experts, Gating, Heads, Limits, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Mask, Norm, Op, Plan, Temperature, TensorId,
+};
 use crate::quant::planes::PlaneLayout;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -41,6 +43,8 @@ pub enum Slot {
     Attention,
     /// Feed-forward activation.
     FeedForward,
+    /// Feed-forward activation of each expert of a row.
+    ExpertFeedForward,
     /// Logits of the heads.
     Logits,
     /// Sampled ids.
@@ -52,6 +56,8 @@ pub enum Slot {
 pub enum Rows {
     /// Rows of the step, this many per workgroup.
     Tokens(u32),
+    /// Rows of the step, this many workgroups for each.
+    Times(u32),
     /// Heads of the step, this many per workgroup.
     Heads(u32),
 }
@@ -80,6 +86,7 @@ impl Dispatch {
     pub fn grid(&self, tokens: u32, heads: u32) -> (u32, u32) {
         match self.rows {
             Rows::Tokens(n) => (self.groups, tokens.div_ceil(n)),
+            Rows::Times(n) => (self.groups, tokens * n),
             Rows::Heads(n) => (self.groups, heads.div_ceil(n)),
         }
     }
@@ -202,7 +209,16 @@ pub fn padded(n: u32) -> u32 {
 impl Lowered {
     /// Decides how the plan's weights are stacked and split.
     pub fn new(plan: Plan, settings: Settings) -> Result<Lowered> {
-        let state = StateLayout::new(&settings.limits);
+        let used = plan.ops.iter().filter_map(Op::experts).map(|experts| experts.used).max().unwrap_or(0);
+        if let Some(experts) = plan.ops.iter().filter_map(Op::experts).find(|experts| {
+            experts.count > MAX_EXPERTS || experts.used > MAX_EXPERTS_USED || experts.used > experts.count
+        }) {
+            return Err(Error::unsupported(format!(
+                "{} of {} experts; at most {MAX_EXPERTS_USED} of {MAX_EXPERTS} can be run",
+                experts.used, experts.count
+            )));
+        }
+        let state = StateLayout::new(&settings.limits, used);
         let mut lowered =
             Lowered { parts: Vec::new(), norms: Vec::new(), matrices: HashMap::new(), state, settings, plan };
         let ops = lowered.plan.ops.clone();
@@ -222,8 +238,11 @@ impl Lowered {
                 Op::OResidual { o } => lowered.matrix(&[*o])?,
                 Op::GateUpSilu { gate, up, .. } => lowered.gate_up(*gate, *up)?,
                 Op::DownResidual { down } => lowered.matrix(&[*down])?,
+                Op::MoeRoute { router, .. } => lowered.matrix(&[Linear { weight: *router, bias: None }])?,
+                Op::MoeGateUpSilu { gate, up, experts, .. } => lowered.expert_matrix(&[*gate, *up], experts.count)?,
+                Op::MoeDownResidual { down, experts } => lowered.expert_matrix(&[*down], experts.count)?,
                 Op::LmHead { weight, .. } => lowered.matrix(&[Linear { weight: *weight, bias: None }])?,
-                Op::Attention { .. } | Op::Sample => {}
+                Op::QkNorm { .. } | Op::Attention { .. } | Op::Sample => {}
             }
         }
         Ok(lowered)
@@ -321,6 +340,35 @@ impl Lowered {
             self.parts.push(MatrixPart { segments, biases, layout, rows });
         }
         self.matrices.insert(key, indices);
+        Ok(())
+    }
+
+    /// Registers stacked experts: of each expert the rows of every tensor, and whole experts in each part.
+    fn expert_matrix(&mut self, tensors: &[TensorId], count: u32) -> Result<()> {
+        let spec = self.plan.tensor(tensors[0]);
+        if let Some(other) = tensors.iter().map(|id| self.plan.tensor(*id)).find(|other| other.dtype != spec.dtype) {
+            return Err(Error::unsupported(format!(
+                "{} is {} and {} is {}; experts' gate and up must share a type to run on the GPU",
+                spec.name, spec.dtype, other.name, other.dtype
+            )));
+        }
+        let layout = self.layout(tensors[0]);
+        let rows: Vec<u64> = tensors.iter().map(|id| self.plan.tensor(*id).rows / u64::from(count)).collect();
+        let expert_rows: u64 = rows.iter().sum();
+        let fit = self.rows_per_part(&layout)? / expert_rows;
+        if fit == 0 {
+            return Err(Error::unsupported(format!("an expert of {} is larger than this device can bind", spec.name)));
+        }
+        let mut indices = Vec::new();
+        let experts: Vec<u64> = (0..u64::from(count)).collect();
+        for experts in experts.chunks(fit as usize) {
+            let segment = |x: u64, i: usize| (tensors[i], x * rows[i]..(x + 1) * rows[i]);
+            let segments = experts.iter().flat_map(|x| (0..tensors.len()).map(move |i| segment(*x, i))).collect();
+            indices.push(self.parts.len());
+            let rows = expert_rows * experts.len() as u64;
+            self.parts.push(MatrixPart { segments, biases: Vec::new(), layout, rows });
+        }
+        self.matrices.insert(tensors.to_vec(), indices);
         Ok(())
     }
 
@@ -501,7 +549,13 @@ impl Recorder<'_> {
                 }
                 Ok(())
             }
-            Op::Attention { heads, cache, scale, mask } => self.attention(heads, *cache, *scale, *mask),
+            Op::QkNorm { heads, cache, eps } => self.qk_norm(heads, *cache, *eps),
+            Op::Attention { heads, cache, scale, mask, temperature } => {
+                self.attention(heads, *cache, *scale, *mask, *temperature)
+            }
+            Op::MoeRoute { norm, router, experts } => self.route(*norm, *router, *experts),
+            Op::MoeGateUpSilu { norm, gate, up, experts } => self.moe_gate_up(*norm, *gate, *up, *experts),
+            Op::MoeDownResidual { down, experts } => self.moe_down(*down, *experts),
             Op::OResidual { o } => self.residual(*o, Slot::Attention),
             Op::DownResidual { down } => self.residual(*down, Slot::FeedForward),
             Op::GateUpSilu { norm, gate, up } => self.gate_up(*norm, *gate, *up),
@@ -615,7 +669,156 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    fn attention(&mut self, heads: &Heads, cache: usize, scale: f32, mask: Mask) -> Result<()> {
+    fn qk_norm(&mut self, heads: &Heads, cache: usize, eps: f32) -> Result<()> {
+        let params = qk_norm::Params {
+            rows_at: self.rows_at,
+            pages_at: self.lowered.state.pages_at,
+            pages_per_seq: self.lowered.settings.limits.max_pages_per_seq,
+            kv_heads: heads.kv_heads,
+            heads: heads.heads,
+            head_dim: heads.head_dim,
+            head_stride: Lowered::head_stride(heads),
+            eps,
+        };
+        let bindings = qk_norm::Bindings { state: Slot::State, query: Slot::Query, cache: Slot::Cache(cache) };
+        let groups = heads.heads + heads.kv_heads;
+        let dispatch = self.push(&[self.kv()], params, &bindings, groups, Rows::Tokens(1))?;
+        self.out.body.push(dispatch);
+        Ok(())
+    }
+
+    fn route(&mut self, norm: Norm, router: TensorId, experts: Experts) -> Result<()> {
+        let lowered = self.lowered;
+        let parts = lowered.parts_of(&[Linear { weight: router, bias: None }]);
+        let &[part] = parts.as_slice() else {
+            return Err(Error::unsupported("a router larger than this device can bind"));
+        };
+        let matrix = &lowered.parts[part];
+        let params = route::Params {
+            rows: matrix.rows as u32,
+            blocks: matrix.layout.blocks as u32,
+            scale_stride: matrix.layout.scale_stride as u32,
+            bias_at: 0,
+            rows_at: self.rows_at,
+            partials: self.partials,
+            partial_stride: lowered.partial_stride(),
+            inv_hidden: self.inv_hidden(),
+            eps: norm.eps,
+            routes_at: lowered.state.routes_at,
+            used: experts.used,
+            sigmoid: u32::from(experts.gating == Gating::Sigmoid),
+        };
+        let bindings = route::Bindings {
+            weights: Slot::Weights(part),
+            scales: Slot::Scales(part),
+            input: Slot::Scaled,
+            state: Slot::State,
+            partials: Slot::Partials,
+        };
+        let dispatch = self.push(&[self.format(part)], params, &bindings, 1, Rows::Tokens(1))?;
+        self.out.body.push(dispatch);
+        Ok(())
+    }
+
+    /// For each part: its index, its first expert, how many it holds.
+    fn expert_parts(&self, tensors: &[TensorId], experts: Experts) -> Vec<(usize, u32, u32)> {
+        let lowered = self.lowered;
+        let rows: u64 = tensors.iter().map(|id| lowered.plan.tensor(*id).rows / u64::from(experts.count)).sum();
+        let mut first = 0;
+        let parts = lowered.matrices.get(tensors).cloned().unwrap_or_default();
+        parts
+            .into_iter()
+            .map(|part| {
+                let held = (lowered.parts[part].rows / rows) as u32;
+                first += held;
+                (part, first - held, held)
+            })
+            .collect()
+    }
+
+    fn moe_gate_up(&mut self, norm: Norm, gate: TensorId, up: TensorId, experts: Experts) -> Result<()> {
+        let lowered = self.lowered;
+        let rows = (lowered.plan.tensor(gate).rows / u64::from(experts.count)) as u32;
+        for (part, first_expert, held) in self.expert_parts(&[gate, up], experts) {
+            let layout = &lowered.parts[part].layout;
+            let params = matvec_moe_gate_up::Params {
+                rows,
+                blocks: layout.blocks as u32,
+                scale_stride: layout.scale_stride as u32,
+                bias_at: 0,
+                rows_at: self.rows_at,
+                partials: self.partials,
+                partial_stride: lowered.partial_stride(),
+                inv_hidden: self.inv_hidden(),
+                eps: norm.eps,
+                out_stride: padded(rows),
+                routes_at: lowered.state.routes_at,
+                used: experts.used,
+                first_expert,
+                experts: held,
+                weigh: u32::from(experts.gating == Gating::Sigmoid),
+            };
+            let bindings = matvec_moe_gate_up::Bindings {
+                weights: Slot::Weights(part),
+                scales: Slot::Scales(part),
+                input: Slot::Scaled,
+                state: Slot::State,
+                partials: Slot::Partials,
+                output: Slot::ExpertFeedForward,
+            };
+            let mut dispatch = self.product(Shape::Few, part, rows.div_ceil(2), &[], false, params, &bindings)?;
+            dispatch.rows = Rows::Times(experts.used);
+            self.out.body.push(dispatch);
+        }
+        Ok(())
+    }
+
+    fn moe_down(&mut self, down: TensorId, experts: Experts) -> Result<()> {
+        let lowered = self.lowered;
+        let next_norm = Slot::Norm(lowered.next_norm(self.op)?);
+        let rows = (lowered.plan.tensor(down).rows / u64::from(experts.count)) as u32;
+        for (part, first_expert, held) in self.expert_parts(&[down], experts) {
+            let layout = &lowered.parts[part].layout;
+            let params = matvec_moe_down::Params {
+                rows,
+                blocks: layout.blocks as u32,
+                scale_stride: layout.scale_stride as u32,
+                bias_at: 0,
+                rows_at: self.rows_at,
+                x_stride: padded(lowered.plan.hidden_size),
+                partial_stride: lowered.partial_stride(),
+                routes_at: lowered.state.routes_at,
+                used: experts.used,
+                first_expert,
+                experts: held,
+                weigh: u32::from(experts.gating == Gating::Softmax),
+            };
+            let bindings = matvec_moe_down::Bindings {
+                weights: Slot::Weights(part),
+                scales: Slot::Scales(part),
+                input: Slot::ExpertFeedForward,
+                state: Slot::State,
+                next_norm,
+                x: Slot::Residual,
+                scaled: Slot::Scaled,
+                partials_out: Slot::Partials,
+            };
+            let dispatch = self.product(Shape::Few, part, rows.div_ceil(4), &[], false, params, &bindings)?;
+            // Every part goes over all of x, so the last one's sums are those of the whole.
+            self.partials = dispatch.groups;
+            self.out.body.push(dispatch);
+        }
+        Ok(())
+    }
+
+    fn attention(
+        &mut self,
+        heads: &Heads,
+        cache: usize,
+        scale: f32,
+        mask: Mask,
+        temperature: Option<Temperature>,
+    ) -> Result<()> {
         let lowered = self.lowered;
         let group = heads.heads / heads.kv_heads;
         let quads = Lowered::head_stride(heads) / 4;
@@ -645,6 +848,8 @@ impl Recorder<'_> {
             scale,
             window,
             chunk,
+            temperature: temperature.map_or(0.0, |t| t.scale),
+            temperature_floor: temperature.map_or(1.0, |t| t.floor_scale),
         };
         let bindings = attention::Bindings {
             state: Slot::State,

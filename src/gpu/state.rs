@@ -15,20 +15,24 @@ pub struct StateLayout {
     pub sampled_at: u32,
     /// Page tables.
     pub pages_at: u32,
+    /// Experts of each row of a step, written by the router: expert and weight (f32), `[max_rows, used, 2]`.
+    pub routes_at: u32,
     /// All of it.
     pub words: u32,
 }
 
 impl StateLayout {
-    /// For these capacities.
-    pub fn new(limits: &Limits) -> StateLayout {
+    /// For these capacities, and rows of at most `experts_used` experts.
+    pub fn new(limits: &Limits, experts_used: u32) -> StateLayout {
         let region = ROW_WORDS + limits.max_rows * ROW_WORDS;
         let pages_at = 2 * region;
+        let routes_at = pages_at + limits.max_seqs * limits.max_pages_per_seq;
         StateLayout {
             host_at: 0,
             sampled_at: region,
             pages_at,
-            words: pages_at + limits.max_seqs * limits.max_pages_per_seq,
+            routes_at,
+            words: routes_at + limits.max_rows * experts_used * 2,
         }
     }
 }

@@ -13,9 +13,13 @@
 //! | `rope_scaling` | `rope.scaling.*`, tensor `rope_freqs.weight` | |
 //! | `max_position_embeddings` | `context_length` | `seq_len` |
 //! | `sliding_window` | `attention.sliding_window` | |
+//! | `num_local_experts`, `num_experts_per_tok` | `expert_count`, `expert_used_count` | |
+//! | LLaMA 4: `interleave_moe_layer_step` | `interleave_moe_layer_step` | |
+//! | LLaMA 4: `attention_chunk_size` | `attention.chunk_size`, 8192 | |
 
 use crate::error::{Error, Result};
 use crate::format::Checkpoint;
+use crate::plan::{MAX_EXPERTS, MAX_EXPERTS_USED};
 
 /// Limits that no LLaMA comes near; beyond them a file is broken or hostile.
 const MAX_LAYERS: u32 = 1024;
@@ -27,12 +31,14 @@ const MAX_HEAD_DIM: u32 = 512;
 #[derive(Copy, Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// LLaMA 1, 2, 3, and models of the same architecture.
+    /// LLaMA 1, 2, 3, Mixtral, and models of the same architecture.
     Llama,
+    /// The text model of LLaMA 4.
+    Llama4,
 }
 
 /// The architectures that [`Config::from_gguf`] accepts, for error messages.
-const ARCHITECTURES: &[&str] = &["llama"];
+const ARCHITECTURES: &[(&str, Architecture)] = &[("llama", Architecture::Llama), ("llama4", Architecture::Llama4)];
 
 /// How rope frequencies are changed for contexts longer than the training's.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -48,6 +54,36 @@ pub enum RopeScaling {
         /// One per rotated pair.
         divisors: Vec<f32>,
     },
+}
+
+/// A mixture of experts.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct MixtureConfig {
+    /// `X`
+    pub num_local_experts: u32,
+    /// Experts per token.
+    pub num_experts_per_tok: u32,
+    /// `F` of an expert.
+    pub moe_intermediate_size: u32,
+    /// Block `i` is a mixture if `(i + 1) % interleave_moe_layer_step == 0`.
+    pub interleave_moe_layer_step: u32,
+}
+
+/// What LLaMA 4 does besides.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Llama4Config {
+    /// Block `i` has rope and chunked attention, unless `(i + 1) % no_rope_layer_interval == 0`.
+    pub no_rope_layer_interval: u32,
+    /// Positions per chunk.
+    pub attention_chunk_size: u32,
+    /// Queries and keys of blocks with rope are normalised.
+    pub use_qk_norm: bool,
+    /// Attention of blocks without rope is scaled by position: see [`Temperature`](crate::plan::Temperature).
+    pub attn_temperature_tuning: bool,
+    /// Positions per step of that scale.
+    pub floor_scale: f32,
+    /// Its growth.
+    pub attn_scale: f32,
 }
 
 /// Hyperparameters of a model of the LLaMA family.
@@ -85,6 +121,10 @@ pub struct Config {
     pub sliding_window: Option<u32>,
     /// The head uses the embedding table.
     pub tie_word_embeddings: bool,
+    /// Mixture of experts, if any block has one.
+    pub mixture: Option<MixtureConfig>,
+    /// For [`Architecture::Llama4`].
+    pub llama4: Option<Llama4Config>,
 }
 
 impl Config {
@@ -94,13 +134,14 @@ impl Config {
         let arch = meta
             .str("general.architecture")?
             .ok_or_else(|| Error::invalid_file("the GGUF has no general.architecture; it is not a language model"))?;
-        if !ARCHITECTURES.contains(&arch) {
+        let Some((_, architecture)) = ARCHITECTURES.iter().find(|(name, _)| *name == arch) else {
+            let names: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
             return Err(Error::unsupported(format!(
-                "the architecture {arch:?} is not one that Llamero runs; it runs {} (LLaMA 1 to 3, and models of the \
-                 same architecture, such as SmolLM2, TinyLlama and Mistral)",
-                ARCHITECTURES.join(", ")
+                "the architecture {arch:?} is not one that Llamero runs; it runs {} (LLaMA 1 to 4, and models of the \
+                 same architecture, such as SmolLM2, TinyLlama, Mistral and Mixtral)",
+                names.join(", ")
             )));
-        }
+        };
         let key = |name: &str| format!("{arch}.{name}");
         let need = |name: &str| -> Result<u32> {
             let key = key(name);
@@ -158,13 +199,36 @@ impl Config {
         if max_position_embeddings == 0 {
             return Err(Error::invalid_file("the model's context length is 0"));
         }
-        if let Some(n) = meta.u32(&key("expert_count"))?
-            && n > 0
-        {
-            return Err(Error::unsupported(format!("mixture of experts ({n} experts) is not run yet")));
-        }
+        let count = meta.u32(&key("expert_count"))?.unwrap_or(0);
+        let mixture = if count == 0 {
+            None
+        } else {
+            let used = in_range(&key("expert_used_count"), need("expert_used_count")?, count.min(MAX_EXPERTS_USED))?;
+            let step = if *architecture == Architecture::Llama4 { need("interleave_moe_layer_step")? } else { 1 };
+            let width = meta.u32(&key("expert_feed_forward_length"))?.unwrap_or(intermediate_size);
+            Some(MixtureConfig {
+                num_local_experts: in_range(&key("expert_count"), count, MAX_EXPERTS)?,
+                num_experts_per_tok: used,
+                moe_intermediate_size: in_range(&key("expert_feed_forward_length"), width, MAX_WIDTH)?,
+                interleave_moe_layer_step: in_range(&key("interleave_moe_layer_step"), step, MAX_LAYERS)?,
+            })
+        };
+        let llama4 = if *architecture == Architecture::Llama4 {
+            let chunk = meta.u32(&key("attention.chunk_size"))?.unwrap_or(8192);
+            // What the file does not say is what llama.cpp takes for granted (llama-model.cpp, LLM_ARCH_LLAMA4).
+            Some(Llama4Config {
+                no_rope_layer_interval: 4,
+                attention_chunk_size: in_range(&key("attention.chunk_size"), chunk, u32::MAX)?,
+                use_qk_norm: count != 128,
+                attn_temperature_tuning: true,
+                floor_scale: 8192.0,
+                attn_scale: 0.1,
+            })
+        } else {
+            None
+        };
         Ok(Config {
-            architecture: Architecture::Llama,
+            architecture: *architecture,
             name: meta.str("general.name")?.map(str::to_owned),
             hidden_size,
             intermediate_size,
@@ -180,6 +244,8 @@ impl Config {
             max_position_embeddings,
             sliding_window: meta.u32(&key("attention.sliding_window"))?.filter(|n| *n > 0),
             tie_word_embeddings: checkpoint.tensor("output.weight").is_none(),
+            mixture,
+            llama4,
         })
     }
 

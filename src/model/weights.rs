@@ -25,25 +25,32 @@ pub async fn load_weights(
     executor: &mut dyn Executor,
     mut progress: impl FnMut(LoadProgress) -> Result<()>,
 ) -> Result<()> {
-    let mut order: Vec<usize> = (0..model.sources.len()).collect();
-    order.sort_by_key(|i| (model.sources[*i].file, model.sources[*i].offset));
-    let total = model.sources.iter().map(|t| t.bytes).sum();
+    // Each stored tensor, with the plan's tensor and the row of it that it starts at.
+    let mut order = Vec::new();
+    for (i, (sources, spec)) in model.sources.iter().zip(&model.plan.tensors).enumerate() {
+        let mut first_row = 0;
+        for info in sources {
+            order.push((info, i, first_row));
+            first_row += info.rows();
+        }
+        if first_row != spec.rows || spec.row_bytes() == 0 {
+            return Err(Error::internal(format!("{}: {first_row} rows stored of {}", spec.name, spec.rows)));
+        }
+    }
+    order.sort_by_key(|(info, ..)| (info.file, info.offset));
+    let total = order.iter().map(|(info, ..)| info.bytes).sum();
     let mut loaded = 0;
     progress(LoadProgress { loaded, total })?;
-    for i in order {
-        let (info, spec) = (&model.sources[i], &model.plan.tensors[i]);
-        let row_bytes = spec.row_bytes();
-        if row_bytes == 0 || row_bytes * spec.rows != info.bytes {
-            return Err(Error::internal(format!("{}: {} rows of {row_bytes} bytes", info.name, spec.rows)));
-        }
+    for (info, i, first_row) in order {
+        let (rows_stored, row_bytes) = (info.rows(), model.plan.tensors[i].row_bytes());
         let rows_per_piece = (PIECE_BYTES / row_bytes).max(1);
         let mut row = 0;
-        while row < spec.rows {
-            let rows = rows_per_piece.min(spec.rows - row);
+        while row < rows_stored {
+            let rows = rows_per_piece.min(rows_stored - row);
             let len = usize::try_from(rows * row_bytes)
                 .map_err(|_| Error::internal(format!("{}: a row of {row_bytes} bytes", info.name)))?;
             let bytes = checkpoint.read(info, row * row_bytes, len).await?;
-            executor.load_rows(TensorId(i), row, &bytes).map_err(|e| e.at(&info.name))?;
+            executor.load_rows(TensorId(i), first_row + row, &bytes).map_err(|e| e.at(&info.name))?;
             drop(bytes);
             executor.flush_loads().await?;
             row += rows;

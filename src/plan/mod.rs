@@ -107,6 +107,50 @@ impl Mask {
     }
 }
 
+/// Makes attention sharper far from the start (LLaMA 4's layers without rope): scores of a query at position `p` are
+/// multiplied by `1 + scale * ln(1 + floor((p + 1) / floor_scale))`.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Temperature {
+    /// Positions per step.
+    pub floor_scale: f32,
+    /// Growth.
+    pub scale: f32,
+}
+
+impl Temperature {
+    /// The factor at a position.
+    pub fn at(self, pos: u32) -> f64 {
+        let steps = (f64::from(pos + 1) / f64::from(self.floor_scale)).floor();
+        1.0 + f64::from(self.scale) * steps.ln_1p()
+    }
+}
+
+/// How a router's logits become the weights of the experts that it picks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Gating {
+    /// Softmax over all, the largest picked, their weights made to sum to 1; they weigh what the experts give
+    /// (Mixtral).
+    Softmax,
+    /// The largest picked, the sigmoid of each; they weigh what the experts get (LLaMA 4).
+    Sigmoid,
+}
+
+/// A mixture of experts. Their matrices are stacked: expert `x` has rows `x R .. (x + 1) R`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Experts {
+    /// `X`, at most [`MAX_EXPERTS`].
+    pub count: u32,
+    /// Experts per row, at most [`MAX_EXPERTS_USED`].
+    pub used: u32,
+    /// How they are weighed.
+    pub gating: Gating,
+}
+
+/// Experts that executors have room for.
+pub const MAX_EXPERTS: u32 = 256;
+/// Experts per row that executors have room for.
+pub const MAX_EXPERTS_USED: u32 = 16;
+
 /// Geometry of one key/value cache.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct CacheSpec {
@@ -141,6 +185,15 @@ pub enum Op {
         /// Index into [`Plan::caches`].
         cache: usize,
     },
+    /// Queries, and keys at the rows' positions, each head divided by its root mean square (LLaMA 4).
+    QkNorm {
+        /// Geometry.
+        heads: Heads,
+        /// Index into [`Plan::caches`].
+        cache: usize,
+        /// Added to the mean square.
+        eps: f32,
+    },
     /// `a = softmax(scale q k^T) v` over the cache, per head.
     Attention {
         /// Geometry.
@@ -151,6 +204,8 @@ pub enum Op {
         scale: f32,
         /// Visible positions.
         mask: Mask,
+        /// Further scale by position.
+        temperature: Option<Temperature>,
     },
     /// `x += W a + b`
     OResidual {
@@ -171,6 +226,33 @@ pub enum Op {
         /// `[E, F]`
         down: Linear,
     },
+    /// Each row's experts and their weights, from `W norm(x)`.
+    MoeRoute {
+        /// Input norm.
+        norm: Norm,
+        /// `[X, E]`
+        router: TensorId,
+        /// How many, of how many.
+        experts: Experts,
+    },
+    /// `f = silu(Wg norm(x)) * (Wu norm(x))` for each expert of a row.
+    MoeGateUpSilu {
+        /// Input norm.
+        norm: Norm,
+        /// `[X F, E]`
+        gate: TensorId,
+        /// `[X F, E]`
+        up: TensorId,
+        /// As routed.
+        experts: Experts,
+    },
+    /// `x += sum of W f` over the experts of a row.
+    MoeDownResidual {
+        /// `[X E, F]`
+        down: TensorId,
+        /// As routed.
+        experts: Experts,
+    },
     /// `logits = W norm(x)` for the rows asked for.
     LmHead {
         /// Final norm.
@@ -188,19 +270,37 @@ impl Op {
         match self {
             Op::Embed { .. } => "embed",
             Op::QkvRope { .. } => "qkv_rope",
+            Op::QkNorm { .. } => "qk_norm",
             Op::Attention { .. } => "attention",
             Op::OResidual { .. } => "o_residual",
             Op::GateUpSilu { .. } => "gate_up_silu",
             Op::DownResidual { .. } => "down_residual",
+            Op::MoeRoute { .. } => "moe_route",
+            Op::MoeGateUpSilu { .. } => "moe_gate_up_silu",
+            Op::MoeDownResidual { .. } => "moe_down_residual",
             Op::LmHead { .. } => "lm_head",
             Op::Sample => "sample",
+        }
+    }
+
+    /// The mixture that this operation runs, if it does.
+    pub fn experts(&self) -> Option<Experts> {
+        match self {
+            Op::MoeRoute { experts, .. } | Op::MoeGateUpSilu { experts, .. } | Op::MoeDownResidual { experts, .. } => {
+                Some(*experts)
+            }
+            _ => None,
         }
     }
 
     /// The norm that this operation applies to the residual stream, if it reads it.
     pub fn norm(&self) -> Option<Norm> {
         match self {
-            Op::QkvRope { norm, .. } | Op::GateUpSilu { norm, .. } | Op::LmHead { norm, .. } => Some(*norm),
+            Op::QkvRope { norm, .. }
+            | Op::GateUpSilu { norm, .. }
+            | Op::MoeRoute { norm, .. }
+            | Op::MoeGateUpSilu { norm, .. }
+            | Op::LmHead { norm, .. } => Some(*norm),
             _ => None,
         }
     }
@@ -242,7 +342,7 @@ impl Plan {
     }
 
     /// Weight bytes that one decoded token must read: every tensor but the embedding table, of which it reads
-    /// one row (a tied table is read whole by the head).
+    /// one row (a tied table is read whole by the head), and of experts those that are used.
     pub fn bytes_per_token(&self) -> u64 {
         let head = self.ops.iter().find_map(|op| match op {
             Op::LmHead { weight, .. } => Some(*weight),
@@ -259,6 +359,15 @@ impl Plan {
                 bytes -= spec.bytes();
             }
             bytes += spec.row_bytes();
+        }
+        for op in &self.ops {
+            let (tensors, experts) = match op {
+                Op::MoeGateUpSilu { gate, up, experts, .. } => (vec![*gate, *up], experts),
+                Op::MoeDownResidual { down, experts } => (vec![*down], experts),
+                _ => continue,
+            };
+            let whole: u64 = tensors.iter().map(|id| self.tensor(*id).bytes()).sum();
+            bytes -= whole / u64::from(experts.count) * u64::from(experts.count - experts.used);
         }
         bytes
     }

@@ -8,8 +8,8 @@ pub mod ops;
 
 use crate::error::{Error, Result};
 use crate::plan::{
-    Activation, Executor, ExecutorInfo, Inspect, Limits, Linear, Norm, Op, Output, Pending, Plan, Row, Sampling, Step,
-    TensorId, Want,
+    Activation, Executor, ExecutorInfo, Gating, Inspect, Limits, Linear, Norm, Op, Output, Pending, Plan, Row,
+    Sampling, Step, TensorId, Want,
 };
 use futures_core::future::LocalBoxFuture;
 use ops::{Cache, Matrix};
@@ -31,6 +31,10 @@ pub struct ReferenceExecutor {
     q: Vec<f32>,
     attention: Vec<f32>,
     ffn: Vec<f32>,
+    /// Experts of each row and their weights, `[T, used]`.
+    routes: Vec<(u32, f32)>,
+    /// `[T, used, F]`
+    expert_ffn: Vec<f32>,
     logits: Vec<f32>,
 }
 
@@ -60,6 +64,8 @@ impl ReferenceExecutor {
             q: Vec::new(),
             attention: Vec::new(),
             ffn: Vec::new(),
+            routes: Vec::new(),
+            expert_ffn: Vec::new(),
             logits: Vec::new(),
             plan,
             limits,
@@ -108,9 +114,14 @@ impl ReferenceExecutor {
                         ops::store(&mut self.caches[*cache], rows, &self.pages, &k, &v)?;
                         self.q = q;
                     }
-                    Op::Attention { heads, cache, scale, mask } => {
+                    Op::QkNorm { heads, cache, eps } => {
+                        ops::head_norm(&mut self.q, heads.head_dim, *eps);
+                        ops::key_norm(&mut self.caches[*cache], rows, &self.pages, *eps)?;
+                    }
+                    Op::Attention { heads, cache, scale, mask, temperature } => {
                         let cache = &self.caches[*cache];
-                        self.attention = ops::attention(&self.q, cache, rows, &self.pages, *heads, *scale, *mask)?;
+                        let scales = |pos| f64::from(*scale) * temperature.map_or(1.0, |t| t.at(pos));
+                        self.attention = ops::attention(&self.q, cache, rows, &self.pages, *heads, scales, *mask)?;
                     }
                     Op::OResidual { o: linear } => {
                         let y = self.linear(*linear, &self.attention)?;
@@ -125,6 +136,37 @@ impl ReferenceExecutor {
                     Op::DownResidual { down: linear } => {
                         let y = self.linear(*linear, &self.ffn)?;
                         ops::add(&mut self.x, &y);
+                    }
+                    Op::MoeRoute { norm, router, experts } => {
+                        let logits = ops::linear(&self.matrix(*router), None, &self.norm(*norm, &self.x)?)?;
+                        self.routes = ops::route(&logits, *experts);
+                    }
+                    Op::MoeGateUpSilu { norm, gate, up, experts } => {
+                        let input = self.norm(*norm, &self.x)?;
+                        let used = experts.used as usize;
+                        self.expert_ffn.clear();
+                        for (i, (expert, weight)) in self.routes.iter().enumerate() {
+                            let x = &input[i / used * hidden..][..hidden];
+                            let weight = if experts.gating == Gating::Sigmoid { *weight } else { 1.0 };
+                            let [gate, up] = [gate, up].map(|id| {
+                                let mut y = ops::linear(&self.matrix(*id).expert(*expert, experts.count), None, x)?;
+                                y.iter_mut().for_each(|y| *y *= weight);
+                                Ok::<_, Error>(y)
+                            });
+                            self.expert_ffn.extend(ops::silu_mul(&gate?, &up?));
+                        }
+                    }
+                    Op::MoeDownResidual { down, experts } => {
+                        let down = self.matrix(*down);
+                        let mut sums = vec![0.0; self.x.len()];
+                        for (i, (expert, weight)) in self.routes.iter().enumerate() {
+                            let f = &self.expert_ffn[i * down.cols..][..down.cols];
+                            let y = ops::linear(&down.expert(*expert, experts.count), None, f)?;
+                            let weight = if experts.gating == Gating::Softmax { *weight } else { 1.0 };
+                            let row = &mut sums[i / experts.used as usize * hidden..][..hidden];
+                            row.iter_mut().zip(y).for_each(|(sum, y)| *sum += weight * y);
+                        }
+                        ops::add(&mut self.x, &sums);
                     }
                     Op::LmHead { norm, weight } => {
                         if want == Want::Nothing {

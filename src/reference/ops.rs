@@ -1,7 +1,7 @@
 //! One function per operation. Inputs and outputs are `f32`, sums are `f64`.
 
 use crate::error::{Error, Result};
-use crate::plan::{CacheSpec, Heads, Mask, Rope, Row, Sampling, exponential, ordered_key};
+use crate::plan::{CacheSpec, Experts, Gating, Heads, Mask, Rope, Row, Sampling, exponential, ordered_key};
 use crate::quant::DType;
 
 /// A weight in its stored type.
@@ -17,6 +17,12 @@ pub struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
+    /// The rows of one of `count` stacked matrices.
+    pub fn expert(&self, expert: u32, count: u32) -> Matrix<'_> {
+        let (rows, bytes) = (self.rows / count as usize, self.bytes.len() / count as usize);
+        Matrix { rows, bytes: &self.bytes[expert as usize * bytes..][..bytes], ..*self }
+    }
+
     /// Dequantises row `r` into `out` (`[cols]`).
     pub fn row(&self, r: usize, out: &mut Vec<f32>) -> Result<()> {
         let row_bytes = self.bytes.len() / self.rows;
@@ -146,14 +152,56 @@ pub fn store(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], k: &[f32], v: 
     Ok(())
 }
 
-/// `[T, H, D]`: softmax(scale q k) v over the visible positions of each row's sequence.
+/// Each vector of `head_dim` divided by its root mean square.
+pub fn head_norm(values: &mut [f32], head_dim: u32, eps: f32) {
+    for head in values.chunks_exact_mut(head_dim as usize) {
+        let squares: f64 = head.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+        let scale = 1.0 / (squares / head.len() as f64 + f64::from(eps)).sqrt();
+        head.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
+    }
+}
+
+/// [`head_norm`] of the cached keys at each row's position.
+pub fn key_norm(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], eps: f32) -> Result<()> {
+    let (kv_heads, d) = (cache.spec.kv_heads as usize, cache.spec.head_dim as usize);
+    for row in rows {
+        for kv in 0..kv_heads {
+            let at = cache.at(&pages[row.seq as usize], 0, kv, row.pos)?;
+            head_norm(&mut cache.values[at..at + d], cache.spec.head_dim, eps);
+        }
+    }
+    Ok(())
+}
+
+/// `[T, X] -> [T, used]`: experts and weights; of equal logits the first.
+pub fn route(logits: &[f32], experts: Experts) -> Vec<(u32, f32)> {
+    let mut routes = Vec::new();
+    for logits in logits.chunks_exact(experts.count as usize) {
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        let picked = &order[..experts.used as usize];
+        // Of a softmax over all, made to sum to 1 over the picked, what is not picked drops out.
+        let share = |x: usize| f64::from(logits[x] - logits[picked[0]]).exp();
+        let total: f64 = picked.iter().map(|x| share(*x)).sum();
+        routes.extend(picked.iter().map(|x| {
+            let weight = match experts.gating {
+                Gating::Softmax => share(*x) / total,
+                Gating::Sigmoid => 1.0 / (1.0 + f64::from(-logits[*x]).exp()),
+            };
+            (*x as u32, weight as f32)
+        }));
+    }
+    routes
+}
+
+/// `[T, H, D]`: softmax(scale q k) v over the visible positions of each row's sequence; `scale` by position.
 pub fn attention(
     q: &[f32],
     cache: &Cache,
     rows: &[Row],
     pages: &[Vec<u32>],
     heads: Heads,
-    scale: f32,
+    scale: impl Fn(u32) -> f64,
     mask: Mask,
 ) -> Result<Vec<f32>> {
     let (n_heads, d) = (heads.heads as usize, heads.head_dim as usize);
@@ -167,7 +215,7 @@ pub fn attention(
             let mut scores = Vec::with_capacity((row.pos - first + 1) as usize);
             for pos in first..=row.pos {
                 let at = cache.at(pages, 0, h / group, pos)?;
-                scores.push(dot(query, &cache.values[at..at + d]) * f64::from(scale));
+                scores.push(dot(query, &cache.values[at..at + d]) * scale(row.pos));
             }
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();

@@ -22,7 +22,7 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     await server?.close();
   });
 
-  for (const model of ['llama2-gqa', 'llama3-gqa']) {
+  for (const model of ['llama2-gqa', 'llama3-gqa', 'moe-mixtral', 'llama4-moe']) {
     test(`${model}: logits and greedy ids on WebGPU`, { skip: needs('fixtures') }, async (t) => {
       const expected = json(FIXTURES, 'models', model, 'expected.json');
       const sequences = expected.sequences.map(({ tokens, greedy, logits }) => ({ tokens, greedy, logits }));

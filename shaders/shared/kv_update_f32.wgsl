@@ -1,0 +1,8 @@
+@group(0) @binding(3) var<storage, read_write> cache: array<f32>;        // [page, 2, KV, PAGE, head_stride]
+
+fn load_pair(at: u32) -> vec2<f32> { return vec2<f32>(cache[at], cache[at + 1u]); }
+
+fn store_pair(at: u32, v: vec2<f32>) {
+    cache[at] = v.x;
+    cache[at + 1u] = v.y;
+}

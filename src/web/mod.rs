@@ -178,6 +178,10 @@ async fn open(sources: Vec<Rc<dyn ByteSource>>, quantize: Option<&str>) -> Resul
     };
     let (config, mut files, mut index) = (find(&sources, CONFIG), HfFolder::default(), None);
     let Some(config) = config else {
+        // A picked folder may hold other files beside a GGUF.
+        let is_gguf = |source: &&Rc<dyn ByteSource>| source.name().to_ascii_lowercase().ends_with(".gguf");
+        let ggufs: Vec<_> = sources.iter().filter(is_gguf).cloned().collect();
+        let sources = if ggufs.is_empty() { sources } else { ggufs };
         return Opened::new(Checkpoint::open_gguf(sources).await?, files.files(), quantize).await;
     };
     for name in HfFolder::NAMES {

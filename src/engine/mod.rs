@@ -145,7 +145,7 @@ impl Engine {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or_else(|| {
             Error::invalid_input(
-                "this model came without a tokenizer, so that only logits can be computed; add its tokenizer.json (or \
+                "this model came without a tokenizer, so that it knows token ids only; add its tokenizer.json (or \
                  tokenizer.model) to its files",
             )
         })

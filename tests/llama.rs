@@ -10,7 +10,7 @@ mod harness;
 mod npy;
 
 use gguf::GgufBuilder;
-use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_gpu, open, reference};
+use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open, reference};
 use llamero::error::ErrorKind;
 use llamero::format::Checkpoint;
 use llamero::gpu::GpuOptions;
@@ -77,6 +77,18 @@ fn fixtures_on_the_reference() {
     for name in MODELS {
         let (model, sequences) = load(name);
         check(&format!("{name} on reference"), &mut reference(&model, CONTEXT), &sequences);
+    }
+}
+
+#[test]
+#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
+fn fixtures_on_the_cpu() {
+    for name in MODELS {
+        let (model, sequences) = load(name);
+        for threads in [1, 3] {
+            let mut executor = on_cpu(&model, CONTEXT, threads, false);
+            check(&format!("{name} on {threads} threads"), &mut executor, &sequences);
+        }
     }
 }
 

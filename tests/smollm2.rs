@@ -8,8 +8,8 @@ mod harness;
 mod npy;
 
 use harness::{
-    DEFAULT_MODEL, FIXTURES, assert_close, executors, expected, gpu_variants, greedy, ids, logits, on_cpu, on_gpu, open,
-    reference,
+    DEFAULT_MODEL, FIXTURES, assert_close, executors, expected, gpu_variants, greedy, ids, logits, on_cpu, on_gpu,
+    open, reference,
 };
 use llamero::gpu::GpuOptions;
 use llamero::plan::Executor;

@@ -9,6 +9,7 @@ mod make;
 mod npy;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Engine, Event, Host, Opened, Request, Stop};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::format::{ByteSource, Checkpoint, FileSource};
@@ -32,15 +33,21 @@ struct Cli {
 
 #[derive(Copy, Clone, Debug, PartialEq, ValueEnum)]
 enum Backend {
+    /// The GPU, or the CPU where there is none, or only a software one.
+    Auto,
     Gpu,
+    Cpu,
     Reference,
 }
 
 #[derive(Clone, Args)]
 struct Device {
     /// What runs the model.
-    #[arg(long, value_enum, default_value = "gpu")]
+    #[arg(long, value_enum, default_value = "auto")]
     backend: Backend,
+    /// Threads on the CPU (default: one per core).
+    #[arg(long)]
+    threads: Option<usize>,
     /// Positions to make room for (default: the model's own, at most 4096).
     #[arg(long)]
     max_context: Option<u32>,
@@ -367,9 +374,40 @@ async fn load(model: &Path, device: &Device) -> Result<Engine> {
 async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
     let context = opened.context(device.max_context)?;
     let plan = opened.model.plan.clone();
-    let executor: Box<dyn Executor> = match device.backend {
-        Backend::Reference => Box::new(ReferenceExecutor::new(plan, Limits::for_context(context, 64, 1))?),
-        Backend::Gpu => {
+    let gpu = match device.backend {
+        Backend::Gpu => Some(Gpu::request().await?),
+        Backend::Auto => match Gpu::request().await {
+            Ok(gpu) if !gpu.capabilities().software => Some(gpu),
+            Ok(gpu) => {
+                eprintln!("{} is a software GPU: running on the CPU (--backend gpu insists)", gpu.capabilities().name);
+                None
+            }
+            Err(error) => {
+                eprintln!("running on the CPU: {error}");
+                None
+            }
+        },
+        Backend::Cpu | Backend::Reference => None,
+    };
+    let executor: Box<dyn Executor> = match gpu {
+        None if device.backend == Backend::Reference => {
+            Box::new(ReferenceExecutor::new(plan, Limits::for_context(context, 64, 1))?)
+        }
+        None => {
+            let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+            let cache_f16 = match device.kv_cache_type.as_str() {
+                "f16" => true,
+                "f32" => false,
+                other => return Err(invalid(&format!("--kv-cache-type {other}: on the CPU it may be f16 or f32"))),
+            };
+            let pool = Some(Pool::with_threads(device.threads.unwrap_or_else(cores).max(1)));
+            Box::new(CpuExecutor::new(
+                plan,
+                context,
+                CpuOptions { pool, cache_f16: Some(cache_f16), ..CpuOptions::default() },
+            )?)
+        }
+        Some(gpu) => {
             let options = GpuOptions {
                 subgroups: device.no_subgroups.then_some(false),
                 cache_f16: Some(match device.kv_cache_type.as_str() {
@@ -379,7 +417,7 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
                 }),
                 ..GpuOptions::default()
             };
-            Box::new(GpuExecutor::new(&Gpu::request().await?, plan, context, &options).await?)
+            Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?)
         }
     };
     let show = std::io::stderr().is_terminal();

@@ -377,7 +377,7 @@ describe('without WebGPU', { skip: needs('chromium', 'package', 'tiny') }, () =>
     await server?.close();
   });
 
-  test('auto falls back to the reference and says why; webgpu is an error', async () => {
+  test('auto takes the CPU and says why; webgpu is an error', async () => {
     const got = await page.evaluate(async (url) => {
       const llama = await lib.Llama.load(url);
       const { sequences } = await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result();
@@ -385,7 +385,7 @@ describe('without WebGPU', { skip: needs('chromium', 'package', 'tiny') }, () =>
       await llama.dispose();
       return { device, ids: sequences[0].ids, error: await failure(() => lib.Llama.load(url, { device: 'webgpu' })) };
     }, tiny);
-    assert.equal(got.device.kind, 'reference');
+    assert.equal(got.device.kind, 'cpu');
     assert.match(got.device.fallback_reason, /WebGPU/);
     assert.equal(got.ids.length, 4);
     assert.equal(got.error.code, 'webgpu_unavailable');

@@ -18,8 +18,10 @@ test('devices in words', () => {
   const device = { kind: 'webgpu', name: '', vendor: 'nvidia', architecture: 'ampere', weight_bytes: 1, cache_bytes: 1, cache_type: 'f16', software: false } as const;
   expect(deviceWords({ ...device, features: [] })).toEqual({ text: 'WebGPU (nvidia ampere)', warning: undefined });
   expect(deviceWords({ ...device, features: [], software: true }).warning).toMatch(/software/);
-  const none = deviceWords({ ...device, features: [], kind: 'reference', fallback_reason: 'No adapter was found.' });
-  expect(none.warning).toMatch(/No WebGPU.*No adapter was found/);
+  const cpu = { ...device, features: ['simd128'], kind: 'cpu', name: '2 threads' } as const;
+  expect(deviceWords(cpu)).toEqual({ text: 'CPU (2 threads)', warning: undefined });
+  expect(deviceWords({ ...cpu, fallback_reason: 'No adapter was found.' }).warning).toMatch(/No GPU.*No adapter was found/);
+  expect(deviceWords({ ...cpu, kind: 'reference' }).text).toMatch(/reference/);
 });
 
 test('the name in an address', () => {

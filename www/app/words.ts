@@ -52,10 +52,9 @@ export function deviceWords(device: DeviceInfo): { text: string; warning: string
         }
       : { text: `WebGPU${adapter ? ` (${adapter})` : ''}`, warning: undefined };
   }
-  return {
-    text: 'CPU, reference path',
-    warning: `No WebGPU: the slow reference path runs on the CPU instead. ${device.fallback_reason ?? ''}`.trim(),
-  };
+  const text = device.kind === 'cpu' ? `CPU (${device.name})` : 'CPU, reference path';
+  const slow = device.kind === 'cpu' ? 'No GPU is used' : 'The slow reference path runs';
+  return { text, warning: device.fallback_reason ? `${slow}: ${device.fallback_reason}` : undefined };
 }
 
 /** The name of the file or folder that an address leads to. */

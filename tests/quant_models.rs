@@ -8,7 +8,7 @@ mod harness;
 mod npy;
 
 use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_gpu, open, reference};
-use llamero::gpu::GpuOptions;
+use llamero::gpu::{CacheType, GpuOptions};
 use llamero::plan::Executor;
 use serde_json::Value;
 use std::path::Path;
@@ -83,7 +83,7 @@ fn every_type_on_the_gpu() {
 #[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
 fn every_type_split_to_small_bindings() {
     for_each_case(|case| {
-        let mut options = GpuOptions { cache_f16: Some(false), ..GpuOptions::default() };
+        let mut options = GpuOptions { cache: Some(CacheType::F32), ..GpuOptions::default() };
         let whole = on_gpu(&case.model, CONTEXT, &options);
         let parts = &whole.lowered().parts;
         let max_binding = parts.iter().map(|part| part.weights_bytes()).max().unwrap() / 3;

@@ -8,7 +8,7 @@ mod source;
 use crate::engine::{self, Opened, Request, apply_chat_template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ByteSource, Checkpoint};
-use crate::gpu::{Gpu, GpuExecutor, GpuOptions};
+use crate::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use crate::plan::{Executor, Limits};
 use crate::reference::ReferenceExecutor;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
@@ -167,18 +167,16 @@ async fn load(
 
     let plan = opened.model.plan.clone();
     let device = options.device.as_deref().unwrap_or("auto");
-    let cache_f16 = match options.kv_cache_type.as_deref() {
+    let cache = match options.kv_cache_type.as_deref() {
         None => None,
-        Some("f16") => Some(true),
-        Some("f32") => Some(false),
-        Some(other) => {
-            return Err(Error::invalid_input(format!("kv_cache_type is {other:?}; it may be \"f16\" or \"f32\"")));
-        }
+        Some(name) => Some(CacheType::from_name(name).ok_or_else(|| {
+            Error::invalid_input(format!("kv_cache_type is {name:?}; it may be \"f16\", \"f32\" or \"q8_0\""))
+        })?),
     };
     let (executor, fallback_reason): (Box<dyn Executor>, Option<String>) = match device {
         "webgpu" | "auto" => match Gpu::request().await {
             Ok(gpu) => {
-                let options = GpuOptions { cache_f16, ..GpuOptions::default() };
+                let options = GpuOptions { cache, ..GpuOptions::default() };
                 (Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?), None)
             }
             Err(error) if device == "auto" && error.kind() == ErrorKind::WebGpuUnavailable => {

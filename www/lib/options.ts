@@ -44,8 +44,8 @@ export function checkLoadOptions(options: LoadOptions): void {
     throw invalid(`max_context is ${String(context)}; it must be a whole number above 0`);
   }
   const { kv_cache_type: cache } = options;
-  if (cache !== undefined && cache !== 'f16' && cache !== 'f32') {
-    throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16" or "f32"`);
+  if (cache !== undefined && !['f16', 'f32', 'q8_0'].includes(cache)) {
+    throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16", "f32" or "q8_0"`);
   }
 }
 

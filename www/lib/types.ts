@@ -40,7 +40,7 @@ export interface LoadOptions {
   /** Positions to allocate; default: the model's own, at most 4096. */
   max_context?: number;
   /** How cached keys and values are stored; default: `f16` on WebGPU. */
-  kv_cache_type?: 'f16' | 'f32';
+  kv_cache_type?: 'f16' | 'f32' | 'q8_0';
   /** Called some ten times a second while loading. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load, and closes its connections. */

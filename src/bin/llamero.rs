@@ -13,7 +13,7 @@ use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Engine, Event, Host, Opened, Request, Stop};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::format::{ByteSource, Checkpoint, FileSource};
-use llamero::gpu::{Gpu, GpuExecutor, GpuOptions};
+use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::plan::{Executor, Limits, LocalBoxFuture};
 use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
@@ -410,11 +410,9 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
         Some(gpu) => {
             let options = GpuOptions {
                 subgroups: device.no_subgroups.then_some(false),
-                cache_f16: Some(match device.kv_cache_type.as_str() {
-                    "f16" => true,
-                    "f32" => false,
-                    other => return Err(invalid(&format!("--kv-cache-type {other}: it may be f16 or f32"))),
-                }),
+                cache: Some(CacheType::from_name(&device.kv_cache_type).ok_or_else(|| {
+                    invalid(&format!("--kv-cache-type {}: it may be f16, f32 or q8_0", device.kv_cache_type))
+                })?),
                 ..GpuOptions::default()
             };
             Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?)

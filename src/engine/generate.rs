@@ -133,8 +133,9 @@ impl Engine {
         let mut first = 0;
         while first < options.sampling.len() {
             let count = self.fitting(&ids, &options, first);
-            let group =
-                self.generate_group(tokenizer.as_ref(), &ids, &options, first..first + count, start, &mut run, host).await;
+            let group = self
+                .generate_group(tokenizer.as_ref(), &ids, &options, first..first + count, start, &mut run, host)
+                .await;
             run.sequences.extend(group?);
             first += count;
         }

@@ -391,11 +391,16 @@ async fn tokenizer(model: &Path) -> Result<Tokenizer> {
     let json = if is_json { Some(std::fs::read(model)?) } else { optional("tokenizer.json")? };
     let (sentencepiece, config) = (optional("tokenizer.model")?, optional("tokenizer_config.json")?);
     let (generation, template) = (optional("generation_config.json")?, optional("chat_template.jinja")?);
+    let (special, added) = (optional("special_tokens_map.json")?, optional("added_tokens.json")?);
+    let model_config = optional("config.json")?;
     Tokenizer::from_hf(HfFiles {
         tokenizer_json: json.as_deref(),
         tokenizer_model: if is_json { None } else { sentencepiece.as_deref() },
         tokenizer_config: config.as_deref(),
+        special_tokens_map: special.as_deref(),
+        added_tokens: added.as_deref(),
         generation_config: generation.as_deref(),
+        config: model_config.as_deref(),
         chat_template: template.as_deref(),
     })
 }

@@ -264,6 +264,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<File> {
             "tokenizer.json holds a {kind} model; only BPE, which every LLaMA has, is supported"
         )));
     }
+    if file.model.merges.is_none() {
+        return Err(Error::invalid_file("the model of tokenizer.json has no merge rules; get the whole file"));
+    }
     let affix = [&file.model.continuing_subword_prefix, &file.model.end_of_word_suffix];
     if affix.into_iter().flatten().any(|affix| !affix.is_empty()) {
         return Err(Error::unsupported(

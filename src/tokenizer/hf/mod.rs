@@ -370,9 +370,9 @@ fn vocabulary(model: &file::Model, added: &[Added], spelling: Spelling) -> Resul
         _ => Kind::Normal,
     };
     let own = model.vocab.0.iter().map(|(text, id)| (*id, text.as_str(), kind(text)));
-    let more = added.iter().map(|token| {
-        (token.id, token.content.as_str(), if token.special { Kind::Control } else { Kind::UserDefined })
-    });
+    let more = added
+        .iter()
+        .map(|token| (token.id, token.content.as_str(), if token.special { Kind::Control } else { Kind::UserDefined }));
     let mut tokens: Vec<(u32, &str, Kind)> = own.chain(more).collect();
     // Stable: of two tokens with one id the added one is last, and counts.
     tokens.sort_by_key(|(id, _, _)| *id);

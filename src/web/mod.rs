@@ -11,7 +11,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ByteSource, Checkpoint};
 use crate::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use crate::plan::{Executor, Limits, Plan};
-use crate::quant::DType;
 use crate::reference::ReferenceExecutor;
 use crate::tokenizer::{EncodeOptions, HfFolder, Tokenizer};
 use host::JsHost;
@@ -178,13 +177,6 @@ impl Engine {
 
 /// A GGUF, or what a Hugging Face folder holds: the sources tell by their names.
 async fn open(sources: Vec<Rc<dyn ByteSource>>, quantize: Option<&str>) -> Result<Opened> {
-    let quantize = match quantize {
-        None => None,
-        Some(name) => Some(
-            DType::from_name(name)
-                .ok_or_else(|| Error::invalid_input(format!("quantize is {name:?}, which is no weight type")))?,
-        ),
-    };
     let (config, mut files, mut index) = (find(&sources, CONFIG), HfFolder::default(), None);
     let Some(config) = config else {
         // A picked folder may hold other files beside a GGUF.

@@ -3,6 +3,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/gguf.rs"]
 mod gguf;
 #[path = "support/harness.rs"]
@@ -10,8 +12,9 @@ mod harness;
 #[path = "support/npy.rs"]
 mod npy;
 
+use cases::own_models;
 use gguf::GgufBuilder;
-use harness::{Model, assert_close, logits, on_gpu, open_bytes, open_model, reference};
+use harness::{Model, assert_close, logits, on_cpu, on_gpu, open_bytes, open_model, reference};
 use llamero::error::ErrorKind;
 use llamero::format::{Checkpoint, MemorySource};
 use llamero::model::{Config, RopeScaling, quantize_type};
@@ -22,17 +25,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hf");
-const CASES: &[&str] = &[
-    "yarn",
-    "yarn-all",
-    "yarn-mscale",
-    "dynamic",
-    "llama3-bias-tied",
-    "mistral-window",
-    "mixtral",
-    "llama4",
-    "llama4-nested",
-];
 /// Logits have a standard deviation of about 1; the oracle computes in float32.
 const TOLERANCE: f32 = 1e-3;
 const CONTEXT: u32 = 64;
@@ -54,15 +46,22 @@ fn check(name: &str, on: &str, executor: &mut dyn Executor) {
 
 #[test]
 fn folders_on_the_reference() {
-    for name in CASES {
+    for name in &own_models() {
         check(name, "reference", &mut reference(&open_model(&folder(name), None).unwrap(), CONTEXT));
+    }
+}
+
+#[test]
+fn folders_on_the_cpu() {
+    for name in &own_models() {
+        check(name, "CPU", &mut on_cpu(&open_model(&folder(name), None).unwrap(), CONTEXT, 2, false));
     }
 }
 
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn folders_on_the_gpu() {
-    for name in CASES {
+    for name in &own_models() {
         let model = open_model(&folder(name), None).unwrap();
         for (variant, options) in harness::gpu_variants() {
             check(name, variant, &mut on_gpu(&model, CONTEXT, &options));

@@ -2,6 +2,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/gguf.rs"]
 mod gguf;
 #[path = "support/harness.rs"]
@@ -9,6 +11,7 @@ mod harness;
 #[path = "support/npy.rs"]
 mod npy;
 
+use cases::fixture_models;
 use gguf::GgufBuilder;
 use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open_model, reference};
 use llamero::error::ErrorKind;
@@ -22,34 +25,6 @@ use std::path::Path;
 /// The fixtures' tolerance for f32 compute.
 const TOLERANCE: f32 = 2e-3;
 const CONTEXT: u32 = 128;
-
-/// Files of `fixtures/models`, each with the folder that says what it gives.
-const MODELS: &[&str] = &[
-    "llama1-mha/model.gguf",
-    "llama1-mha/hf",
-    "llama2-gqa/model.gguf",
-    "llama2-gqa/hf",
-    "llama2-gqa/hf-f16",
-    "llama2-gqa/hf-bf16",
-    "llama2-gqa/hf-bf16-sharded",
-    "llama3-gqa/model.gguf",
-    "llama3-gqa/hf",
-    "llama32-tied/model.gguf",
-    "llama32-tied/hf",
-    "linear-rope/model.gguf",
-    "linear-rope/hf",
-    "head-dim/model.gguf",
-    "head-dim/hf",
-    "attn-mlp-bias/model.gguf",
-    "attn-mlp-bias/hf",
-    "odd-dims/model.gguf",
-    "odd-dims/hf",
-    "moe-mixtral/model.gguf",
-    "moe-mixtral/hf",
-    "llama4-moe/model.gguf",
-    "llama4-moe/hf",
-    "llama4-chunk/hf",
-];
 
 struct Sequence {
     tokens: Vec<u32>,
@@ -89,7 +64,7 @@ fn check(name: &str, executor: &mut dyn Executor, sequences: &[Sequence]) {
 #[test]
 #[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn fixtures_on_the_reference() {
-    for name in MODELS {
+    for name in &fixture_models() {
         let (model, sequences) = load(name);
         check(&format!("{name} on reference"), &mut reference(&model, CONTEXT), &sequences);
     }
@@ -98,7 +73,7 @@ fn fixtures_on_the_reference() {
 #[test]
 #[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn fixtures_on_the_cpu() {
-    for name in MODELS {
+    for name in &fixture_models() {
         let (model, sequences) = load(name);
         // Threads share rows of matrices and heads: two models show it.
         let most = if ["llama2-gqa", "moe-mixtral"].contains(name) { 2 } else { 1 };
@@ -112,7 +87,7 @@ fn fixtures_on_the_cpu() {
 #[test]
 #[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
 fn fixtures_on_the_gpu() {
-    for name in MODELS {
+    for name in &fixture_models() {
         let (model, sequences) = load(name);
         for (variant, options) in harness::gpu_variants() {
             check(&format!("{name} on GPU, {variant}"), &mut on_gpu(&model, CONTEXT, &options), &sequences);

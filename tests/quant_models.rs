@@ -2,6 +2,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/harness.rs"]
 mod harness;
 #[path = "support/npy.rs"]
@@ -59,6 +61,9 @@ fn for_each_case(mut each: impl FnMut(Case)) {
             greedy,
         });
         count += 1;
+    }
+    for dtype in cases::cases().types {
+        assert!(models.contains_key(&dtype), "{dtype} is said to run and has no file");
     }
     // 26 types, six of them also in other widths, experts in two, and the mixtures.
     assert!(count >= 26 + 6 + 2 + 4 && sure >= 5 * count, "{count} cases, {sure} greedy ids");

@@ -369,11 +369,14 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
         Backend::Auto => match Gpu::request().await {
             Ok(gpu) if !gpu.capabilities().software => Some(gpu),
             Ok(gpu) => {
-                eprintln!("{} is a software GPU: running on the CPU (--backend gpu insists)", gpu.capabilities().name);
+                say(&format!(
+                    "{} is a software GPU: running on the CPU (--backend gpu insists)",
+                    gpu.capabilities().name
+                ));
                 None
             }
             Err(error) => {
-                eprintln!("running on the CPU: {error}");
+                say(&format!("running on the CPU: {error}"));
                 None
             }
         },
@@ -488,6 +491,13 @@ impl Host for Terminal {
 
     fn pause(&mut self) -> LocalBoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+}
+
+/// Tells a person something; a program gets an error's line and nothing else on stderr.
+fn say(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("{text}");
     }
 }
 

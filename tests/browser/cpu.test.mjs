@@ -18,6 +18,10 @@ const BUILDS = [
   { name: 'threads', file: 'llamero_engine_threads_bg.wasm', options: { threads: 2 }, features: ['simd128', 'relaxed-simd', 'threads'] },
 ];
 
+const { variants } = json(ROOT, 'tests/data/cases.json');
+const MODELS = variants.filter(({ fixture, cpu }) => fixture && cpu).map(({ fixture }) => fixture);
+const OWN = variants.filter(({ own, cpu }) => own && cpu).map(({ own }) => own);
+
 /** Root mean square of the difference. */
 function rms(a, b) {
   assert.equal(a.length, b.length);
@@ -52,7 +56,7 @@ for (const { name, file, options, features } of BUILDS) {
         { url, tokens, count, options: { ...options, ...more } },
       );
 
-    for (const model of ['llama2-gqa', 'llama3-gqa', 'head-dim', 'odd-dims', 'moe-mixtral', 'llama4-moe']) {
+    for (const model of MODELS) {
       test(`${model}: logits and greedy ids`, { skip: needs('fixtures') }, async () => {
         for (const { tokens, greedy, logits } of json(FIXTURES, 'models', model, 'expected.json').sequences) {
           const got = await run(`/fixtures/models/${model}/model.gguf`, tokens, greedy.length, { kv_cache_type: 'f32' });
@@ -63,6 +67,15 @@ for (const { name, file, options, features } of BUILDS) {
           assert.ok(difference <= 2e-3, `logits of ${tokens.length} tokens differ by ${difference}`);
           assert.deepEqual(got.ids, greedy);
         }
+      });
+    }
+
+    for (const model of OWN) {
+      test(`tests/data/hf/${model}/: logits`, async () => {
+        const data = path.join(ROOT, 'tests/data/hf');
+        const got = await run(`/data/hf/${model}/`, json(data, 'tokens.json'), 1, { kv_cache_type: 'f32' });
+        const difference = largestDifference(got.many, npy(path.join(data, model, 'logits.npy')));
+        assert.ok(difference <= 1e-3, `logits differ by ${difference}`);
       });
     }
 

@@ -7,24 +7,13 @@ import { FIXTURES, ROOT, chromium, json, largestDifference, libraryPage, needs, 
 
 const DATA = path.join(ROOT, 'tests/data/hf');
 
-/** Files of fixtures/models; `NAME/` is a folder. Each variant once, and each kind of safetensors. */
-const FIXTURE_MODELS = [
-  'llama1-mha/model.gguf',
-  'llama2-gqa/model.gguf',
-  'llama2-gqa/hf-bf16-sharded/',
-  'llama2-gqa/hf-f16/',
-  'llama3-gqa/model.gguf',
-  'llama32-tied/hf/',
-  'linear-rope/model.gguf',
-  'head-dim/hf/',
-  'attn-mlp-bias/hf/',
-  'odd-dims/model.gguf',
-  'moe-mixtral/model.gguf',
-  'llama4-moe/model.gguf',
-  'llama4-chunk/hf/',
-];
+const { variants } = json(ROOT, 'tests/data/cases.json');
+/** Files of fixtures/models; a folder's address ends in a slash. */
+const FIXTURE_MODELS = variants
+  .filter(({ fixture }) => fixture)
+  .flatMap(({ fixture, webgpu = [] }) => webgpu.map((file) => `${fixture}/${file}${file.endsWith('.gguf') ? '' : '/'}`));
 /** What the project holds itself. */
-const OWN = ['yarn', 'mistral-window', 'mixtral', 'llama4-nested'];
+const OWN = variants.filter(({ own, webgpu }) => own && webgpu).map(({ own }) => own);
 
 describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 1_200_000 }, () => {
   let server, browser, page;

@@ -62,27 +62,38 @@ fn main() {
     write_files(&files, &mut code);
     let mut table = String::new();
     let mut layouts: BTreeMap<String, Layout> = BTreeMap::new();
-    for family in &families {
-        let mut layout: Option<Layout> = None;
-        for variant in family.variants() {
-            match check(&files, &variant) {
-                Err(message) => errors.push(message),
-                Ok(found) => {
-                    write_variant(&variant, &found, &mut table);
-                    match &layout {
-                        None => layout = Some(found.layout),
-                        Some(first) if *first != found.layout => errors.push(format!(
-                            "{}: parameters or bindings differ from those of the family's first variant",
+    // Two threads: there are well over a thousand variants.
+    let checked: Vec<Vec<Result<Found, String>>> = std::thread::scope(|scope| {
+        let (files, families) = (&files, &families);
+        let check_family = |family: &Family| family.variants().iter().map(|v| check(files, v)).collect::<Vec<_>>();
+        let half = |odd: usize| move || families.iter().skip(odd).step_by(2).map(check_family).collect::<Vec<_>>();
+        let (even, odd) = (scope.spawn(half(0)), scope.spawn(half(1)));
+        let mut odd = odd.join().expect("a check does not panic").into_iter();
+        let even = even.join().expect("a check does not panic").into_iter();
+        even.flat_map(|even| std::iter::once(even).chain(odd.next())).collect()
+    });
+    for (family, variants) in families.iter().zip(checked) {
+        let mut whole: Option<Found> = None;
+        for (variant, found) in family.variants().iter().zip(variants) {
+            match (found, &mut whole) {
+                (Err(message), _) => errors.push(message),
+                (Ok(found), None) => whole = Some(found),
+                (Ok(found), Some(whole)) => {
+                    if found.layout != whole.layout || found.workgroup_size != whole.workgroup_size {
+                        errors.push(format!(
+                            "{}: parameters, bindings or workgroup size differ from those of the family's first variant",
                             variant.name
-                        )),
-                        Some(_) => {}
+                        ));
                     }
+                    whole.workgroup_bytes = whole.workgroup_bytes.max(found.workgroup_bytes);
+                    whole.narrow_loads = whole.narrow_loads.max(found.narrow_loads);
                 }
             }
         }
-        if let Some(layout) = layout {
-            write_family(family, &layout, &mut code);
-            layouts.insert(family.name.clone(), layout);
+        if let Some(whole) = whole {
+            write_family_entry(family, &whole, &mut table);
+            write_family(family, &whole.layout, &mut code);
+            layouts.insert(family.name.clone(), whole.layout);
         }
     }
     // The host describes a matrix product once, for both of its kernels.
@@ -95,7 +106,7 @@ fn main() {
     if !errors.is_empty() {
         fail(&errors);
     }
-    let _ = write!(code, "/// Every variant.\npub static VARIANTS: &[Variant] = &[\n{table}];\n");
+    let _ = write!(code, "/// Every family.\npub static FAMILIES: &[Family] = &[\n{table}];\n");
     fs::write(out.join("kernels.rs"), code).expect("OUT_DIR is writable");
 }
 
@@ -128,8 +139,23 @@ fn read_shaders(folder: &Path) -> Files {
 struct Slot {
     name: String,
     prefix: String,
-    /// `(choice, define)`
-    choices: Vec<(String, Option<String>)>,
+    choices: Vec<Choice>,
+}
+
+/// `name:DEFINE+DEFINE@NEEDED`
+#[derive(Clone)]
+struct Choice {
+    name: String,
+    defines: Vec<String>,
+    /// A choice only together with another that defines this; empty: always.
+    needs: String,
+}
+
+fn parse_choice(text: &str) -> Choice {
+    let (text, needs) = text.split_once('@').unwrap_or((text, ""));
+    let (name, defines) = text.split_once(':').unwrap_or((text, ""));
+    let defines = defines.split('+').filter(|d| !d.is_empty()).map(str::to_owned).collect();
+    Choice { name: name.to_owned(), defines, needs: needs.to_owned() }
 }
 
 struct Family {
@@ -141,46 +167,44 @@ struct Family {
 
 struct Variant {
     name: String,
-    family: String,
-    choices: Vec<String>,
     source: String,
     imports: Vec<(String, String)>,
     defines: Vec<String>,
+    needs: Vec<String>,
 }
 
 impl Family {
     fn variants(&self) -> Vec<Variant> {
         let mut variants = vec![Variant {
             name: self.name.clone(),
-            family: self.name.clone(),
-            choices: Vec::new(),
             source: self.source.clone(),
             imports: Vec::new(),
             defines: self.defines.clone(),
+            needs: Vec::new(),
         }];
         for slot in &self.slots {
             let mut next = Vec::new();
             for variant in &variants {
-                for (choice, define) in &slot.choices {
+                for choice in &slot.choices {
                     let mut new = Variant {
                         name: variant.name.clone(),
-                        family: variant.family.clone(),
-                        choices: variant.choices.clone(),
                         source: variant.source.clone(),
                         imports: variant.imports.clone(),
                         defines: variant.defines.clone(),
+                        needs: variant.needs.clone(),
                     };
                     if slot.choices.len() > 1 {
-                        new.name = format!("{}.{choice}", new.name);
-                        new.choices.push(choice.clone());
+                        new.name = format!("{}.{}", new.name, choice.name);
                     }
-                    new.imports.push((slot.name.clone(), format!("{}_{choice}", slot.prefix)));
-                    new.defines.extend(define.clone());
+                    new.imports.push((slot.name.clone(), format!("{}_{}", slot.prefix, choice.name)));
+                    new.defines.extend(choice.defines.clone());
+                    new.needs.extend((!choice.needs.is_empty()).then(|| choice.needs.clone()));
                     next.push(new);
                 }
             }
             variants = next;
         }
+        variants.retain(|variant| variant.needs.iter().all(|needed| variant.defines.contains(needed)));
         variants
     }
 }
@@ -213,12 +237,9 @@ fn read_permutations(path: &Path) -> Result<Vec<Family>, String> {
                 match choice.strip_prefix('$') {
                     Some(list) => {
                         let list = lists.get(list).ok_or_else(|| format!("permutations: no list {list:?}"))?;
-                        parsed.extend(list.iter().map(|c| (c.clone(), None)));
+                        parsed.extend(list.iter().map(|c| parse_choice(c)));
                     }
-                    None => match choice.split_once(':') {
-                        Some((choice, define)) => parsed.push((choice.to_owned(), Some(define.to_owned()))),
-                        None => parsed.push((choice.to_owned(), None)),
-                    },
+                    None => parsed.push(parse_choice(choice)),
                 }
             }
             family.slots.push(Slot { name: slot.to_owned(), prefix: prefix.to_owned(), choices: parsed });
@@ -240,6 +261,7 @@ struct Found {
     layout: Layout,
     workgroup_size: u32,
     workgroup_bytes: u32,
+    narrow_loads: u32,
 }
 
 fn check(files: &Files, variant: &Variant) -> Result<Found, String> {
@@ -322,7 +344,36 @@ fn layout(module: &naga::Module) -> Result<Found, String> {
         layout: Layout { params: params.ok_or("no uniform at binding 0")?, bindings: bindings.into_values().collect() },
         workgroup_size: x,
         workgroup_bytes,
+        narrow_loads: narrow_loads(module),
     })
+}
+
+/// Loads from `weights` of less than a whole `vec4<u32>`.
+fn narrow_loads(module: &naga::Module) -> u32 {
+    use naga::Expression;
+    let functions = module.functions.iter().map(|(_, f)| f).chain(module.entry_points.iter().map(|e| &e.function));
+    let mut narrow = 0;
+    for function in functions {
+        for (_, expression) in function.expressions.iter() {
+            let Expression::Load { mut pointer } = *expression else { continue };
+            let mut steps = 0;
+            loop {
+                match function.expressions[pointer] {
+                    Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => {
+                        pointer = base;
+                        steps += 1;
+                    }
+                    Expression::GlobalVariable(global) => {
+                        let weights = module.global_variables[global].name.as_deref() == Some("weights");
+                        narrow += u32::from(weights && steps != 1);
+                        break;
+                    }
+                    _ => break,
+                }
+            }
+        }
+    }
+    narrow
 }
 
 fn write_files(files: &Files, code: &mut String) {
@@ -360,20 +411,27 @@ fn write_family(family: &Family, layout: &Layout, code: &mut String) {
     code.push_str("]\n        }\n    }\n}\n\n");
 }
 
-fn write_variant(variant: &Variant, found: &Found, table: &mut String) {
+fn write_family_entry(family: &Family, found: &Found, table: &mut String) {
     let written: Vec<bool> = found.layout.bindings.iter().map(|(_, written)| *written).collect();
     let _ = writeln!(
         table,
-        "    Variant {{ name: {:?}, family: {:?}, choices: &{:?}, recipe: Recipe {{ source: {:?}, imports: &{:?}, \
-         defines: &{:?} }}, workgroup_size: {}, workgroup_bytes: {}, params_bytes: {}, written: &{written:?} }},",
-        variant.name,
-        variant.family,
-        variant.choices,
-        variant.source,
-        variant.imports,
-        variant.defines,
+        "    Family {{ name: {:?}, source: {:?}, defines: &{:?}, workgroup_size: {}, workgroup_bytes: {}, narrow_loads: {}, \
+         params_bytes: {}, written: &{written:?}, slots: &[",
+        family.name,
+        family.source,
+        family.defines,
         found.workgroup_size,
         found.workgroup_bytes,
+        found.narrow_loads,
         found.layout.params.len() * 4,
     );
+    for slot in &family.slots {
+        let _ = writeln!(table, "        Choices {{ slot: {:?}, prefix: {:?}, choices: &[", slot.name, slot.prefix);
+        for Choice { name, defines, needs } in &slot.choices {
+            let _ =
+                writeln!(table, "            Choice {{ name: {name:?}, defines: &{defines:?}, needs: {needs:?} }},");
+        }
+        table.push_str("        ] },\n");
+    }
+    table.push_str("    ] },\n");
 }

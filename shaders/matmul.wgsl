@@ -1,26 +1,53 @@
-// Y = W X for many rows of X (prefill): tiles of 64 rows of W by 32 rows of X, 32 columns at a time.
+// Y = W X for many rows of X (prompts): tiles of 64 rows of W by 8 EACH rows of X, 32 columns at a time.
 //
-// 128 invocations. Per step the first 64 dequantise one block of one row of W each, the others fetch X; both go to
-// workgroup memory, so weights are dequantised once per tile. Each invocation then has 4 rows of W by 4 rows of X:
-// 16 sums from 8 loads of vec4. Columns run along the vec4s; a stride of 9 (not 8) spreads rows over banks.
-// Dispatch: [quads / 16, T / 32]. Norm and epilogue as in matvec.
+// 128 invocations. Per step each dequantises half a block of one row of W and fetches its share of X; both go to
+// workgroup memory, so weights are dequantised once per tile. Each invocation then has 4 rows of W by EACH rows of X:
+// per vec4 of columns 4 + EACH loads for 16 EACH products. The tiles are laid out [column, row]: neighbours read
+// neighbouring words, and of X all lanes of a quad row the same word.
+//
+// F16: the tiles are f16, so x is normalised as it is fetched (a residual stream may exceed f16); sums of 4 products in
+// f16, all further sums in f32. INT8: the tiles are bytes, see quantize.wgsl.
+// Dispatch: [quads / 16, T / (8 EACH)]. Norm and epilogue as in matvec.
 
 #import state
 #import block
 #import matrix
 #import @weights
+#import @each
 #import @epilogue
-
-const TILE_ROWS: u32 = 64u;    // of W
-const TILE_TOKENS: u32 = 32u;  // of X
-const STRIDE: u32 = 9u;
-
-var<workgroup> w_tile: array<vec4<f32>, 576>;   // [4, 16, STRIDE]: row 4 q + j of the tile at [j, q]
-var<workgroup> x_tile: array<vec4<f32>, 288>;   // [TILE_TOKENS, STRIDE]
-var<workgroup> scales_of: array<f32, 32>;       // norm scale of each token
-#ifdef PARTIALS
-var<workgroup> tile_squares: array<f32, 512>;   // [TILE_TOKENS, 16]
+#ifdef INT8
+#import quantize
 #endif
+
+const TILE_ROWS: u32 = 64u;            // of W
+const TILE_TOKENS: u32 = 8u * EACH;    // of X
+const WORKGROUP: u32 = 128u;
+
+#ifdef INT8
+var<workgroup> w_tile: array<vec4<u32>, 128>;           // [2, TILE_ROWS]: a half of a row's block
+var<workgroup> w_scale: array<vec4<f32>, 64>;           // d, m
+var<workgroup> x_tile: array<vec4<u32>, 2u * TILE_TOKENS>;
+var<workgroup> x_scale: array<vec4<f32>, TILE_TOKENS>;  // scale, sums of the halves
+#else
+#ifdef F16
+alias Quad = vec4<f16>;
+#else
+alias Quad = vec4<f32>;
+#endif
+var<workgroup> w_tile: array<Quad, 512>;                // [8, TILE_ROWS]: row 4 q + j of the tile at 16 j + q
+var<workgroup> x_tile: array<Quad, 8u * TILE_TOKENS>;   // [8, TILE_TOKENS]
+#endif
+#ifdef F16
+var<workgroup> norms: array<f32, TILE_TOKENS>;
+#endif
+
+fn norm_of(t: u32, tokens: u32) -> f32 {
+    var squares = 0.0;
+    if t < tokens {
+        for (var p = 0u; p < norm_partials(); p++) { squares += norm_partial(t, p); }
+    }
+    return norm_scale(squares);
+}
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) i: u32) {
@@ -30,84 +57,154 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let tq = i % 16u;
     let tt = i / 16u;
 
-    var acc0 = vec4<f32>(0.0);
-    var acc1 = vec4<f32>(0.0);
-    var acc2 = vec4<f32>(0.0);
-    var acc3 = vec4<f32>(0.0);
-
-    // The row of W that this invocation dequantises, or the rows of X that it fetches.
+    // The row of W of which this invocation dequantises a half.
     let own_rows = quad_rows(first_quad + i % 16u);
     let own_j = (i / 16u) % 4u;
     let own_row = select(select(own_rows.x, own_rows.y, own_j == 1u), select(own_rows.z, own_rows.w, own_j == 3u), own_j >= 2u);
-    let own_w = (own_j * 16u + i % 16u) * STRIDE;
+    let own_w = i % TILE_ROWS;
+    let second = i >= TILE_ROWS;
 
+#for n each
+    var acc$n = vec4<f32>(0.0);
+#end
+
+#ifdef F16
+    if i < TILE_TOKENS { norms[i] = norm_of(first_token + i, tokens); }
+    workgroupBarrier();
+#endif
     for (var b = 0u; b < params.blocks; b++) {
-        if i < 64u {
-            let w = load_block(own_row, b);
-            w_tile[own_w] = w.q0 * w.d.x + w.m.x;
-            w_tile[own_w + 1u] = w.q1 * w.d.x + w.m.x;
-            w_tile[own_w + 2u] = w.q2 * w.d.x + w.m.x;
-            w_tile[own_w + 3u] = w.q3 * w.d.x + w.m.x;
-            w_tile[own_w + 4u] = w.q4 * w.d.y + w.m.y;
-            w_tile[own_w + 5u] = w.q5 * w.d.y + w.m.y;
-            w_tile[own_w + 6u] = w.q6 * w.d.y + w.m.y;
-            w_tile[own_w + 7u] = w.q7 * w.d.y + w.m.y;
-        } else {
-            for (var n = i - 64u; n < TILE_TOKENS * 8u; n += 64u) {
-                let t = first_token + n / 8u;
-                var v = vec4<f32>(0.0);
-                if t < tokens { v = input[(input_row(t) * params.blocks + b) * 8u + n % 8u]; }
-                x_tile[(n / 8u) * STRIDE + n % 8u] = v;
+#ifdef INT8
+        if second {
+            for (var n = own_w; n < TILE_TOKENS; n += TILE_ROWS) {
+                let at = (input_row(min(first_token + n, tokens - 1u)) * params.blocks + b) * 8u;
+                let x = quantized(input[at], input[at + 1u], input[at + 2u], input[at + 3u],
+                    input[at + 4u], input[at + 5u], input[at + 6u], input[at + 7u]);
+                x_tile[n] = x.lo;
+                x_tile[TILE_TOKENS + n] = x.hi;
+                x_scale[n] = vec4<f32>(x.scale, x.sums, 0.0);
             }
+        } else {
+            let w = load_packed(own_row, b);
+            w_tile[own_w] = w.lo;
+            w_tile[TILE_ROWS + own_w] = w.hi;
+            w_scale[own_w] = vec4<f32>(w.d, w.m);
+        }
+        workgroupBarrier();
+        {
+#for j 4
+            let lo$j = w_tile[$ju * 16u + tq];
+            let hi$j = w_tile[TILE_ROWS + $ju * 16u + tq];
+            let s$j = w_scale[$ju * 16u + tq];
+#end
+#for n each
+            {
+                let n = tt * EACH + $nu;
+                let lo = x_tile[n];
+                let hi = x_tile[TILE_TOKENS + n];
+                let s = x_scale[n];
+                let first = vec4<f32>(vec4<i32>(dot_bytes(lo0, lo), dot_bytes(lo1, lo), dot_bytes(lo2, lo), dot_bytes(lo3, lo)));
+                let last = vec4<f32>(vec4<i32>(dot_bytes(hi0, hi), dot_bytes(hi1, hi), dot_bytes(hi2, hi), dot_bytes(hi3, hi)));
+                acc$n += s.x * (vec4<f32>(s0.x, s1.x, s2.x, s3.x) * first + vec4<f32>(s0.y, s1.y, s2.y, s3.y) * last)
+                    + (vec4<f32>(s0.z, s1.z, s2.z, s3.z) * s.y + vec4<f32>(s0.w, s1.w, s2.w, s3.w) * s.z);
+            }
+#end
+        }
+#else
+        let w = load_block(own_row, b);
+        let d = select(w.d.x, w.d.y, second);
+        let m = select(w.m.x, w.m.y, second);
+        let own_at = select(0u, 4u, second) * TILE_ROWS + own_w;
+        w_tile[own_at] = Quad(select(w.q0, w.q4, second) * d + m);
+        w_tile[own_at + TILE_ROWS] = Quad(select(w.q1, w.q5, second) * d + m);
+        w_tile[own_at + 2u * TILE_ROWS] = Quad(select(w.q2, w.q6, second) * d + m);
+        w_tile[own_at + 3u * TILE_ROWS] = Quad(select(w.q3, w.q7, second) * d + m);
+        for (var n = i; n < TILE_TOKENS * 8u; n += WORKGROUP) {
+            let in_tile = n / 8u;
+            let t = min(first_token + in_tile, tokens - 1u);
+            let v = input[(input_row(t) * params.blocks + b) * 8u + n % 8u];
+#ifdef F16
+            x_tile[(n % 8u) * TILE_TOKENS + in_tile] = Quad(v * norms[in_tile]);
+#else
+            x_tile[(n % 8u) * TILE_TOKENS + in_tile] = v;
+#endif
         }
         workgroupBarrier();
         for (var k = 0u; k < 8u; k++) {
-            let w0 = w_tile[tq * STRIDE + k];
-            let w1 = w_tile[(16u + tq) * STRIDE + k];
-            let w2 = w_tile[(32u + tq) * STRIDE + k];
-            let w3 = w_tile[(48u + tq) * STRIDE + k];
-            let x0 = x_tile[(tt * 4u) * STRIDE + k];
-            let x1 = x_tile[(tt * 4u + 1u) * STRIDE + k];
-            let x2 = x_tile[(tt * 4u + 2u) * STRIDE + k];
-            let x3 = x_tile[(tt * 4u + 3u) * STRIDE + k];
-            acc0 += vec4<f32>(dot(w0, x0), dot(w1, x0), dot(w2, x0), dot(w3, x0));
-            acc1 += vec4<f32>(dot(w0, x1), dot(w1, x1), dot(w2, x1), dot(w3, x1));
-            acc2 += vec4<f32>(dot(w0, x2), dot(w1, x2), dot(w2, x2), dot(w3, x2));
-            acc3 += vec4<f32>(dot(w0, x3), dot(w1, x3), dot(w2, x3), dot(w3, x3));
+#for j 4
+            let w$j = w_tile[k * TILE_ROWS + $ju * 16u + tq];
+#end
+#for n each
+            let x$n = x_tile[k * TILE_TOKENS + tt * EACH + $nu];
+            acc$n += vec4<f32>(f32(dot(w0, x$n)), f32(dot(w1, x$n)), f32(dot(w2, x$n)), f32(dot(w3, x$n)));
+#end
         }
+#endif
         workgroupBarrier();
     }
 
-    if i < TILE_TOKENS {
-        var squares = 0.0;
-        if first_token + i < tokens {
-            for (var p = 0u; p < norm_partials(); p++) { squares += norm_partial(first_token + i, p); }
-        }
-        scales_of[i] = norm_scale(squares);
-    }
+    // The tiles are done with, and serve to hand around norms and squares.
+#ifdef F16
+#for n each
+    let norm$n = 1.0;
+#end
+#else
+#ifdef INT8
+    if i < TILE_TOKENS { x_scale[i].x = norm_of(first_token + i, tokens); }
     workgroupBarrier();
+#for n each
+    let norm$n = x_scale[tt * EACH + $nu].x;
+#end
+#else
+    if i < TILE_TOKENS { x_tile[i].x = norm_of(first_token + i, tokens); }
+    workgroupBarrier();
+#for n each
+    let norm$n = x_tile[tt * EACH + $nu].x;
+#end
+    workgroupBarrier();
+#endif
+#endif
 
     let quad = first_quad + tq;
     let rows = quad_rows(quad);
-    let t = first_token + tt * 4u;
-    finish_token(t, tokens, tt * 4u, quad, rows, acc0, tq);
-    finish_token(t + 1u, tokens, tt * 4u + 1u, quad, rows, acc1, tq);
-    finish_token(t + 2u, tokens, tt * 4u + 2u, quad, rows, acc2, tq);
-    finish_token(t + 3u, tokens, tt * 4u + 3u, quad, rows, acc3, tq);
+#for n each
+    {
+        let n = tt * EACH + $nu;
+        var own = 0.0;
+        if first_token + n < tokens { own = finish(first_token + n, quad, rows, acc$n * norm$n); }
+#ifdef PARTIALS
+        put_squares(n, tq, own);
+#endif
+    }
+#end
 #ifdef PARTIALS
     workgroupBarrier();
     if i < TILE_TOKENS && first_token + i < tokens {
         var squares = 0.0;
-        for (var q = 0u; q < 16u; q++) { squares += tile_squares[i * 16u + q]; }
+        for (var q = 0u; q < 16u; q++) { squares += get_squares(i, q); }
         write_partial(first_token + i, group.x, squares);
     }
 #endif
 }
 
-fn finish_token(t: u32, tokens: u32, in_tile: u32, quad: u32, rows: vec4<u32>, y: vec4<f32>, tq: u32) {
-    var own = 0.0;
-    if t < tokens { own = finish(t, quad, rows, y * scales_of[in_tile]); }
 #ifdef PARTIALS
-    tile_squares[in_tile * 16u + tq] = own;
-#endif
+#ifdef INT8
+var<workgroup> tile_squares: array<f32, TILE_TOKENS * 16u>;
+fn put_squares(n: u32, q: u32, squares: f32) { tile_squares[n * 16u + q] = squares; }
+fn get_squares(n: u32, q: u32) -> f32 { return tile_squares[n * 16u + q]; }
+#else
+#ifdef F16
+var<workgroup> tile_squares: array<f32, TILE_TOKENS * 16u>;
+fn put_squares(n: u32, q: u32, squares: f32) { tile_squares[n * 16u + q] = squares; }
+fn get_squares(n: u32, q: u32) -> f32 { return tile_squares[n * 16u + q]; }
+#else
+// Both tiles together have a word for each.
+fn put_squares(n: u32, q: u32, squares: f32) {
+    if n < 32u { w_tile[n * 16u + q] = vec4<f32>(squares); } else { x_tile[(n - 32u) * 16u + q] = vec4<f32>(squares); }
 }
+fn get_squares(n: u32, q: u32) -> f32 {
+    if n < 32u { return w_tile[n * 16u + q].x; }
+    return x_tile[(n - 32u) * 16u + q].x;
+}
+#endif
+#endif
+#endif

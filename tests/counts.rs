@@ -7,7 +7,8 @@
 mod harness;
 
 use harness::{Random, assign_pages, gpu};
-use llamero::gpu::lower::{Lowered, Region, Rows, Settings, Shape, Slot};
+use llamero::gpu::kernels::FAMILIES;
+use llamero::gpu::lower::{CacheType, Lowered, Recording, Region, Rows, Settings, Shape, Slot, Tuning};
 use llamero::gpu::{GpuExecutor, GpuOptions};
 use llamero::plan::{
     CacheSpec, Executor, Heads, Limits, Linear, Mask, Norm, Op, Plan, Rope, Row, Step, TensorId, TensorSpec, Want,
@@ -74,38 +75,81 @@ fn plan(dims: &Dims, dtype: DType) -> Plan {
     }
 }
 
+const TUNING: Tuning = Tuning { subgroups: true, int8: false, f16: false, columns: true, splits: true };
+
 fn settings(max_binding: u64) -> Settings {
-    Settings { subgroups: true, cache_f16: true, max_binding, limits: Limits::for_context(4096, 256, 3) }
+    Settings { tuning: TUNING, cache: CacheType::F16, max_binding, limits: Limits::for_context(4096, 256, 3) }
 }
 
+/// The head for one row.
+fn head(step: &Recording) -> &[llamero::gpu::lower::Dispatch] {
+    let (_, head) = step.heads.iter().find(|(shape, _)| *shape == Shape::Few(1)).unwrap();
+    head
+}
+
+/// Each variant of the decode step that the table bounds.
 #[test]
 fn a_decode_step_reads_each_weight_once_in_few_dispatches() {
     for (name, dims) in [("3.2 1B", LLAMA_32_1B), ("3.1 8B", LLAMA_31_8B), ("2 7B", LLAMA_2_7B)] {
-        for dtype in [DType::Q4_0, DType::Q8_0] {
+        for dtype in [DType::Q4_0, DType::Q8_0, DType::Q4_K, DType::Q6_K] {
             let plan = plan(&dims, dtype);
             let stored = plan.bytes_per_token();
-            let lowered = Lowered::new(plan, settings(1 << 30)).unwrap();
-            let step = lowered.record(Shape::Few, Region::Sampled).unwrap();
-            let dispatches = step.body.len() + step.head_few.len() + step.sample.len();
-            assert!(dispatches as u32 <= 5 * dims.blocks + 5, "{name}: {dispatches} dispatches");
+            for int8 in [false, true] {
+                let tuning = Tuning { int8, ..TUNING };
+                let lowered = Lowered::new(plan.clone(), Settings { tuning, ..settings(1 << 30) }).unwrap();
+                let step = lowered.record(Shape::Few(1), Region::Sampled, false).unwrap();
+                let all: Vec<_> = step.body.iter().chain(head(&step)).chain(&step.sample).collect();
+                assert!(all.len() as u32 <= 5 * dims.blocks + 5, "{name}: {} dispatches", all.len());
 
-            let mut bytes = 0;
-            for dispatch in step.body.iter().chain(&step.head_few) {
-                let Some(Slot::Weights(part)) = dispatch.slots.iter().find(|s| matches!(s, Slot::Weights(_))) else {
-                    continue;
-                };
-                let part = &lowered.parts[*part];
-                let row = part.layout.quant_row_bytes() + part.layout.scale_row_bytes();
-                let is_embed = dispatch.variant.family == "embed";
-                bytes += if is_embed { row } else { row * part.rows };
-            }
-            let ratio = bytes as f64 / stored as f64;
-            assert!((0.999..=1.03).contains(&ratio), "{name} {}: reads {ratio} of the stored bytes", dtype.name());
-            for dispatch in step.body.iter().chain(&step.head_few).chain(&step.sample) {
-                assert!(dispatch.slots.len() <= 8 && dispatch.variant.workgroup_bytes <= 16 << 10);
-                assert!(matches!(dispatch.rows, Rows::Tokens(1) | Rows::Heads(1)));
+                let mut bytes = 0;
+                for dispatch in &all {
+                    let slot = |slot: &Slot| matches!(slot, Slot::Weights(_));
+                    let Some(Slot::Weights(part)) = dispatch.slots.iter().find(|s| slot(s)) else { continue };
+                    let part = &lowered.parts[*part];
+                    let row = part.layout.quant_row_bytes() + part.layout.scale_row_bytes();
+                    let is_embed = dispatch.variant.family.name == "embed";
+                    bytes += if is_embed { row } else { row * part.rows };
+                    let name = dispatch.variant.name();
+                    assert!(is_embed || name.contains(if int8 { ".int8." } else { ".f32." }), "{name}");
+                }
+                let ratio = bytes as f64 / stored as f64;
+                assert!((0.999..=1.03).contains(&ratio), "{name} {}: reads {ratio} of the stored bytes", dtype.name());
+                for dispatch in all {
+                    assert!(matches!(dispatch.rows, Rows::Tokens(1) | Rows::Heads(1)));
+                }
             }
         }
+    }
+}
+
+/// What WebGPU guarantees, and that weights are loaded 16 bytes at a time: of every variant, counted by build.rs in
+/// what naga made of its source.
+#[test]
+fn every_kernel_loads_weights_in_16_bytes_and_keeps_to_the_guaranteed_limits() {
+    let mut with_weights = 0;
+    for family in FAMILIES {
+        assert_eq!(family.narrow_loads, 0, "{}", family.name);
+        assert!(family.written.len() <= 8, "{}: {} storage buffers", family.name, family.written.len());
+        assert!(family.workgroup_bytes <= 16 << 10, "{}: {} bytes", family.name, family.workgroup_bytes);
+        assert!(family.workgroup_size <= 256, "{}", family.name);
+        with_weights += usize::from(family.slots.iter().any(|slot| slot.slot == "weights"));
+    }
+    assert!(with_weights >= 14, "{with_weights} families read weights");
+}
+
+/// 2 to 8 sequences read the weights once, more by tiles; a prompt reads them once per tile of 64 rows.
+#[test]
+fn more_rows_do_not_read_the_weights_more_often() {
+    let lowered = Lowered::new(plan(&LLAMA_31_8B, DType::Q4_K), settings(1 << 30)).unwrap();
+    for (rows, passes) in [(1, 1), (2, 1), (3, 1), (8, 1), (9, 1), (32, 1), (33, 1), (64, 1), (65, 2), (256, 4)] {
+        let shape = TUNING.shape(rows);
+        let step = lowered.record(shape, Region::Host, false).unwrap();
+        let products = step.body.iter().filter(|d| d.slots.iter().any(|s| matches!(s, Slot::Weights(_))));
+        for dispatch in products.filter(|d| d.variant.family.name != "embed") {
+            assert_eq!(dispatch.grid(rows, 1, 1).1, passes, "{rows} rows: {}", dispatch.variant.name());
+        }
+        // Only the rows asked for go to the head.
+        assert_eq!(head(&step)[0].grid(rows, 1, 1).1, 1);
     }
 }
 
@@ -113,10 +157,10 @@ fn a_decode_step_reads_each_weight_once_in_few_dispatches() {
 fn tensors_beyond_the_guaranteed_binding_are_split() {
     let lowered = Lowered::new(plan(&LLAMA_31_8B, DType::Q8_0), settings(128 << 20)).unwrap();
     assert!(lowered.parts.iter().all(|p| p.weights_bytes() <= 128 << 20 && p.scales_bytes() <= 128 << 20));
-    let step = lowered.record(Shape::Few, Region::Sampled).unwrap();
+    let step = lowered.record(Shape::Few(1), Region::Sampled, false).unwrap();
     // Only the head and the embedding table are that large: 128256 rows of 4096 bytes are 4 parts.
-    assert_eq!(step.head_few.len(), 4);
-    assert_eq!(step.body.iter().filter(|d| d.variant.family == "embed").count(), 4);
+    assert_eq!(head(&step).len(), 4);
+    assert_eq!(step.body.iter().filter(|d| d.variant.family.name == "embed").count(), 4);
 }
 
 #[test]

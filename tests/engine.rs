@@ -8,7 +8,7 @@ mod harness;
 use harness::{assert_agree, executors, tiny};
 use llamero::engine::{Engine, Event, Generation, Host, Request, Stop};
 use llamero::error::{Error, ErrorKind, Result};
-use llamero::gpu::GpuOptions;
+use llamero::gpu::{CacheType, GpuOptions};
 use llamero::plan::LocalBoxFuture;
 
 /// Collects events; cancels after some tokens.
@@ -107,7 +107,7 @@ fn a_stream_spells_the_result() {
 #[test]
 fn one_seed_gives_one_text_on_every_executor() {
     let path = tiny("F32");
-    let options = GpuOptions { cache_f16: Some(false), ..GpuOptions::default() };
+    let options = GpuOptions { cache: Some(CacheType::F32), ..GpuOptions::default() };
     let all: Vec<_> = executors(&path, 128, &options)
         .into_iter()
         .map(|(name, mut engine)| {

@@ -13,7 +13,7 @@ use gguf::GgufBuilder;
 use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open_model, reference};
 use llamero::error::ErrorKind;
 use llamero::format::Checkpoint;
-use llamero::gpu::GpuOptions;
+use llamero::gpu::{CacheType, GpuOptions};
 use llamero::model::Config;
 use llamero::plan::Executor;
 use llamero::quant::DType;
@@ -127,7 +127,7 @@ fn matrices_larger_than_a_binding_are_split_by_rows() {
         let (model, sequences) = load(name);
         for max_binding in [10 << 10, 20 << 10] {
             let options =
-                GpuOptions { max_binding: Some(max_binding), cache_f16: Some(false), ..GpuOptions::default() };
+                GpuOptions { max_binding: Some(max_binding), cache: Some(CacheType::F32), ..GpuOptions::default() };
             let mut executor = on_gpu(&model, CONTEXT, &options);
             assert!(executor.lowered().parts.iter().all(|p| p.weights_bytes() <= max_binding));
             check(&format!("{name} split to {max_binding}"), &mut executor, &sequences);
@@ -140,7 +140,8 @@ fn matrices_larger_than_a_binding_are_split_by_rows() {
 fn a_16_bit_cache_stays_close() {
     for name in ["llama2-gqa/hf", "llama3-gqa/model.gguf"] {
         let (model, sequences) = load(name);
-        let mut executor = on_gpu(&model, CONTEXT, &GpuOptions { cache_f16: Some(true), ..GpuOptions::default() });
+        let mut executor =
+            on_gpu(&model, CONTEXT, &GpuOptions { cache: Some(CacheType::F16), ..GpuOptions::default() });
         for sequence in &sequences {
             // Logits here have a standard deviation of 3; f16 keeps 11 bits.
             let got = logits(&mut executor, &sequence.tokens, 64);

@@ -9,7 +9,7 @@ mod npy;
 
 use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open, reference};
 use llamero::cpu::rounds_activations;
-use llamero::gpu::GpuOptions;
+use llamero::gpu::{CacheType, GpuOptions};
 use llamero::plan::Executor;
 use serde_json::Value;
 use std::path::Path;
@@ -115,7 +115,7 @@ fn every_type_on_the_gpu() {
 #[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
 fn every_type_split_to_small_bindings() {
     for_each_case(|case| {
-        let mut options = GpuOptions { cache_f16: Some(false), ..GpuOptions::default() };
+        let mut options = GpuOptions { cache: Some(CacheType::F32), ..GpuOptions::default() };
         let whole = on_gpu(&case.model, CONTEXT, &options);
         let parts = &whole.lowered().parts;
         let max_binding = parts.iter().map(|part| part.weights_bytes()).max().unwrap() / 3;

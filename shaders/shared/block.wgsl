@@ -18,18 +18,3 @@ fn bytes_of(w: u32) -> vec4<f32> {
 fn signed_bytes_of(w: u32) -> vec4<f32> {
     return vec4<f32>((vec4<i32>(bitcast<i32>(w)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
 }
-
-// The low nibble of each byte of a word.
-fn nibbles_of(w: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(w) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xfu));
-}
-
-// The low two bits of each byte of a word.
-fn crumbs_of(w: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(w) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(3u));
-}
-
-// The lowest bit of each byte of a word.
-fn bits_of(w: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(w) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(1u));
-}

@@ -70,10 +70,9 @@ fn finish_pair(t: u32, r: u32, y: vec2<f32>) {
     let is_value = row >= params.q_rows + params.kv_rows;
     let kv_row = row - params.q_rows - select(0u, params.kv_rows, is_value);
     let d = kv_row % params.head_dim;
-    let at = cache_row(row_seq(t), pos, select(0u, 1u, is_value), kv_row / params.head_dim) * params.head_stride + d;
     var stored = v;
     if !is_value { stored = rotate(v, pos, d / 2u); }
-    store_pair(at, stored);
+    store_cached(t, pos, select(0u, 1u, is_value), kv_row / params.head_dim, d, stored);
 }
 
 fn finish(t: u32, quad: u32, rows: vec4<u32>, y: vec4<f32>) -> f32 {

@@ -1,6 +1,7 @@
-@group(0) @binding(3) var<storage, read> cache: array<vec2<u32>>;        // [page, 2, KV, PAGE, head_stride / 4]
+@group(0) @binding(3) var<storage, read> cache: array<vec2<u32>>;        // [page, 2, KV, PAGE, head_quads]
 
-fn load_cached(at: u32) -> vec4<f32> {
-    let v = cache[at];
+// Four values of a cached vector.
+fn load_cached(vector: u32, quad: u32) -> vec4<f32> {
+    let v = cache[vector * params.head_quads + quad];
     return vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y));
 }

@@ -1,3 +1,4 @@
-@group(0) @binding(3) var<storage, read> cache: array<vec4<f32>>;        // [page, 2, KV, PAGE, head_stride / 4]
+@group(0) @binding(3) var<storage, read> cache: array<vec4<f32>>;        // [page, 2, KV, PAGE, head_quads]
 
-fn load_cached(at: u32) -> vec4<f32> { return cache[at]; }
+// Four values of a cached vector.
+fn load_cached(vector: u32, quad: u32) -> vec4<f32> { return cache[vector * params.head_quads + quad]; }

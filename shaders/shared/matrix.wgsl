@@ -2,8 +2,22 @@
 // belongs to each block; after the scales, at `params.bias_at`, the bias (0: none).
 
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;  // [rows, blocks, QUANT_WORDS]
+#ifdef WIDE_SCALES
+@group(0) @binding(2) var<storage, read> scales: array<vec4<u32>>;   // [rows, scale_stride / 4] then bias [rows]
+
+fn scale_word(at: u32) -> u32 { return scales[at / 4u][at % 4u]; }
+#else
 @group(0) @binding(2) var<storage, read> scales: array<u32>;         // [rows, scale_stride] then bias [rows]
 
+fn scale_word(at: u32) -> u32 { return scales[at]; }
+#endif
+
 fn bias_of(row: u32) -> f32 {
-    return select(0.0, bitcast<f32>(scales[params.bias_at + row]), params.bias_at != 0u);
+    return select(0.0, bitcast<f32>(scale_word(params.bias_at + row)), params.bias_at != 0u);
+}
+
+// One of the two f16 in a word: the first for even i.
+fn half_of(word: u32, i: u32) -> f32 {
+    let pair = unpack2x16float(word);
+    return select(pair.x, pair.y, (i & 1u) != 0u);
 }

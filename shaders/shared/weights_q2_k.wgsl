@@ -1,6 +1,8 @@
 // Q2_K: 2 bits a weight, two blocks a word; 8 blocks have five u32 beside them: (d, dmin) as two f16, then a byte per 16
 // weights, scale in its low and minimum in its high nibble. weight = q d scale - dmin min.
-fn load_block(row: u32, b: u32) -> Block {
+#import packed_unsigned
+
+fn load_packed(row: u32, b: u32) -> Packed {
     let w = weights[(row * params.blocks + b) / 2u];
     let c = select(w.xy, w.zw, (b & 1u) != 0u);
     let at = row * params.scale_stride + b / 8u * 5u;
@@ -8,8 +10,5 @@ fn load_block(row: u32, b: u32) -> Block {
     let pair = scales[at + 1u + b % 8u / 2u] >> (16u * (b & 1u));
     let scale = vec2<f32>(vec2<u32>(pair, pair >> 8u) & vec2<u32>(15u));
     let low = vec2<f32>(vec2<u32>(pair >> 4u, pair >> 12u) & vec2<u32>(15u));
-    return Block(
-        crumbs_of(c.x), crumbs_of(c.x >> 2u), crumbs_of(c.x >> 4u), crumbs_of(c.x >> 6u),
-        crumbs_of(c.y), crumbs_of(c.y >> 2u), crumbs_of(c.y >> 4u), crumbs_of(c.y >> 6u),
-        d.x * scale, -d.y * low);
+    return Packed(crumbs(c.x), crumbs(c.y), d.x * scale, -d.y * low);
 }

@@ -13,9 +13,8 @@ use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Engine, Event, Host, Opened, Request, Stop};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::format::{ByteSource, Checkpoint, FileSource};
-use llamero::gpu::{Gpu, GpuExecutor, GpuOptions};
+use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::plan::{Executor, Limits, LocalBoxFuture};
-use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
 use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFolder, TemplateInput, Tokenizer};
 use serde_json::{Value, json};
@@ -60,15 +59,6 @@ struct Device {
     /// Quantise F32, F16 and BF16 matrices to this type while loading (q8_0, q4_0, q4_1, q5_0, q5_1).
     #[arg(long)]
     quantize: Option<String>,
-}
-
-impl Device {
-    fn quantize(&self) -> Result<Option<DType>> {
-        let parse = |name: &String| {
-            DType::from_name(name).ok_or_else(|| invalid(&format!("--quantize {name}: no such weight type")))
-        };
-        self.quantize.as_ref().map(parse).transpose()
-    }
 }
 
 #[derive(Args)]
@@ -346,7 +336,7 @@ async fn run(command: Command) -> Result<()> {
 }
 
 /// The model behind a path: a GGUF, with the other parts of its set, or a folder of safetensors.
-async fn open(model: &Path, quantize: Option<DType>) -> Result<Opened> {
+async fn open(model: &Path, quantize: Option<&str>) -> Result<Opened> {
     let checkpoint = Checkpoint::open_path(model).await?;
     let folder = if model.is_dir() { hf_folder(model)? } else { HfFolder::default() };
     Opened::new(checkpoint, folder.files(), quantize).await
@@ -367,7 +357,7 @@ fn hf_folder(folder: &Path) -> Result<HfFolder> {
 }
 
 async fn load(model: &Path, device: &Device) -> Result<Engine> {
-    let opened = open(model, device.quantize()?).await?;
+    let opened = open(model, device.quantize.as_deref()).await?;
     load_opened(opened, device).await
 }
 
@@ -410,11 +400,9 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
         Some(gpu) => {
             let options = GpuOptions {
                 subgroups: device.no_subgroups.then_some(false),
-                cache_f16: Some(match device.kv_cache_type.as_str() {
-                    "f16" => true,
-                    "f32" => false,
-                    other => return Err(invalid(&format!("--kv-cache-type {other}: it may be f16 or f32"))),
-                }),
+                cache: Some(CacheType::from_name(&device.kv_cache_type).ok_or_else(|| {
+                    invalid(&format!("--kv-cache-type {}: it may be f16, f32 or q8_0", device.kv_cache_type))
+                })?),
                 ..GpuOptions::default()
             };
             Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?)

@@ -1,7 +1,9 @@
 //! The device: adapter choice, limits, capabilities, and counters of everything that costs.
 
+use super::lower::Tuning;
+use super::pipelines::Pipelines;
 use crate::error::{Error, ErrorKind, Result};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +30,27 @@ pub struct Capabilities {
     pub software: bool,
     /// Waiting for a result takes about 100 ms (Firefox polls), so many steps must be in flight.
     pub slow_await: bool,
+}
+
+impl Capabilities {
+    /// Which kernels suit this adapter, where nobody asks for others.
+    ///
+    /// Integer dot products: measured faster on NVIDIA, AMD and Intel, slower on Apple (llama.cpp pull request 23594;
+    /// ONNX Runtime chooses alike); their activations have 8 bits, so they are the default only there. A software
+    /// adapter compiles slowly and gains nothing from variants for a few rows.
+    pub fn tuning(&self) -> Tuning {
+        let vendor = self.vendor.to_lowercase();
+        let is = |names: &[&str]| names.iter().any(|name| vendor == *name);
+        let int8 = is(&["nvidia", "amd", "intel", "0x10de", "0x1002", "0x8086"]);
+        let plain = self.software;
+        Tuning {
+            subgroups: self.subgroups,
+            int8: int8 && !plain,
+            f16: self.shader_f16 && !plain,
+            columns: !plain,
+            splits: !plain,
+        }
+    }
 }
 
 /// How often something happened since the device was made.
@@ -64,6 +87,7 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     capabilities: Rc<Capabilities>,
     counters: Rc<Counters>,
+    pub(super) pipelines: Rc<RefCell<Pipelines>>,
     /// First error that no one waited for, or the reason why the device is gone.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -136,7 +160,14 @@ impl Gpu {
                 note(&on_lost, format!("device lost: {message}"));
             }
         });
-        Ok(Gpu { device, queue, capabilities: Rc::new(capabilities), counters: Rc::new(Counters::default()), failure })
+        Ok(Gpu {
+            device,
+            queue,
+            capabilities: Rc::new(capabilities),
+            counters: Rc::default(),
+            pipelines: Rc::default(),
+            failure,
+        })
     }
 
     /// What it can do.

@@ -1,8 +1,7 @@
 //! Buffers, pipelines and bind groups for a lowered plan, made once; steps replay its recordings.
 
 use super::device::{Gpu, add};
-use super::kernels::Variant;
-use super::lower::{Dispatch, FEW_HEADS, Lowered, Recording, Region, Settings, Shape, Slot, padded};
+use super::lower::{CacheType, Dispatch, Lowered, Recording, Region, Settings, Shape, Slot, Tuning, padded, splits};
 use super::state::{region_words, sampling_words};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
@@ -10,9 +9,11 @@ use crate::plan::{
 };
 use futures_core::future::LocalBoxFuture;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
+/// Rows of the largest shape in which attention is split.
+const MAX_SPLIT_ROWS: u64 = 8;
 /// Rows per prefill step.
 const MAX_ROWS: u32 = 256;
 /// Steps in flight: enough to hide a readback. Browsers that wait 100 ms for one need more.
@@ -28,10 +29,18 @@ const MAX_GROUPS: u32 = 65_535;
 /// Choices that tests and callers may make; `None`: what suits the device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GpuOptions {
-    /// Use subgroup kernels.
+    /// Reduce by subgroup shuffles, where the device has them.
     pub subgroups: Option<bool>,
-    /// Store keys and values as f16 (default) or f32.
-    pub cache_f16: Option<bool>,
+    /// Integer dot products.
+    pub int8: Option<bool>,
+    /// f16 tiles, where the device has f16.
+    pub f16: Option<bool>,
+    /// Kernels for 2, 4 and 8 rows.
+    pub columns: Option<bool>,
+    /// Divide long sequences among workgroups in attention.
+    pub splits: Option<bool>,
+    /// How keys and values are stored; f16 by default.
+    pub cache: Option<CacheType>,
     /// Split weights as if larger buffers could not be bound.
     pub max_binding: Option<u64>,
     /// Rows per step.
@@ -40,9 +49,6 @@ pub struct GpuOptions {
     pub run_ahead: Option<u32>,
 }
 
-/// A variant's name and its override constants.
-type PipelineKey = (&'static str, Vec<(&'static str, u32)>);
-
 /// Runs a plan on a GPU.
 pub struct GpuExecutor {
     gpu: Gpu,
@@ -50,11 +56,12 @@ pub struct GpuExecutor {
     buffers: HashMap<Slot, wgpu::Buffer>,
     /// For each tensor, where its rows go.
     targets: HashMap<TensorId, Vec<Target>>,
-    recordings: HashMap<(Shape, Region), Replay>,
-    /// Layouts and pipelines by variant name and constants.
-    pipelines: Pipelines,
+    /// By shape, where the rows lie, and whether attention is split.
+    recordings: HashMap<(Shape, Region, bool), Replay>,
     /// Heads of the sampled region.
     sampled: u32,
+    /// No row of the sampled region lies beyond this position.
+    sampled_pos: u32,
     staging: Rc<RefCell<Vec<wgpu::Buffer>>>,
     logits_staging: Rc<RefCell<Option<wgpu::Buffer>>>,
     /// Bytes written since the last wait.
@@ -85,15 +92,8 @@ struct Command {
 #[derive(Default)]
 struct Replay {
     body: Vec<Command>,
-    head_few: Vec<Command>,
-    head_many: Vec<Command>,
+    heads: Vec<(Shape, Vec<Command>)>,
     sample: Vec<Command>,
-}
-
-#[derive(Default)]
-struct Pipelines {
-    layouts: BTreeMap<&'static str, wgpu::BindGroupLayout>,
-    pipelines: BTreeMap<PipelineKey, Rc<wgpu::ComputePipeline>>,
 }
 
 impl GpuExecutor {
@@ -102,9 +102,16 @@ impl GpuExecutor {
         let capabilities = gpu.capabilities();
         let run_ahead = if capabilities.slow_await { RUN_AHEAD_SLOW } else { RUN_AHEAD };
         let max_rows = options.max_rows.unwrap_or(MAX_ROWS);
+        let tuning = capabilities.tuning();
         let settings = Settings {
-            subgroups: options.subgroups.unwrap_or(true) && capabilities.subgroups,
-            cache_f16: options.cache_f16.unwrap_or(true),
+            tuning: Tuning {
+                subgroups: options.subgroups.unwrap_or(tuning.subgroups) && capabilities.subgroups,
+                int8: options.int8.unwrap_or(tuning.int8),
+                f16: options.f16.unwrap_or(tuning.f16) && capabilities.shader_f16,
+                columns: options.columns.unwrap_or(tuning.columns),
+                splits: options.splits.unwrap_or(tuning.splits),
+            },
+            cache: options.cache.unwrap_or_default(),
             max_binding: options.max_binding.unwrap_or(u64::MAX).min(capabilities.max_binding),
             limits: Limits::for_context(context, max_rows, options.run_ahead.unwrap_or(run_ahead)),
         };
@@ -185,10 +192,21 @@ impl GpuExecutor {
         // Activations, for the widest operation that writes each.
         let rows = u64::from(limits.max_rows);
         let (mut query, mut attention, mut ffn, mut expert_ffn) = (0, 0, 0, 0);
+        let (mut cache_rows, mut attention_parts) = (0, 0);
         for op in &plan.ops {
             match op {
-                Op::QkvRope { heads, .. } => query = query.max(heads.heads * Lowered::head_stride(heads)),
-                Op::Attention { heads, .. } => attention = attention.max(padded(heads.heads * heads.head_dim)),
+                Op::QkvRope { heads, .. } => {
+                    query = query.max(heads.heads * Lowered::head_stride(heads));
+                    if lowered.settings.cache == CacheType::Q8_0 {
+                        cache_rows = cache_rows.max(2 * heads.kv_heads * Lowered::head_stride(heads));
+                    }
+                }
+                Op::Attention { heads, .. } => {
+                    attention = attention.max(padded(heads.heads * heads.head_dim));
+                    if lowered.split_from().is_some() {
+                        attention_parts = attention_parts.max(Lowered::attention_parts_stride(heads));
+                    }
+                }
                 Op::OResidual { o } => attention = attention.max(padded(plan.tensor(o.weight).cols as u32)),
                 Op::GateUpSilu { gate, .. } => ffn = ffn.max(padded(plan.tensor(gate.weight).rows as u32)),
                 Op::DownResidual { down } => ffn = ffn.max(padded(plan.tensor(down.weight).cols as u32)),
@@ -207,7 +225,10 @@ impl GpuExecutor {
         add_buffer(Slot::Scaled, rows * x * 4)?;
         add_buffer(Slot::Partials, rows * u64::from(lowered.partial_stride()) * 4)?;
         add_buffer(Slot::Query, rows * u64::from(query) * 4)?;
+        add_buffer(Slot::CacheRows, rows * u64::from(cache_rows) * 4)?;
         add_buffer(Slot::Attention, rows * u64::from(attention) * 4)?;
+        // Only steps of few rows are split.
+        add_buffer(Slot::AttentionParts, rows.min(MAX_SPLIT_ROWS) * u64::from(attention_parts) * 4)?;
         add_buffer(Slot::FeedForward, rows * u64::from(ffn) * 4)?;
         add_buffer(Slot::ExpertFeedForward, rows * u64::from(expert_ffn) * 4)?;
         add_buffer(Slot::Logits, u64::from(limits.max_heads) * u64::from(plan.vocab_size) * 4)?;
@@ -215,11 +236,10 @@ impl GpuExecutor {
         add_buffer(Slot::State, u64::from(lowered.state.words) * 4)?;
         add_buffer(Slot::Sampling, u64::from(limits.max_seqs) * 32)?;
         let mut cache_bytes = 0;
-        let value_bytes = if lowered.settings.cache_f16 { 2 } else { 4 };
         for (i, cache) in plan.caches.iter().enumerate() {
             let positions = u64::from(limits.num_pages) * u64::from(limits.page_size);
-            let stride = u64::from(cache.head_dim.next_multiple_of(4));
-            let bytes = positions * 2 * u64::from(cache.kv_heads) * stride * value_bytes;
+            let words = u64::from(lowered.settings.cache.words(cache.head_dim));
+            let bytes = positions * 2 * u64::from(cache.kv_heads) * words * 4;
             add_buffer(Slot::Cache(i), bytes)?;
             cache_bytes += bytes;
         }
@@ -238,8 +258,8 @@ impl GpuExecutor {
             buffers,
             targets,
             recordings: HashMap::new(),
-            pipelines: Pipelines::default(),
             sampled: 0,
+            sampled_pos: 0,
             staging: Rc::default(),
             logits_staging: Rc::default(),
             uploaded: 0,
@@ -252,11 +272,16 @@ impl GpuExecutor {
 
     /// Makes pipelines and bind groups for every kind of step.
     fn record_all(&mut self) -> Result<()> {
-        for shape in [Shape::Few, Shape::Many] {
+        for shape in self.lowered.settings.tuning.shapes().iter().copied() {
             for region in [Region::Host, Region::Sampled] {
-                let recording = self.lowered.record(shape, region)?;
-                let replay = self.realise(recording)?;
-                self.recordings.insert((shape, region), replay);
+                for split in [false, true] {
+                    if split && (self.lowered.split_from().is_none() || matches!(shape, Shape::Many(_))) {
+                        continue;
+                    }
+                    let recording = self.lowered.record(shape, region, split)?;
+                    let replay = self.realise(recording)?;
+                    self.recordings.insert((shape, region, split), replay);
+                }
             }
         }
         Ok(())
@@ -265,8 +290,8 @@ impl GpuExecutor {
     fn realise(&mut self, recording: Recording) -> Result<Replay> {
         // One uniform buffer holds the parameters of every dispatch.
         let mut params: Vec<u8> = Vec::new();
-        let lists = [&recording.body, &recording.head_few, &recording.head_many, &recording.sample];
-        for dispatch in lists.into_iter().flatten() {
+        let heads = recording.heads.iter().flat_map(|(_, head)| head);
+        for dispatch in recording.body.iter().chain(heads).chain(&recording.sample) {
             params.extend_from_slice(&dispatch.params);
             params.resize(params.len().next_multiple_of(PARAMS_ALIGN), 0);
         }
@@ -285,24 +310,29 @@ impl GpuExecutor {
         };
         Ok(Replay {
             body: realise(recording.body)?,
-            head_few: realise(recording.head_few)?,
-            head_many: realise(recording.head_many)?,
+            heads: recording
+                .heads
+                .into_iter()
+                .map(|(shape, head)| Ok((shape, realise(head)?)))
+                .collect::<Result<_>>()?,
             sample: realise(recording.sample)?,
         })
     }
 
     fn command(&mut self, dispatch: Dispatch, params: &wgpu::Buffer, offset: u64) -> Result<Command> {
-        if dispatch.params.len() > PARAMS_ALIGN || dispatch.params.len() != dispatch.variant.params_bytes as usize {
+        if dispatch.params.len() > PARAMS_ALIGN
+            || dispatch.params.len() != dispatch.variant.family.params_bytes as usize
+        {
             return Err(Error::internal(format!(
                 "{}: {} bytes of params",
-                dispatch.variant.name,
+                dispatch.variant.name(),
                 dispatch.params.len()
             )));
         }
         if dispatch.groups > MAX_GROUPS {
-            return Err(Error::unsupported(format!("{}: {} workgroups", dispatch.variant.name, dispatch.groups)));
+            return Err(Error::unsupported(format!("{}: {} workgroups", dispatch.variant.name(), dispatch.groups)));
         }
-        let pipeline = self.pipelines.get(&self.gpu, dispatch.variant, &dispatch.constants)?;
+        let (pipeline, layout) = self.gpu.pipeline(&dispatch.variant, &dispatch.constants)?;
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: 0,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -315,26 +345,32 @@ impl GpuExecutor {
             let buffer = self.buffers.get(slot).ok_or_else(|| Error::internal(format!("no buffer for {slot:?}")))?;
             entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer.as_entire_binding() });
         }
-        let layout = &self.pipelines.layouts[dispatch.variant.name];
         add(&self.gpu.counters().bind_groups, 1);
         let bind_group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(dispatch.variant.name),
-            layout,
+            label: Some(dispatch.variant.family.name),
+            layout: &layout,
             entries: &entries,
         });
         Ok(Command { pipeline, bind_group, dispatch })
     }
 
-    /// Encodes and submits one step; `heads` 0: the body alone.
-    fn run(&mut self, shape: Shape, region: Region, tokens: u32, heads: u32, want: Want) -> Result<Pending> {
+    /// Encodes and submits one step, whose rows lie at `pos` or before; `heads` 0: the body alone.
+    fn run(&mut self, region: Region, tokens: u32, pos: u32, heads: u32, want: Want) -> Result<Pending> {
         self.gpu.check()?;
+        let shape = self.lowered.settings.tuning.shape(tokens);
+        let few = matches!(shape, Shape::Few(_));
+        let split = few && self.lowered.split_from().is_some_and(|from| pos >= from);
+        let splits = splits(pos, self.lowered.settings.limits.page_size);
         let replay = self
             .recordings
-            .get(&(shape, region))
+            .get(&(shape, region, split))
             .ok_or_else(|| Error::internal(format!("no recording of {shape:?} {region:?}")))?;
         let mut lists: Vec<&[Command]> = vec![&replay.body];
         if want != Want::Nothing {
-            lists.push(if heads <= FEW_HEADS { &replay.head_few } else { &replay.head_many });
+            let shape = self.lowered.settings.tuning.shape(heads);
+            let head = replay.heads.iter().find(|(s, _)| *s == shape);
+            // A plan that ends before its head (tests have such) has none.
+            lists.extend(head.map(|(_, head)| head.as_slice()));
         }
         if want == Want::Ids {
             lists.push(&replay.sample);
@@ -347,7 +383,7 @@ impl GpuExecutor {
             add(&counters.passes, 1);
             let mut current: Option<&Rc<wgpu::ComputePipeline>> = None;
             for command in lists.into_iter().flatten() {
-                let (x, y) = command.dispatch.grid(tokens, heads);
+                let (x, y) = command.dispatch.grid(tokens, heads, splits);
                 if !current.is_some_and(|p| Rc::ptr_eq(p, &command.pipeline)) {
                     pass.set_pipeline(&command.pipeline);
                     current = Some(&command.pipeline);
@@ -477,75 +513,21 @@ impl GpuExecutor {
     }
 }
 
-impl Pipelines {
-    fn get(
-        &mut self,
-        gpu: &Gpu,
-        variant: &'static Variant,
-        constants: &[(&'static str, u32)],
-    ) -> Result<Rc<wgpu::ComputePipeline>> {
-        let key = (variant.name, constants.to_vec());
-        if let Some(pipeline) = self.pipelines.get(&key) {
-            return Ok(pipeline.clone());
-        }
-        let layout = self.layouts.entry(variant.name).or_insert_with(|| bind_group_layout(gpu, variant)).clone();
-        let mut source = variant.source().map_err(Error::internal)?;
-        if variant.subgroups() {
-            source.insert_str(0, gpu.capabilities().subgroups_preamble);
-        }
-        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(variant.name),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
-        let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(variant.name),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let overrides: Vec<(&str, f64)> = constants.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
-        add(&gpu.counters().pipelines, 1);
-        let pipeline = Rc::new(gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(variant.name),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants: &overrides,
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        }));
-        self.pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
-    }
-}
-
-fn bind_group_layout(gpu: &Gpu, variant: &Variant) -> wgpu::BindGroupLayout {
-    let entry = |binding: u32, ty: wgpu::BufferBindingType, size: Option<u64>| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty,
-            has_dynamic_offset: false,
-            min_binding_size: size.and_then(std::num::NonZeroU64::new),
-        },
-        count: None,
-    };
-    let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, Some(u64::from(variant.params_bytes)))];
-    for (i, written) in variant.written.iter().enumerate() {
-        entries.push(entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only: !written }, None));
-    }
-    gpu.device
-        .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(variant.name), entries: &entries })
-}
-
 impl Executor for GpuExecutor {
     fn info(&self) -> ExecutorInfo {
         let capabilities = self.gpu.capabilities();
         let settings = &self.lowered.settings;
         let mut features = Vec::new();
-        if settings.subgroups {
-            features.push("subgroups".to_owned());
+        for (name, on) in [
+            ("subgroups", settings.tuning.subgroups),
+            ("int8", settings.tuning.int8),
+            ("shader-f16", settings.tuning.f16),
+            ("columns", settings.tuning.columns),
+            ("splits", settings.tuning.splits),
+        ] {
+            if on {
+                features.push(name.to_owned());
+            }
         }
         ExecutorInfo {
             kind: "webgpu".into(),
@@ -556,7 +538,7 @@ impl Executor for GpuExecutor {
             features,
             weight_bytes: self.weight_bytes,
             cache_bytes: self.cache_bytes,
-            cache_type: if settings.cache_f16 { "f16" } else { "f32" }.into(),
+            cache_type: settings.cache.name().into(),
         }
     }
 
@@ -642,19 +624,21 @@ impl Executor for GpuExecutor {
                 let words = region_words(rows, heads);
                 let offset = u64::from(self.lowered.state.host_at) * 4;
                 self.gpu.write(&self.buffers[&Slot::State], offset, bytemuck::cast_slice(&words));
-                let shape = if rows.len() == 1 { Shape::Few } else { Shape::Many };
+                let last = rows.iter().map(|row| row.pos).max().unwrap_or(0);
                 if want == Want::Ids {
                     self.sampled = heads.len() as u32;
+                    self.sampled_pos = last + 1;
                 }
                 self.rows_of_last_step = rows.len() as u32;
-                self.run(shape, Region::Host, rows.len() as u32, heads.len() as u32, want)
+                self.run(Region::Host, rows.len() as u32, last, heads.len() as u32, want)
             }
             Step::Next => {
                 if self.sampled == 0 {
                     return Err(Error::internal("no sampled tokens to go on from"));
                 }
-                let shape = if self.sampled == 1 { Shape::Few } else { Shape::Many };
-                self.run(shape, Region::Sampled, self.sampled, self.sampled, Want::Ids)
+                let pos = self.sampled_pos;
+                self.sampled_pos += 1;
+                self.run(Region::Sampled, self.sampled, pos, self.sampled, Want::Ids)
             }
         }
     }
@@ -707,20 +691,26 @@ impl Inspect for GpuExecutor {
 
     fn peek_cache(&mut self, cache: usize, page: u32, which: u32) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
         let spec = self.lowered.plan.caches[cache];
-        let f16 = self.lowered.settings.cache_f16;
+        let kind = self.lowered.settings.cache;
         let page_size = self.lowered.settings.limits.page_size as usize;
         let bytes = self.read_slot(Slot::Cache(cache));
         Box::pin(async move {
-            let bytes = bytes?.await?;
-            let values: Vec<f32> = if f16 {
-                bytemuck::pod_collect_to_vec::<u8, half::f16>(&bytes).into_iter().map(half::f16::to_f32).collect()
-            } else {
-                floats(&bytes)
-            };
-            let (d, padded) = (spec.head_dim as usize, spec.head_dim.next_multiple_of(4) as usize);
-            let len = spec.kv_heads as usize * page_size * padded;
-            let values = &values[(page * 2 + which) as usize * len..][..len];
-            Ok(values.chunks_exact(padded).flat_map(|v| v[..d].to_vec()).collect())
+            let values = words(&bytes?.await?);
+            let (d, stride) = (spec.head_dim as usize, kind.words(spec.head_dim) as usize);
+            let len = spec.kv_heads as usize * page_size * stride;
+            let vectors = values[(page * 2 + which) as usize * len..][..len].chunks_exact(stride);
+            let half = |word: u32, i: usize| half::f16::from_bits((word >> (16 * i)) as u16).to_f32();
+            Ok(match kind {
+                CacheType::F32 => vectors.flat_map(|v| v[..d].iter().map(|w| f32::from_bits(*w))).collect(),
+                CacheType::F16 => vectors.flat_map(|v| (0..d).map(|i| half(v[i / 2], i % 2))).collect(),
+                CacheType::Q8_0 => {
+                    let scales = d.div_ceil(32) * 8;
+                    let value = |v: &[u32], i: usize| {
+                        f32::from((v[i / 4] >> (8 * (i % 4))) as i8) * half(v[scales + i / 64], i / 32 % 2)
+                    };
+                    vectors.flat_map(|v| (0..d).map(|i| value(v, i)).collect::<Vec<_>>()).collect()
+                }
+            })
         })
     }
 }

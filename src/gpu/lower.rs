@@ -2,8 +2,9 @@
 //! many workgroups. Needs no device, so what a step costs can be counted (and is asserted) on any machine.
 
 use super::kernels::{
-    Kernel, Variant, attention, embed, matvec_gate_up, matvec_moe_down, matvec_moe_gate_up, matvec_qkv,
-    matvec_residual, matvec_silu_mul, matvec_store, qk_norm, route, sample, variant,
+    Kernel, Variant, attention, attention_combine, attention_split, attention_tile, cache_store, embed, matvec_gate_up,
+    matvec_moe_down, matvec_moe_gate_up, matvec_qkv, matvec_residual, matvec_silu_mul, matvec_store, qk_norm, route,
+    sample, variant,
 };
 use super::state::StateLayout;
 use crate::error::{Error, Result};
@@ -39,8 +40,12 @@ pub enum Slot {
     Query,
     /// A key/value cache.
     Cache(usize),
+    /// Keys and values of the step's rows, before a q8_0 cache rounds them.
+    CacheRows,
     /// Attention output.
     Attention,
+    /// What the workgroups of a split attention found.
+    AttentionParts,
     /// Feed-forward activation.
     FeedForward,
     /// Feed-forward activation of each expert of a row.
@@ -66,7 +71,7 @@ pub enum Rows {
 #[derive(Clone, Debug)]
 pub struct Dispatch {
     /// Which kernel.
-    pub variant: &'static Variant,
+    pub variant: Variant,
     /// Override constants.
     pub constants: Vec<(&'static str, u32)>,
     /// Bytes of `params`.
@@ -75,6 +80,8 @@ pub struct Dispatch {
     pub slots: Vec<Slot>,
     /// Workgroups in x.
     pub groups: u32,
+    /// There are that many for each split of attention.
+    pub split: bool,
     /// Workgroups in y.
     pub rows: Rows,
     /// Index of the plan's operation.
@@ -82,12 +89,13 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// The grid for a step of `tokens` rows and `heads` heads.
-    pub fn grid(&self, tokens: u32, heads: u32) -> (u32, u32) {
+    /// The grid for a step of `tokens` rows and `heads` heads, attention split into `splits`.
+    pub fn grid(&self, tokens: u32, heads: u32, splits: u32) -> (u32, u32) {
+        let groups = if self.split { self.groups * splits } else { self.groups };
         match self.rows {
-            Rows::Tokens(n) => (self.groups, tokens.div_ceil(n)),
-            Rows::Times(n) => (self.groups, tokens * n),
-            Rows::Heads(n) => (self.groups, heads.div_ceil(n)),
+            Rows::Tokens(n) => (groups, tokens.div_ceil(n)),
+            Rows::Times(n) => (groups, tokens * n),
+            Rows::Heads(n) => (groups, heads.div_ceil(n)),
         }
     }
 }
@@ -126,26 +134,117 @@ impl MatrixPart {
     }
 }
 
+/// How cached keys and values are stored.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum CacheType {
+    /// 4 bytes a value.
+    F32,
+    /// 2 bytes a value, two in a u32: needs no `shader-f16`.
+    #[default]
+    F16,
+    /// Blocks of 32 signed bytes with an f16 scale: 8.5 bits a value.
+    Q8_0,
+}
+
+impl CacheType {
+    /// As options and shader files name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheType::F32 => "f32",
+            CacheType::F16 => "f16",
+            CacheType::Q8_0 => "q8_0",
+        }
+    }
+
+    /// The type of that name.
+    pub fn from_name(name: &str) -> Option<CacheType> {
+        [CacheType::F32, CacheType::F16, CacheType::Q8_0].into_iter().find(|t| t.name() == name)
+    }
+
+    /// u32 that a vector of `head_dim` values takes.
+    pub fn words(self, head_dim: u32) -> u32 {
+        match self {
+            CacheType::F32 => head_dim.next_multiple_of(4),
+            CacheType::F16 => head_dim.next_multiple_of(4) / 2,
+            CacheType::Q8_0 => head_dim.div_ceil(32) * 8 + head_dim.div_ceil(32).div_ceil(2),
+        }
+    }
+}
+
+/// Which kernels to use where there is a choice. All give the same values but for rounding.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Reduce by subgroup shuffles.
+    pub subgroups: bool,
+    /// Integer dot products: activations are rounded to 8 bits, block by block, as llama.cpp does.
+    pub int8: bool,
+    /// f16 tiles in matmul.
+    pub f16: bool,
+    /// matvec kernels for 2, 4 and 8 rows at a time, and matmul with two sizes of tile.
+    pub columns: bool,
+    /// Divide long sequences among workgroups in attention.
+    pub splits: bool,
+}
+
+impl Tuning {
+    /// Every fast variant off: the kernels that run anywhere, and that others are checked against.
+    pub const PLAIN: Tuning = Tuning { subgroups: false, int8: false, f16: false, columns: false, splits: false };
+
+    /// The shapes of matrix products, for ever more rows.
+    pub fn shapes(self) -> &'static [Shape] {
+        if self.columns {
+            &[Shape::Few(1), Shape::Few(2), Shape::Few(4), Shape::Few(8), Shape::Many(4), Shape::Many(8)]
+        } else {
+            &[Shape::Few(1), Shape::Many(4)]
+        }
+    }
+
+    /// The shape for this many rows of x.
+    pub fn shape(self, rows: u32) -> Shape {
+        let shapes = self.shapes();
+        shapes.iter().copied().find(|s| rows <= s.rows()).unwrap_or(shapes[shapes.len() - 1])
+    }
+}
+
 /// What lowering may assume about the device, and what was decided for this executor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Use the subgroup variants.
-    pub subgroups: bool,
-    /// Store keys and values as f16.
-    pub cache_f16: bool,
+    /// Kernels.
+    pub tuning: Tuning,
+    /// How keys and values are stored.
+    pub cache: CacheType,
     /// Largest buffer that can be bound.
     pub max_binding: u64,
     /// Capacities.
     pub limits: Limits,
 }
 
-/// Kernels for one row per weight pass, or for tiles of rows.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+/// Kernels for few rows of x per pass over the weights, or for tiles of rows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shape {
-    /// Few rows: matvec.
-    Few,
-    /// Many rows: tiled matmul.
-    Many,
+    /// matvec, this many rows of x at a time: 1, 2, 4 or 8.
+    Few(u32),
+    /// matmul, this many rows of x per invocation, 8 times as many in a tile: 4 or 8.
+    Many(u32),
+}
+
+impl Shape {
+    /// Rows of x that one workgroup covers.
+    pub fn rows(self) -> u32 {
+        match self {
+            Shape::Few(cols) => cols,
+            Shape::Many(each) => 8 * each,
+        }
+    }
+
+    fn choice(self) -> &'static str {
+        match self {
+            Shape::Few(1) => "1",
+            Shape::Few(2) => "2",
+            Shape::Few(4) | Shape::Many(4) => "4",
+            Shape::Few(_) | Shape::Many(_) => "8",
+        }
+    }
 }
 
 /// Where a step's rows lie in the state buffer.
@@ -162,10 +261,8 @@ pub enum Region {
 pub struct Recording {
     /// Everything up to the head.
     pub body: Vec<Dispatch>,
-    /// The head, for few heads.
-    pub head_few: Vec<Dispatch>,
-    /// The head, for many heads.
-    pub head_many: Vec<Dispatch>,
+    /// The head, for each shape that it may have.
+    pub heads: Vec<(Shape, Vec<Dispatch>)>,
     /// The sampler.
     pub sample: Vec<Dispatch>,
 }
@@ -186,18 +283,27 @@ pub struct Lowered {
     matrices: HashMap<Vec<TensorId>, Vec<usize>>,
 }
 
-/// Rows of W that one tile of matmul covers, and tokens.
+/// Rows of W that one tile of matmul covers.
 const TILE_QUADS: u32 = 16;
-const TILE_TOKENS: u32 = 32;
 /// Workgroup size of matvec.
 const MATVEC_WORKGROUP: u32 = 64;
 /// Below this many workgroups a large GPU is not filled; more lanes per row then help.
 const ENOUGH_WORKGROUPS: u32 = 1024;
-/// Heads up to which the head runs as matvec.
-pub const FEW_HEADS: u32 = 4;
-/// What attention's workgroup memory is laid out for.
-const MAX_PART_HEADS: u32 = 16;
-const MAX_PART_QUADS: u32 = 256;
+/// What the workgroup memory of attention's kernels is laid out for, in vec4s of a head and heads.
+const MAX_QUADS: u32 = 128;
+const PART_QUADS: u32 = 512;
+const TILE_QUERIES: u32 = 16;
+const TILE_QUERY_QUADS: u32 = 256;
+const TILE_KEY_QUADS: u32 = 544;
+/// Attention is split where more positions than these are seen; twin of shaders/shared/splits.wgsl.
+const SPLIT_FROM: u32 = 256;
+const MAX_SPLITS: u32 = 16;
+const SPLIT_PAGES: u32 = 4;
+
+/// How many splits a row at `pos` has at most.
+pub fn splits(pos: u32, page_size: u32) -> u32 {
+    (pos / page_size + 1).div_ceil(SPLIT_PAGES).min(MAX_SPLITS)
+}
 /// Rope positions per table.
 const ROPE_LOW: u32 = 256;
 
@@ -387,6 +493,22 @@ impl Lowered {
         heads.head_dim.next_multiple_of(4)
     }
 
+    /// Positions seen by one row from which on steps are recorded with split attention; `None`: never.
+    pub fn split_from(&self) -> Option<u32> {
+        let longest = self.settings.limits.max_context();
+        (self.settings.tuning.splits && longest > SPLIT_FROM).then_some(SPLIT_FROM)
+    }
+
+    /// Where new keys and values go at first.
+    fn new_keys(&self, cache: usize) -> Slot {
+        if self.settings.cache == CacheType::Q8_0 { Slot::CacheRows } else { Slot::Cache(cache) }
+    }
+
+    /// f32 values of a row in [`Slot::AttentionParts`].
+    pub fn attention_parts_stride(heads: &Heads) -> u32 {
+        heads.heads * MAX_SPLITS * (Lowered::head_stride(heads) + 4)
+    }
+
     /// u32 index of the second rope table.
     pub fn rope_high(pairs: u32) -> u32 {
         ROPE_LOW * pairs
@@ -413,12 +535,12 @@ impl Lowered {
     }
 
     /// The dispatches of one kind of step.
-    pub fn record(&self, shape: Shape, region: Region) -> Result<Recording> {
+    pub fn record(&self, shape: Shape, region: Region, split: bool) -> Result<Recording> {
         let rows_at = match region {
             Region::Host => self.state.host_at,
             Region::Sampled => self.state.sampled_at,
         };
-        let mut r = Recorder { lowered: self, shape, rows_at, partials: 1, op: 0, out: Recording::default() };
+        let mut r = Recorder { lowered: self, shape, split, rows_at, partials: 1, op: 0, out: Recording::default() };
         for (index, op) in self.plan.ops.iter().enumerate() {
             r.op = index;
             r.lower(op)?;
@@ -437,6 +559,7 @@ impl Lowered {
 struct Recorder<'a> {
     lowered: &'a Lowered,
     shape: Shape,
+    split: bool,
     rows_at: u32,
     /// Partial sums per row that the last producer of the residual stream wrote.
     partials: u32,
@@ -488,6 +611,7 @@ impl Recorder<'_> {
             params: bytemuck::bytes_of(&params).to_vec(),
             slots: bindings.slots(),
             groups,
+            split: false,
             rows,
             op: self.op,
         })
@@ -513,22 +637,31 @@ impl Recorder<'_> {
         let matrix = &self.lowered.parts[part];
         let epilogue = K::FAMILY.strip_prefix("matvec_").unwrap_or(K::FAMILY);
         let format = self.format(part);
-        let mut choices = vec![format];
-        let (family, constants, groups, tile) = match shape {
-            Shape::Few => {
-                choices.push(if self.lowered.settings.subgroups { "subgroups" } else { "plain" });
+        let tuning = self.lowered.settings.tuning;
+        let (family, reduce, constants, groups) = match shape {
+            Shape::Few(_) => {
                 let (lanes, groups) = matvec_grid(quads, matrix.layout.blocks as u32);
-                (format!("matvec_{epilogue}"), vec![("LANES", lanes)], groups, 1)
+                let reduce = if tuning.subgroups { "subgroups" } else { "plain" };
+                (format!("matvec_{epilogue}"), Some(reduce), vec![("LANES", lanes)], groups)
             }
-            Shape::Many => (format!("matmul_{epilogue}"), Vec::new(), quads.div_ceil(TILE_QUADS), TILE_TOKENS),
+            Shape::Many(_) => (format!("matmul_{epilogue}"), None, Vec::new(), quads.div_ceil(TILE_QUADS)),
         };
-        choices.extend(more_choices);
+        let choices = |dot: &'static str| -> Vec<&str> {
+            let cols = (!epilogue.starts_with("moe_")).then(|| shape.choice());
+            [format].into_iter().chain(reduce).chain([dot]).chain(cols).chain(more_choices.iter().copied()).collect()
+        };
+        // The first that is wished for and that the weight type has.
+        let dots = [("int8", tuning.int8), ("f16", tuning.f16)];
+        let mut wished = dots.into_iter().filter(|(_, on)| *on).map(|(dot, _)| dot);
+        let dot = wished.find(|dot| variant(&family, &choices(dot)).is_some()).unwrap_or("f32");
+        let choices = choices(dot);
+        let tile = shape.rows();
         let rows = if by_head { Rows::Heads(tile) } else { Rows::Tokens(tile) };
         self.push_to(&family, &choices, constants, params, bindings, groups, rows)
     }
 
     fn kv(&self) -> &'static str {
-        if self.lowered.settings.cache_f16 { "f16" } else { "f32" }
+        self.lowered.settings.cache.name()
     }
 
     fn inv_hidden(&self) -> f32 {
@@ -560,8 +693,8 @@ impl Recorder<'_> {
             Op::DownResidual { down } => self.residual(*down, Slot::FeedForward),
             Op::GateUpSilu { norm, gate, up } => self.gate_up(*norm, *gate, *up),
             Op::LmHead { norm, weight } => {
-                self.out.head_few = self.head(Shape::Few, *norm, *weight)?;
-                self.out.head_many = self.head(Shape::Many, *norm, *weight)?;
+                let shapes = lowered.settings.tuning.shapes().iter().filter(|s| s.rows() <= self.shape.rows());
+                self.out.heads = shapes.map(|s| Ok((*s, self.head(*s, *norm, *weight)?))).collect::<Result<_>>()?;
                 Ok(())
             }
             Op::Sample => {
@@ -661,7 +794,7 @@ impl Recorder<'_> {
             partials: Slot::Partials,
             rope: Slot::Rope(rope.unwrap_or(0)),
             query: Slot::Query,
-            cache: Slot::Cache(cache),
+            cache: lowered.new_keys(cache),
         };
         let quads = (matrix.rows as u32).div_ceil(4);
         let dispatch = self.product(self.shape, part, quads, &[self.kv()], false, params, &bindings)?;
@@ -670,6 +803,7 @@ impl Recorder<'_> {
     }
 
     fn qk_norm(&mut self, heads: &Heads, cache: usize, eps: f32) -> Result<()> {
+        let lowered = self.lowered;
         let params = qk_norm::Params {
             rows_at: self.rows_at,
             pages_at: self.lowered.state.pages_at,
@@ -680,7 +814,7 @@ impl Recorder<'_> {
             head_stride: Lowered::head_stride(heads),
             eps,
         };
-        let bindings = qk_norm::Bindings { state: Slot::State, query: Slot::Query, cache: Slot::Cache(cache) };
+        let bindings = qk_norm::Bindings { state: Slot::State, query: Slot::Query, cache: lowered.new_keys(cache) };
         let groups = heads.heads + heads.kv_heads;
         let dispatch = self.push(&[self.kv()], params, &bindings, groups, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
@@ -766,7 +900,7 @@ impl Recorder<'_> {
                 partials: Slot::Partials,
                 output: Slot::ExpertFeedForward,
             };
-            let mut dispatch = self.product(Shape::Few, part, rows.div_ceil(2), &[], false, params, &bindings)?;
+            let mut dispatch = self.product(Shape::Few(1), part, rows.div_ceil(2), &[], false, params, &bindings)?;
             dispatch.rows = Rows::Times(experts.used);
             self.out.body.push(dispatch);
         }
@@ -803,7 +937,7 @@ impl Recorder<'_> {
                 scaled: Slot::Scaled,
                 partials_out: Slot::Partials,
             };
-            let dispatch = self.product(Shape::Few, part, rows.div_ceil(4), &[], false, params, &bindings)?;
+            let dispatch = self.product(Shape::Few(1), part, rows.div_ceil(4), &[], false, params, &bindings)?;
             // Every part goes over all of x, so the last one's sums are those of the whole.
             self.partials = dispatch.groups;
             self.out.body.push(dispatch);
@@ -822,17 +956,30 @@ impl Recorder<'_> {
         let lowered = self.lowered;
         let group = heads.heads / heads.kv_heads;
         let quads = Lowered::head_stride(heads) / 4;
-        let most = (MAX_PART_QUADS / quads).clamp(1, MAX_PART_HEADS);
-        if quads > MAX_PART_QUADS {
-            return Err(Error::unsupported(format!("heads of {} values", heads.head_dim)));
+        if quads > MAX_QUADS {
+            return Err(Error::unsupported(format!("heads of {} values; at most {}", heads.head_dim, MAX_QUADS * 4)));
         }
-        let parts = group.div_ceil(most);
-        let part_heads = group.div_ceil(parts);
+        if lowered.settings.cache == CacheType::Q8_0 {
+            self.cache_store(heads, cache)?;
+        }
         let (window, chunk) = match mask {
             Mask::Causal => (0, 0),
             Mask::Window(n) => (n, 0),
             Mask::Chunk(n) => (0, n),
         };
+        // Queries of a tile: a multiple of 4 that fits. Where heads are too long for four, row by row.
+        let queries = (TILE_QUERY_QUADS / quads / 4 * 4).min(TILE_QUERIES);
+        let tiled = matches!(self.shape, Shape::Many(_)) && queries > 0;
+        let most = if tiled {
+            queries
+        } else if quads * 8 <= PART_QUADS {
+            8
+        } else {
+            4
+        };
+        let parts = group.div_ceil(most);
+        let part_heads = group.div_ceil(parts);
+        let groups = heads.kv_heads * parts;
         let params = attention::Params {
             rows_at: self.rows_at,
             pages_at: lowered.state.pages_at,
@@ -851,14 +998,78 @@ impl Recorder<'_> {
             temperature: temperature.map_or(0.0, |t| t.scale),
             temperature_floor: temperature.map_or(1.0, |t| t.floor_scale),
         };
-        let bindings = attention::Bindings {
-            state: Slot::State,
-            query: Slot::Query,
-            cache: Slot::Cache(cache),
-            output: Slot::Attention,
+        let (state, query, cache, output) = (Slot::State, Slot::Query, Slot::Cache(cache), Slot::Attention);
+        if tiled {
+            let tile_tokens = queries / part_heads;
+            let mut keys = lowered.settings.limits.page_size;
+            while keys * (quads + 1) > TILE_KEY_QUADS {
+                keys /= 2;
+            }
+            let attention::Params { rows_at, pages_at, pages_per_seq, kv_heads, head_dim, out_stride, .. } = params;
+            let attention::Params { head_quads, heads, temperature, temperature_floor, .. } = params;
+            let params = attention_tile::Params {
+                rows_at,
+                pages_at,
+                pages_per_seq,
+                kv_heads,
+                group,
+                part_heads,
+                parts,
+                head_dim,
+                head_quads,
+                heads,
+                out_stride,
+                scale,
+                window,
+                chunk,
+                temperature,
+                temperature_floor,
+                tile_tokens,
+                keys,
+            };
+            let bindings = attention_tile::Bindings { state, query, cache, output };
+            let dispatch = self.push(&[self.kv()], params, &bindings, groups, Rows::Tokens(tile_tokens))?;
+            self.out.body.push(dispatch);
+            return Ok(());
+        }
+        let fours = if part_heads > 4 { "2" } else { "1" };
+        let bindings = attention::Bindings { state, query, cache, output };
+        if !self.split {
+            let dispatch = self.push(&[self.kv(), fours], params, &bindings, groups, Rows::Tokens(1))?;
+            self.out.body.push(dispatch);
+            return Ok(());
+        }
+        let bindings = attention_split::Bindings { state, query, cache, output: Slot::AttentionParts };
+        let params: attention_split::Params = bytemuck::cast(params);
+        let mut dispatch = self.push(&[self.kv(), fours], params, &bindings, groups, Rows::Tokens(1))?;
+        dispatch.split = true;
+        self.out.body.push(dispatch);
+        let params = attention_combine::Params {
+            rows_at: self.rows_at,
+            heads: heads.heads,
+            head_dim: heads.head_dim,
+            head_quads: quads,
+            out_stride: padded(heads.heads * heads.head_dim),
+            window,
+            chunk,
         };
-        let groups = heads.kv_heads * parts;
-        let dispatch = self.push(&[self.kv()], params, &bindings, groups, Rows::Tokens(1))?;
+        let bindings = attention_combine::Bindings { state, partial: Slot::AttentionParts, output };
+        let dispatch = self.push(&[], params, &bindings, heads.heads, Rows::Tokens(1))?;
+        self.out.body.push(dispatch);
+        Ok(())
+    }
+
+    fn cache_store(&mut self, heads: &Heads, cache: usize) -> Result<()> {
+        let params = cache_store::Params {
+            rows_at: self.rows_at,
+            pages_at: self.lowered.state.pages_at,
+            pages_per_seq: self.lowered.settings.limits.max_pages_per_seq,
+            kv_heads: heads.kv_heads,
+            head_dim: heads.head_dim,
+            head_stride: Lowered::head_stride(heads),
+        };
+        let bindings = cache_store::Bindings { state: Slot::State, rows: Slot::CacheRows, cache: Slot::Cache(cache) };
+        let dispatch = self.push(&[], params, &bindings, 2 * heads.kv_heads, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
         Ok(())
     }

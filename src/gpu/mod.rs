@@ -9,9 +9,11 @@ mod device;
 mod executor;
 pub mod kernels;
 pub mod lower;
+mod pipelines;
 mod state;
 #[cfg(target_arch = "wasm32")]
 mod web;
 
 pub use device::{Capabilities, Counters, Gpu};
 pub use executor::{GpuExecutor, GpuOptions};
+pub use lower::CacheType;

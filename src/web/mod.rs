@@ -9,9 +9,8 @@ use crate::cpu::{CpuExecutor, CpuOptions, Pool};
 use crate::engine::{self, Opened, Request, apply_chat_template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ByteSource, Checkpoint};
-use crate::gpu::{Gpu, GpuExecutor, GpuOptions};
+use crate::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use crate::plan::{Executor, Limits, Plan};
-use crate::quant::DType;
 use crate::reference::ReferenceExecutor;
 use crate::tokenizer::{EncodeOptions, HfFolder, Tokenizer};
 use host::JsHost;
@@ -178,13 +177,6 @@ impl Engine {
 
 /// A GGUF, or what a Hugging Face folder holds: the sources tell by their names.
 async fn open(sources: Vec<Rc<dyn ByteSource>>, quantize: Option<&str>) -> Result<Opened> {
-    let quantize = match quantize {
-        None => None,
-        Some(name) => Some(
-            DType::from_name(name)
-                .ok_or_else(|| Error::invalid_input(format!("quantize is {name:?}, which is no weight type")))?,
-        ),
-    };
     let (config, mut files, mut index) = (find(&sources, CONFIG), HfFolder::default(), None);
     let Some(config) = config else {
         // A picked folder may hold other files beside a GGUF.
@@ -231,13 +223,11 @@ async fn load(
     };
     let total = sources.iter().map(|s| s.len()).sum();
     report("open", 0, total)?;
-    let cache_f16 = match options.kv_cache_type.as_deref() {
+    let cache = match options.kv_cache_type.as_deref() {
         None => None,
-        Some("f16") => Some(true),
-        Some("f32") => Some(false),
-        Some(other) => {
-            return Err(Error::invalid_input(format!("kv_cache_type is {other:?}; it may be \"f16\" or \"f32\"")));
-        }
+        Some(name) => Some(CacheType::from_name(name).ok_or_else(|| {
+            Error::invalid_input(format!("kv_cache_type is {name:?}; it may be \"f16\", \"f32\" or \"q8_0\""))
+        })?),
     };
     let (mut gpu, auto) = match options.device.as_deref().unwrap_or("auto") {
         "auto" => (true, true),
@@ -260,11 +250,11 @@ async fn load(
         report("compile", 0, total)?;
         let plan = opened.model.plan.clone();
         let executor: Result<Box<dyn Executor>> = if gpu {
-            on_gpu(plan, context, cache_f16, auto).await
+            on_gpu(plan, context, cache, auto).await
         } else if options.device.as_deref() == Some("reference") {
             reference(plan, context).map(|e| Box::new(e) as Box<dyn Executor>)
         } else {
-            on_cpu(plan, context, cache_f16, options.threads, start_threads).await
+            on_cpu(plan, context, cpu_cache(cache, auto)?, options.threads, start_threads).await
         };
         let loaded = match executor {
             Ok(executor) => {
@@ -313,6 +303,20 @@ async fn load(
     })
 }
 
+/// Whether the CPU's cache is of 16 bits. The form that only WebGPU has is refused where the caller chose the CPU, and is
+/// 16 bits where `auto` did (`info.device.cache_type` tells).
+fn cpu_cache(cache: Option<CacheType>, auto: bool) -> Result<Option<bool>> {
+    match cache {
+        None => Ok(None),
+        Some(CacheType::F16) => Ok(Some(true)),
+        Some(CacheType::F32) => Ok(Some(false)),
+        Some(CacheType::Q8_0) if auto => Ok(Some(true)),
+        Some(CacheType::Q8_0) => {
+            Err(Error::invalid_input("kv_cache_type \"q8_0\" needs WebGPU; on the CPU use \"f16\""))
+        }
+    }
+}
+
 /// Whether an error is the GPU's own: another device may do better.
 fn of_the_device(error: &Error) -> bool {
     use ErrorKind::{DeviceLost, ModelTooLarge, Unsupported, WebGpuUnavailable};
@@ -320,7 +324,7 @@ fn of_the_device(error: &Error) -> bool {
 }
 
 /// The plan on WebGPU. Of its own accord (`auto`) not on an adapter that is software: the CPU's own kernels are faster.
-async fn on_gpu(plan: Plan, context: u32, cache_f16: Option<bool>, auto: bool) -> Result<Box<dyn Executor>> {
+async fn on_gpu(plan: Plan, context: u32, cache: Option<CacheType>, auto: bool) -> Result<Box<dyn Executor>> {
     let gpu = Gpu::request().await?;
     let found = gpu.capabilities();
     if auto && found.software {
@@ -330,7 +334,7 @@ async fn on_gpu(plan: Plan, context: u32, cache_f16: Option<bool>, auto: bool) -
             format!("the browser's only WebGPU adapter ({}) is itself software on the CPU", name.trim()),
         ));
     }
-    let options = GpuOptions { cache_f16, ..GpuOptions::default() };
+    let options = GpuOptions { cache, ..GpuOptions::default() };
     Ok(Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?))
 }
 

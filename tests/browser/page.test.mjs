@@ -205,7 +205,7 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       await ready(page);
       const notes = path.join(OUTPUT, 'notes.gguf');
       writeFileSync(notes, 'These are notes, not a model. '.repeat(50));
-      const picker = page.locator('model-card input[type=file]');
+      const picker = page.locator('model-card #file');
       await picker.setInputFiles(notes);
       const alert = page.getByRole('alert');
       await alert.waitFor();
@@ -241,7 +241,7 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
         const alert = page.getByRole('alert');
         await alert.waitFor({ timeout: 30_000 });
         assert.match(await alert.textContent(), words);
-        await page.locator('model-card input[type=file]').setInputFiles(TINY);
+        await page.locator('model-card #file').setInputFiles(TINY);
         await ready(page);
         assert.deepEqual(page.problems, []);
         await page.context().close();

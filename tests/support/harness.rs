@@ -5,7 +5,7 @@ use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Engine, Opened};
 use llamero::error::{ErrorKind, Result};
 use llamero::format::{ByteSource, Checkpoint, FileSource, MemorySource};
-use llamero::gpu::{Gpu, GpuExecutor, GpuOptions};
+use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::model::{Config, ModelPlan, load_weights, plan};
 use llamero::plan::{Executor, Limits, Output, Row, Step, Want};
 use llamero::quant::DType;
@@ -81,13 +81,31 @@ pub fn gpu() -> Gpu {
     GPU.with(|gpu| (*gpu).clone())
 }
 
-/// The plain and the fast kernels, with exact caches.
+/// Kernels that are exact but for the order of sums, with exact caches: those that run anywhere, and the fast ones.
 pub fn gpu_variants() -> Vec<(&'static str, GpuOptions)> {
-    let options =
-        |subgroups| GpuOptions { subgroups: Some(subgroups), cache_f16: Some(false), ..GpuOptions::default() };
-    let mut variants = vec![("plain", options(false))];
+    let plain = GpuOptions {
+        subgroups: Some(false),
+        int8: Some(false),
+        f16: Some(false),
+        columns: Some(false),
+        splits: Some(false),
+        cache: Some(CacheType::F32),
+        ..GpuOptions::default()
+    };
+    let columns = GpuOptions { columns: Some(true), splits: Some(true), ..plain.clone() };
+    let mut variants = vec![("plain", plain), ("plain, columns", columns.clone())];
     if gpu().capabilities().subgroups {
-        variants.push(("subgroups", options(true)));
+        variants.push(("subgroups, columns", GpuOptions { subgroups: Some(true), ..columns }));
+    }
+    variants
+}
+
+/// Kernels that round activations.
+pub fn rounding_variants() -> Vec<(&'static str, GpuOptions)> {
+    let (_, columns) = gpu_variants().pop().expect("there are some");
+    let mut variants = vec![("int8", GpuOptions { int8: Some(true), ..columns.clone() })];
+    if gpu().capabilities().shader_f16 {
+        variants.push(("f16", GpuOptions { f16: Some(true), ..columns }));
     }
     variants
 }
@@ -248,7 +266,8 @@ pub fn executors(path: &Path, context: u32, options: &GpuOptions) -> Vec<(&'stat
         Box::new(ReferenceExecutor::new(plan.clone(), Limits::for_context(context, 64, 1)).expect("memory"))
     });
     let cpu = engine(path, context, |plan| {
-        let options = CpuOptions { cache_f16: options.cache_f16, ..CpuOptions::default() };
+        let options =
+            CpuOptions { cache_f16: options.cache.map(|cache| cache != CacheType::F32), ..CpuOptions::default() };
         Box::new(CpuExecutor::new(plan.clone(), context, options).expect("memory"))
     });
     let mut all = vec![("reference", reference), ("cpu", cpu)];

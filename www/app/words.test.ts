@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { count, deviceWords, fileLabel, megabytes, progressDetail, seconds } from './words.js';
+import { count, deviceWords, fileLabel, filesLabel, megabytes, progressDetail, seconds } from './words.js';
 
 test('sizes, times, counts', () => {
   expect([1, 1500, 98_362_432, 4.7e9].map(megabytes)).toEqual(['1 kB', '2 kB', '98.4 MB', '4.70 GB']);
@@ -27,4 +27,8 @@ test('devices in words', () => {
 test('the name in an address', () => {
   expect(fileLabel('https://host/a/b%20c.gguf?download=true')).toBe('b c.gguf');
   expect(fileLabel('%E0')).toBe('%E0');
+  expect(fileLabel('https://hub/org/model/resolve/main/')).toBe('model');
+  expect(fileLabel('/models/smol/')).toBe('smol');
+  expect(filesLabel([{ name: 'config.json', webkitRelativePath: 'smol/config.json' }])).toBe('smol');
+  expect(filesLabel([{ name: 'README.md' }, { name: 'a-00001-of-00002.gguf' }])).toBe('a-00001-of-00002.gguf');
 });

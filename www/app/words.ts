@@ -57,12 +57,19 @@ export function deviceWords(device: DeviceInfo): { text: string; warning: string
   return { text, warning: device.fallback_reason ? `${slow}: ${device.fallback_reason}` : undefined };
 }
 
-/** The file's name in an address. */
+/** The name of the file or folder that an address leads to. */
 export function fileLabel(address: string): string {
-  const last = address.split(/[?#]/)[0]?.split('/').pop() || address;
+  const path = (address.split(/[?#]/)[0] ?? '').replace(/\/+$/, '').replace(/\/resolve\/[^/]+$/, '');
+  const last = path.split('/').pop() || address;
   try {
     return decodeURIComponent(last);
   } catch {
     return last;
   }
+}
+
+/** What picked files are called together. */
+export function filesLabel(files: readonly { name: string; webkitRelativePath?: string }[]): string {
+  const [first] = files;
+  return first?.webkitRelativePath?.split('/')[0] || (files.find(({ name }) => name.endsWith('.gguf')) ?? first)?.name || '';
 }

@@ -48,8 +48,8 @@ export function checkLoadOptions(options: LoadOptions): void {
   if (threads !== undefined && !(Number.isInteger(threads) && threads > 0 && threads <= 256)) {
     throw invalid(`threads is ${String(threads)}; it must be a whole number from 1 to 256`);
   }
-  if (cache !== undefined && cache !== 'f16' && cache !== 'f32') {
-    throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16" or "f32"`);
+  if (cache !== undefined && !['f16', 'f32', 'q8_0'].includes(cache)) {
+    throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16", "f32" or "q8_0"`);
   }
   const { quantize } = options;
   if (quantize !== undefined && !QUANTIZE.includes(quantize)) {

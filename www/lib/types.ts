@@ -42,8 +42,8 @@ export interface LoadOptions {
   device?: 'auto' | 'webgpu' | 'cpu' | 'reference';
   /** Positions to allocate; default: the model's own, at most 4096. */
   max_context?: number;
-  /** How cached keys and values are stored; default: `f16` (the reference: always `f32`). */
-  kv_cache_type?: 'f16' | 'f32';
+  /** How cached keys and values are stored; default: `f16` (the reference: always `f32`). `q8_0` is for WebGPU. */
+  kv_cache_type?: 'f16' | 'f32' | 'q8_0';
   /**
    * Threads on the CPU; default: one per core, at most 8. More than one need a page that is cross-origin isolated (headers
    * COOP and COEP); elsewhere there is one.

@@ -1,0 +1,2 @@
+// Rows of x per pass over the weights.
+const COLS: u32 = 1u;

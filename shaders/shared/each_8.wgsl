@@ -1,0 +1,2 @@
+// Rows of x per invocation.
+const EACH: u32 = 8u;

@@ -1,0 +1,2 @@
+// Query heads of a workgroup, over 4.
+const FOURS: u32 = 1u;

@@ -285,7 +285,6 @@ unsafe fn dot_bytes<F: Format, const N: usize>(q: &[V; 8], vectors: std::ops::Ra
         5 => 4,
         _ => 2,
     };
-    let ones = i_splat(0x0001_0001);
     let mut sums = [zero(); N];
     let mut j = vectors.start;
     while j < vectors.end {
@@ -299,7 +298,7 @@ unsafe fn dot_bytes<F: Format, const N: usize>(q: &[V; 8], vectors: std::ops::Ra
             }
         }
         for (sum, part) in sums.iter_mut().zip(part) {
-            *sum = i_add(*sum, h_dot(part, ones));
+            *sum = i_add(*sum, h_pairs(part));
         }
         j += most;
     }

@@ -83,6 +83,16 @@ impl Pool {
         1 + self.shared.joined.load(Ordering::Acquire) as usize
     }
 
+    /// Waits, for some milliseconds at most, until forks count on `threads` threads that are known to be about to join.
+    pub fn wait_for(&self, threads: usize) {
+        for _ in 0..500 * SPIN {
+            if self.threads() >= threads {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
     /// A handle by which another thread of this module joins: see [`Pool::join`]. It stays good until the program ends.
     pub fn handle(&self) -> usize {
         Arc::into_raw(self.shared.clone()) as usize

@@ -152,6 +152,12 @@ mod arch {
     pub fn b_dot(a: V, b: V) -> V {
         i16x8_relaxed_dot_i8x16_i7x16(a, b)
     }
+    /// Sums of adjacent i16: four i32.
+    #[cfg(target_feature = "relaxed-simd")]
+    #[inline(always)]
+    pub fn h_pairs(a: V) -> V {
+        i32x4_extadd_pairwise_i16x8(a)
+    }
     /// The low eight signed bytes as i16.
     #[inline(always)]
     pub fn b_low(a: V) -> V {

@@ -87,7 +87,7 @@ pub struct Engine {
 impl Engine {
     /// Opens a model (one source, or the parts of a split GGUF) and loads it into the device. Where threads are wanted
     /// and this module can share its memory, `start_threads(module, memory, handle, count)` is called: it is to start
-    /// workers that call [`join_pool`], and returns a promise of that.
+    /// workers that call [`join_pool`], and returns a promise of how many are about to.
     pub async fn load(
         sources: Vec<JsSource>,
         options: JsValue,
@@ -357,7 +357,8 @@ async fn on_cpu(
         );
         let started = start_threads.apply(&JsValue::NULL, &arguments).map_err(|e| from_js_error(&e))?;
         if let Ok(promise) = started.dyn_into::<js_sys::Promise>() {
-            JsFuture::from(promise).await.map_err(|e| from_js_error(&e))?;
+            let started = JsFuture::from(promise).await.map_err(|e| from_js_error(&e))?;
+            pool.wait_for(1 + started.as_f64().unwrap_or(0.0) as usize);
         }
     }
     let options = CpuOptions { pool: Some(pool), cache_f16, ..CpuOptions::default() };

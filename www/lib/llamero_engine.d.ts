@@ -31,7 +31,7 @@ export class Engine {
     sources: EngineSource[],
     options: EngineOptions,
     on_progress: (progress: { phase: string; loaded: number; total: number }) => void,
-    start_threads: (module: WebAssembly.Module, memory: WebAssembly.Memory, handle: number, count: number) => Promise<void>,
+    start_threads: (module: WebAssembly.Module, memory: WebAssembly.Memory, handle: number, count: number) => Promise<number>,
   ): Promise<Engine>;
   info(): any;
   tokenize(text: string, options: { add_special?: boolean; parse_special?: boolean }): Uint32Array;

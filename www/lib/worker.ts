@@ -173,20 +173,20 @@ async function start(threads: number, wasmUrl: string | undefined): Promise<{ me
   );
 }
 
-/** Starts workers that share the engine's memory; resolves when each has come in, or will not. */
-async function startThreads(module: WebAssembly.Module, memory: WebAssembly.Memory, handle: number, count: number): Promise<void> {
+/** Starts workers that share the engine's memory; resolves with how many came, when each has come or will not. */
+async function startThreads(module: WebAssembly.Module, memory: WebAssembly.Memory, handle: number, count: number): Promise<number> {
   const started = Array.from({ length: count }, () => {
     // This very script, wherever a bundler has put it.
     const thread = new Worker(scope.location.href, { type: 'module', name: 'llamero-thread' });
-    return new Promise<void>((resolve) => {
-      setTimeout(resolve, THREAD_PATIENCE_MS);
-      thread.onmessage = () => resolve();
+    return new Promise<number>((resolve) => {
+      setTimeout(() => resolve(0), THREAD_PATIENCE_MS);
+      thread.onmessage = () => resolve(1);
       // One that does not start is one thread fewer.
-      thread.onerror = () => resolve();
+      thread.onerror = () => resolve(0);
       thread.postMessage({ type: 'thread', module, memory, handle } satisfies ToWorker);
     });
   });
-  await Promise.all(started);
+  return (await Promise.all(started)).reduce((sum, one) => sum + one, 0);
 }
 
 async function becomeThread({ module, memory, handle }: ToWorker & { type: 'thread' }): Promise<void> {

@@ -76,7 +76,7 @@ fn fixtures_on_the_cpu() {
     for name in &fixture_models() {
         let (model, sequences) = load(name);
         // Threads share rows of matrices and heads: two models show it.
-        let most = if ["llama2-gqa", "moe-mixtral"].contains(name) { 2 } else { 1 };
+        let most = if ["llama2-gqa/model.gguf", "moe-mixtral/hf"].contains(&name.as_str()) { 2 } else { 1 };
         for threads in 1..=most {
             let mut executor = on_cpu(&model, CONTEXT, threads, false);
             check(&format!("{name} on {threads} threads"), &mut executor, &sequences);

@@ -163,7 +163,7 @@ fn small_spm() -> Vocabulary {
             ("▁", 1, -3.0),
             ("a", 1, -4.0),
             ("b", 1, -5.0),
-            ("<|im_end|>", 4, 0.0),
+            ("<|user|>", 4, 0.0),
             ("<", 1, -6.0),
             ("s", 1, -7.0),
             (">", 1, -8.0),
@@ -181,7 +181,7 @@ fn special_text_is_literal_unless_asked_for() {
     assert_eq!(tokenizer.encode("<s>", LITERAL).unwrap(), [8, 15, 14]);
     assert_eq!(tokenizer.encode("<s>", PARSED).unwrap(), [1]);
     // User-defined tokens are always whole, unknown ones never from literal text.
-    assert_eq!(tokenizer.encode("b<|im_end|>b", LITERAL).unwrap(), [8, 10, 11, 8, 10]);
+    assert_eq!(tokenizer.encode("b<|user|>b", LITERAL).unwrap(), [8, 10, 11, 8, 10]);
     assert!(!tokenizer.encode("<unk>", LITERAL).unwrap().contains(&1));
     assert_eq!(tokenizer.encode("<unk>", PARSED).unwrap(), [0]);
 }
@@ -203,12 +203,28 @@ fn bytes_and_unused_pieces() {
     );
 }
 
+/// What the files of some conversions get wrong, and llama.cpp puts right.
+#[test]
+fn odd_vocabularies_of_gguf_files() {
+    let tokens = [("<unk>", 2, 0.0), ("<|im_end|>", 1, 0.0), ("<0x0A>", 1, 0.0), ("▁", 1, -1.0), ("<", 1, -2.0)];
+    let tokenizer = Vocabulary::spm(&tokens, &[]).tokenizer(Form::Gguf);
+    assert_eq!(tokenizer.encode("\n", LITERAL).unwrap(), [3, 2]);
+    assert!(tokenizer.is_special(1) && tokenizer.end_ids() == [1]);
+    assert_eq!(tokenizer.encode("<|im_end|>", PARSED).unwrap(), [1]);
+    // Rules that pass through texts that are no tokens, or join nothing.
+    let texts = ["a", "b", "c", "abc"].map(|text| (text.to_owned(), 1, 0.0));
+    let rules = [["a", "b"], ["ab", "c"], ["b", "b"]].map(|rule| rule.map(str::to_owned));
+    let tokenizer = Vocabulary::byte_level(texts.into(), rules.into(), "gpt-2").tokenizer(Form::Gguf);
+    assert_eq!(tokenizer.encode("abc", LITERAL).unwrap(), [3]);
+    assert_eq!(tokenizer.encode("abbb", LITERAL).unwrap(), [0, 1, 1, 1]);
+}
+
 #[test]
 fn special_tokens_are_skipped_where_asked() {
     let tokenizer = small_spm().tokenizer(Form::Gguf);
     assert_eq!(tokenizer.decode(&[1, 6, 10, 2], true).unwrap(), "ab");
     assert_eq!(tokenizer.decode(&[1, 6, 10, 2], false).unwrap(), "<s> ab</s>");
-    assert_eq!(tokenizer.decode(&[6, 11], true).unwrap(), "a<|im_end|>");
+    assert_eq!(tokenizer.decode(&[6, 11], true).unwrap(), "a<|user|>");
     assert_eq!(tokenizer.decode(&[99], false).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 

@@ -18,32 +18,45 @@ pub(super) struct Bpe {
 }
 
 impl Bpe {
-    /// Rules are `"left right"`, best first, of texts in `vocabulary`.
+    /// Rules are `"left right"`, best first. As in llama.cpp, what they join need not be tokens, and a rule of one text
+    /// only does nothing.
     ///
     /// # Errors
-    /// `InvalidFile` for a rule that is no such pair.
+    /// `InvalidFile` for more rules than ids can count.
     pub(super) fn new<'a>(
         vocabulary: &Vocabulary,
         rules: impl ExactSizeIterator<Item = &'a str>,
         pre_tokenizer: PreTokenizer,
     ) -> Result<Bpe> {
+        if vocabulary.len() + 3 * rules.len() >= NO_TOKEN as usize {
+            return Err(Error::invalid_file(format!("the tokenizer has {} merge rules", rules.len())));
+        }
         let mut merges = HashMap::with_capacity(rules.len());
+        // Texts that are no tokens; their ids follow those of the vocabulary.
+        let mut between: HashMap<String, u32> = HashMap::new();
         let mut joined = String::new();
         for (rank, rule) in rules.enumerate() {
-            let bad = |why: &str| Error::invalid_file(format!("merge rule {rank} of the tokenizer, {rule:?}, {why}"));
-            // A part may itself begin with a space in no vocabulary that is spelled byte-level.
-            let (left, right) = rule.split_once(' ').ok_or_else(|| bad("is not two texts with a space between"))?;
+            let first = rule.chars().next().map_or(0, char::len_utf8);
+            let Some(at) = rule[first..].find(' ').map(|at| at + first) else { continue };
+            let (left, right) = (&rule[..at], &rule[at + 1..]);
             joined.clear();
             joined.push_str(left);
             joined.push_str(right);
-            let id = |text: &str| vocabulary.id(text).ok_or_else(|| bad(&format!("needs {text:?}, which is no token")));
+            let mut id = |text: &str| {
+                vocabulary.id(text).unwrap_or_else(|| {
+                    let next = (vocabulary.len() + between.len()) as u32;
+                    *between.entry(text.to_owned()).or_insert(next)
+                })
+            };
             // A rule that is there twice keeps its better rank.
-            merges.entry((id(left)?, id(right)?)).or_insert((rank as u32, id(&joined)?));
+            merges.entry((id(left), id(right))).or_insert((rank as u32, id(&joined)));
         }
         let mut bytes = Box::new([NO_TOKEN; 256]);
         for (byte, id) in bytes.iter_mut().enumerate() {
             let spelled = byte_level::char_of(byte as u8);
-            *id = vocabulary.id(spelled.encode_utf8(&mut [0; 4])).unwrap_or(NO_TOKEN);
+            let mut buffer = [0; 4];
+            let spelled = &*spelled.encode_utf8(&mut buffer);
+            *id = vocabulary.id(spelled).or(between.get(spelled).copied()).unwrap_or(NO_TOKEN);
         }
         Ok(Bpe { pre_tokenizer, merges, bytes })
     }
@@ -70,7 +83,16 @@ impl Bpe {
                 merger.push(1, self.bytes[byte as usize]);
             }
             let symbols = merger.run(|left, right| self.merges.get(&(left.token, right.token)).copied());
-            ids.extend(symbols.map(|symbol| symbol.token).filter(|&token| token != NO_TOKEN));
+            for symbol in symbols.filter(|symbol| symbol.token != NO_TOKEN) {
+                match (symbol.token as usize).checked_sub(vocabulary.len()) {
+                    None => ids.push(symbol.token),
+                    // Taken apart again, into bytes.
+                    Some(_) => {
+                        let bytes = word[symbol.range()].iter().map(|&byte| self.bytes[byte as usize]);
+                        ids.extend(bytes.filter(|&id| (id as usize) < vocabulary.len()));
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bpe::Bpe;
 use super::chat_template::{self, ChatTemplate};
-use super::end_tokens::end_ids;
+use super::end_tokens::{end_ids, mark_ends};
 use super::pre_tokenizers::PreTokenizer;
 use super::special::SpecialTokens;
 use super::spm::{self, Spacing, Spm};
@@ -12,7 +12,7 @@ use super::stream::{Leading, Spelling};
 use super::vocabulary::{Kind, Vocabulary};
 use super::{Encoder, Inner, Tokenizer};
 use crate::error::{Error, Result};
-use crate::format::Metadata;
+use crate::format::{Metadata, Value};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -29,7 +29,6 @@ const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const ADD_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
-const REMOVE_EXTRA: &str = "tokenizer.ggml.remove_extra_whitespaces";
 
 /// A token that only LLaMA 3 vocabularies have; some early conversions lack the name of the pre-tokenizer, and
 /// the default one would cut their text wrongly.
@@ -70,14 +69,15 @@ fn sentencepiece(metadata: &Metadata) -> Result<Tokenizer> {
     let scores = metadata
         .f32s(SCORES)?
         .ok_or_else(|| Error::invalid_file(format!("a SentencePiece vocabulary needs {SCORES}")))?;
-    let unknown = match metadata.u32(UNKNOWN)? {
-        Some(id) => Some(vocabulary.checked(id, UNKNOWN)?),
+    let unknown = match token_id(metadata, &vocabulary, UNKNOWN)? {
+        Some(id) => Some(id),
         None => vocabulary.iter().find(|(_, _, kind)| *kind == Kind::Unknown).map(|(id, _, _)| id),
     };
     let spacing = Spacing {
         add_prefix: metadata.bool(ADD_PREFIX)?.unwrap_or(true),
         prefix_after_special: true,
-        remove_extra: metadata.bool(REMOVE_EXTRA)?.unwrap_or(false),
+        // The key `remove_extra_whitespaces` is for other kinds of vocabularies (llama.cpp).
+        remove_extra: false,
     };
     let leading = if spacing.add_prefix { Leading::OneSpace } else { Leading::Keep };
     let spm = Spm::new(&vocabulary, &scores, unknown, spacing)?;
@@ -91,7 +91,17 @@ fn vocabulary(metadata: &Metadata) -> Result<Vocabulary> {
         Some(numbers) => numbers.into_iter().map(Kind::from_file).collect(),
         None => texts.iter().map(guess_kind).collect(),
     };
-    Vocabulary::new(texts, kinds)
+    let mut vocabulary = Vocabulary::new(texts, kinds)?;
+    mark_ends(&mut vocabulary);
+    Ok(vocabulary)
+}
+
+/// The token that `key` names. Some writers put -1, that is `u32::MAX`, for none.
+fn token_id(metadata: &Metadata, vocabulary: &Vocabulary, key: &str) -> Result<Option<u32>> {
+    if matches!(metadata.get(key), Some(Value::U32(u32::MAX) | Value::I32(-1))) {
+        return Ok(None);
+    }
+    metadata.u32(key)?.map(|id| vocabulary.checked(id, key)).transpose()
 }
 
 /// The kind of a token where the file gives none.
@@ -114,7 +124,7 @@ fn finish(
     leading: Leading,
     add_bos: bool,
 ) -> Result<Tokenizer> {
-    let id = |key: &str| metadata.u32(key)?.map(|id| vocabulary.checked(id, key)).transpose();
+    let id = |key: &str| token_id(metadata, &vocabulary, key);
     // SentencePiece files may leave out ids that are the same in all of them.
     let default = |text: &str| {
         let id = vocabulary.id(text)?;

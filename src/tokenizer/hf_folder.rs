@@ -15,8 +15,8 @@ impl HfFolder {
         "tokenizer_config.json",
         "special_tokens_map.json",
         "added_tokens.json",
-        "config.json",
         "generation_config.json",
+        "config.json",
         "chat_template.jinja",
         "chat_template.json",
     ];
@@ -37,8 +37,8 @@ impl HfFolder {
             tokenizer_config: get("tokenizer_config.json"),
             special_tokens_map: get("special_tokens_map.json"),
             added_tokens: get("added_tokens.json"),
-            config: get("config.json"),
             generation_config: get("generation_config.json"),
+            config: get("config.json"),
             chat_template: get("chat_template.jinja").or(get("chat_template.json")),
         }
     }

@@ -85,6 +85,10 @@ impl Spm {
                 Kind::Unknown | Kind::Control => {}
             }
         }
+        // llama.cpp finds bytes by their text, whatever kind the file gives them.
+        for (byte, id) in bytes.iter_mut().enumerate().filter(|(_, id)| **id == NO_TOKEN) {
+            *id = vocabulary.id(&format!("<0x{byte:02X}>")).unwrap_or(NO_TOKEN);
+        }
         let orders = scores.iter().map(|&score| order_of(score)).collect();
         Ok(Spm { orders, bytes, unknown, spacing, words_are_separate })
     }

@@ -105,6 +105,13 @@ impl Vocabulary {
         self.kinds.get(id as usize).copied().unwrap_or(Kind::Unused)
     }
 
+    /// Makes the token a control token.
+    pub(super) fn make_control(&mut self, id: u32) {
+        if let Some(kind) = self.kinds.get_mut(id as usize) {
+            *kind = Kind::Control;
+        }
+    }
+
     /// Number of ids.
     pub(super) fn len(&self) -> usize {
         self.texts.len()

@@ -185,7 +185,9 @@ async fn open(sources: Vec<Rc<dyn ByteSource>>, quantize: Option<&str>) -> Resul
         let sources = if ggufs.is_empty() { sources } else { ggufs };
         return Opened::new(Checkpoint::open_gguf(sources).await?, files.files(), quantize).await;
     };
-    for name in HfFolder::NAMES {
+    let config = read_small(config).await?;
+    files.insert(CONFIG, config.clone());
+    for name in HfFolder::NAMES.iter().filter(|name| **name != CONFIG) {
         if let Some(source) = find(&sources, name) {
             files.insert(name, read_small(source).await?);
         }
@@ -193,7 +195,6 @@ async fn open(sources: Vec<Rc<dyn ByteSource>>, quantize: Option<&str>) -> Resul
     if let Some(source) = find(&sources, INDEX) {
         index = Some(read_small(source).await?);
     }
-    let config = read_small(config).await?;
     let weights = sources.iter().filter(|s| s.name().ends_with(".safetensors")).cloned().collect();
     let checkpoint = Checkpoint::open_safetensors(&config, index.as_deref(), weights).await?;
     Opened::new(checkpoint, files.files(), quantize).await

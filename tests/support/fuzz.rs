@@ -31,7 +31,7 @@ pub fn gguf(bytes: &[u8]) {
     if let Ok(tokenizer) = Tokenizer::from_gguf(checkpoint.metadata()) {
         exercise(&tokenizer);
     }
-    let _ = block_on(Opened::gguf(checkpoint));
+    let _ = block_on(Opened::new(checkpoint, HfFiles::default(), None));
 }
 
 /// Opens the bytes as a safetensors file, or, where they begin with a brace, as the index and the config of one.
@@ -43,10 +43,12 @@ pub fn safetensors(bytes: &[u8]) {
         }
         return;
     }
+    // The index's tensors, and a config for a checkpoint that has none of the weights.
     let name = index_shards(bytes).ok().and_then(|names| names.first().cloned()).unwrap_or_default();
     for index in [Some(bytes), None] {
         if let Ok(checkpoint) = block_on(Checkpoint::open_safetensors(bytes, index, vec![memory(&name, FILE)])) {
             read_all(&checkpoint);
+            let _ = block_on(Opened::new(checkpoint, HfFiles::default(), None));
         }
     }
 }

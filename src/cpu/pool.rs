@@ -123,10 +123,13 @@ impl Pool {
     #[must_use]
     pub fn run(&self, tasks: usize, threads: usize, job: &(dyn Fn(usize, usize) + Sync)) -> bool {
         let shared = &*self.shared;
+        if shared.broken.load(Ordering::Acquire) {
+            return false;
+        }
         let members = shared.joined.load(Ordering::Acquire).min(threads.saturating_sub(1) as u32).min(MEMBERS);
         if members == 0 || tasks <= 1 {
             (0..tasks).for_each(|task| job(task, 0));
-            return !shared.broken.load(Ordering::Acquire);
+            return true;
         }
         // SAFETY: nobody runs; and the pointer is used only until `running` is 0, which this waits for.
         unsafe {
@@ -279,5 +282,7 @@ mod tests {
             assert!(thread == 0, "on purpose");
         });
         assert!(!whole);
+        // Nobody waits for it again.
+        assert!(!pool.run(2, 2, &|_, _| {}));
     }
 }

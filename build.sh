@@ -216,33 +216,44 @@ build_wasm() {
   need_wasm_rust
   need_native_rust
   local builds=(base relaxed) build
-  if find_threads_rust; then builds+=(threads)
-  else note "the build with threads is left out: it needs the sources of Rust's std (rustup component add rust-src, or as root on Debian: $(apt_line rustc-web cargo-web rust-web-src lld-19))"; fi
+  if want_threads_rust; then builds+=(threads)
+  else note "the build with threads is left out: it needs the sources of Rust's std ($THREADS_ADVICE)"; fi
   mkdir -p "$WEB_DIR"
   for build in "${builds[@]}"; do build_engine "$build"; done
   [ "${#builds[@]}" = 3 ] || rm -f "$WEB_DIR"/llamero_engine_threads*
 }
 
 # A toolchain with the sources of std, for the build with threads.
-THREADS_CARGO= THREADS_RUSTC=
+THREADS_CARGO= THREADS_RUSTC= THREADS_LINKER=
+THREADS_ADVICE="rustup component add rust-src, or as root on Debian: $(apt_line rustc-web cargo-web rust-web-src lld-19)"
 find_threads_rust() {
-  local cargo rustc
+  local cargo rustc sysroot
   [ -z "$THREADS_CARGO" ] || return 0
   while read -r cargo rustc; do
-    if [ -e "$("$rustc" --print sysroot)/lib/rustlib/src/rust/library/std/Cargo.toml" ]; then
-      # A distribution's compiler has no linker of its own.
-      WASM_LINKER=${WASM_LINKER:-$(wasm_linker || true)}
-      if [ -n "$WASM_LINKER" ] || [ -x "$("$rustc" --print sysroot)/lib/rustlib/$("$rustc" -vV | awk '/^host/{print $2}')/bin/rust-lld" ]; then
-        THREADS_CARGO=$cargo THREADS_RUSTC=$rustc
-        return 0
-      fi
+    sysroot=$("$rustc" --print sysroot)
+    [ -e "$sysroot/lib/rustlib/src/rust/library/std/Cargo.toml" ] || continue
+    THREADS_LINKER=
+    # A distribution's compiler has no linker of its own.
+    if ! [ -x "$sysroot/lib/rustlib/$("$rustc" -vV | awk '/^host/{print $2}')/bin/rust-lld" ]; then
+      THREADS_LINKER=$(wasm_linker) || continue
     fi
+    THREADS_CARGO=$cargo THREADS_RUSTC=$rustc
+    return 0
   done < <(rust_pairs)
   return 1
 }
+want_threads_rust() {
+  find_threads_rust && return
+  if have rustup; then
+    step "adding the sources of Rust's std with rustup"
+    if timeout 120 rustup component add rust-src </dev/null && find_threads_rust; then return; fi
+    note "rustup could not add them"
+  fi
+  apt rustc-web cargo-web rust-web-src lld-19 && find_threads_rust
+}
 
 build_engine() { # base|relaxed|threads
-  local build=$1 name=llamero_engine cargo=$WASM_CARGO rustc=$WASM_RUSTC std=$WASM_STD dir=$WASM_DIR
+  local build=$1 name=llamero_engine cargo=$WASM_CARGO rustc=$WASM_RUSTC std=$WASM_STD linker=$WASM_LINKER dir=$WASM_DIR
   local features=(+simd128) own=() optimise=("${WASM_FEATURES[@]}")
   if [ "$build" != base ]; then
     name+=_$build
@@ -251,7 +262,7 @@ build_engine() { # base|relaxed|threads
     own=(-- -Ctarget-feature=+simd128,+relaxed-simd)
   fi
   if [ "$build" = threads ]; then
-    cargo=$THREADS_CARGO rustc=$THREADS_RUSTC std=source dir=$WASM_DIR-threads own=()
+    cargo=$THREADS_CARGO rustc=$THREADS_RUSTC linker=$THREADS_LINKER std=source dir=$WASM_DIR-threads own=()
     features=(+simd128 +relaxed-simd +atomics +bulk-memory +mutable-globals)
     optimise+=(--enable-threads)
   fi
@@ -275,7 +286,10 @@ build_engine() { # base|relaxed|threads
     args+=(-Zbuild-std=std,panic_abort)
     environment+=(RUSTC_BOOTSTRAP=1)
   fi
-  [ -z "$WASM_LINKER" ] || environment+=(CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$WASM_LINKER")
+  [ -z "$linker" ] || environment+=(CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$linker")
+  # Of what is being built, not of what is edited meanwhile.
+  local inputs
+  inputs=$(digest "${ENGINE_INPUTS[@]}")
   env "${environment[@]}" "$cargo" "${args[@]}" "${own[@]}"
 
   need_npm_packages
@@ -290,7 +304,8 @@ build_engine() { # base|relaxed|threads
   note "$(wc -c <"$out/${name}_bg.wasm") bytes, $(gzip -9 -c "$out/${name}_bg.wasm" | wc -c) gzipped"
   cp -R "$out/." "$WEB_DIR/"
   rm -rf "$out"
-  stamp "web-$build" "${ENGINE_INPUTS[@]}"
+  mkdir -p "$STAMPS"
+  echo "$inputs" >"$STAMPS/web-$build"
 }
 
 PACKAGE_INPUTS=("$WEB_DIR" www/lib www/tools/package.mjs package.json README.md LICENSE)
@@ -447,6 +462,8 @@ check() {
   else no "Rust >= $MIN_RUST" "install with rustup, or as root on Debian: $(apt_line rustc-web cargo-web)"; fi
   if find_wasm_rust; then yes "$WASM_TARGET" "$("$WASM_RUSTC" --version), std: $WASM_STD"
   else no "$WASM_TARGET" "rustup target add $WASM_TARGET, or as root on Debian: $(apt_line rustc-web cargo-web rust-web-src lld-19)"; fi
+  if find_threads_rust; then yes "sources of Rust's std" "$("$THREADS_RUSTC" --version) (for the engine with threads)"
+  else maybe "sources of Rust's std" "the engine's build with threads is left out; $THREADS_ADVICE"; fi
   if node_ok; then yes "Node >= $MIN_NODE" "$(node --version)"; else no "Node >= $MIN_NODE" "install it from your distribution or the Node.js home page"; fi
   if [ -d node_modules/vite ] && fresh npm package-lock.json package.json; then yes "npm packages" "node_modules/"
   else maybe "npm packages" "npm ci (the other verbs do it)"; fi

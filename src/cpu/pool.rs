@@ -13,18 +13,20 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 /// Rounds of looking for work before going to sleep: some tens of microseconds.
 const SPIN: u32 = 20_000;
 
+/// The part of an epoch that is a number of threads.
+const MEMBERS: u32 = 0xff;
+
 /// A task: its index, and the index of the thread that runs it (the forking thread is 0).
 type Job = dyn Fn(usize, usize) + Sync;
 
 #[derive(Default)]
 struct Shared {
-    /// Counts forks.
+    /// Counts forks; its low byte is how many threads the current one counts on. One word, so that a thread cannot see the
+    /// one without the other.
     epoch: AtomicU32,
     /// Threads that have come in.
     joined: AtomicU32,
-    /// Of these, how many the current fork counts on.
-    members: AtomicU32,
-    /// Of these, how many are not done.
+    /// Of those that the current fork counts on, how many are not done.
     running: AtomicU32,
     /// The next task that nobody has taken, and how many there are.
     next: AtomicUsize,
@@ -121,10 +123,13 @@ impl Pool {
     #[must_use]
     pub fn run(&self, tasks: usize, threads: usize, job: &(dyn Fn(usize, usize) + Sync)) -> bool {
         let shared = &*self.shared;
-        let members = shared.joined.load(Ordering::Acquire).min(threads.saturating_sub(1) as u32);
+        if shared.broken.load(Ordering::Acquire) {
+            return false;
+        }
+        let members = shared.joined.load(Ordering::Acquire).min(threads.saturating_sub(1) as u32).min(MEMBERS);
         if members == 0 || tasks <= 1 {
             (0..tasks).for_each(|task| job(task, 0));
-            return !shared.broken.load(Ordering::Acquire);
+            return true;
         }
         // SAFETY: nobody runs; and the pointer is used only until `running` is 0, which this waits for.
         unsafe {
@@ -132,9 +137,9 @@ impl Pool {
         }
         shared.next.store(0, Ordering::Relaxed);
         shared.tasks.store(tasks, Ordering::Relaxed);
-        shared.members.store(members, Ordering::Relaxed);
         shared.running.store(members, Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        let epoch = shared.epoch.load(Ordering::Relaxed);
+        shared.epoch.store((epoch & !MEMBERS).wrapping_add(MEMBERS + 1) | members, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             let _asleep = shared.asleep.lock().unwrap_or_else(PoisonError::into_inner);
             shared.wake.notify_all();
@@ -190,7 +195,7 @@ impl Shared {
                 None => return,
             };
             seen = epoch;
-            if index >= self.members.load(Ordering::Acquire) {
+            if index >= epoch & MEMBERS {
                 continue;
             }
             // SAFETY: written before the epoch; the forking thread waits for this one.
@@ -277,5 +282,7 @@ mod tests {
             assert!(thread == 0, "on purpose");
         });
         assert!(!whole);
+        // Nobody waits for it again.
+        assert!(!pool.run(2, 2, &|_, _| {}));
     }
 }

@@ -7,7 +7,7 @@ import { LlameroAbortError, LlameroError, fromWire, toWire } from './errors.js';
 import { openFolder } from './folder.js';
 import { ProgressMeter } from './progress.js';
 import type { Calls, FromWorker, SourceSpec, ToWorker } from './protocol.js';
-import { BlobSource, HttpSource } from './source.js';
+import { BlobSource, HttpSource, release } from './source.js';
 import type { HttpOptions } from './source.js';
 
 // The DOM's types are those of a window; this is the part of a worker's that is used.
@@ -145,9 +145,18 @@ async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load'
   }
 }
 
-/** What the engine sees of a source: its own properties, without a `this` to lose. */
+/**
+ * What the engine sees of a source: its own properties, without a `this` to lose. It has copied the bytes of one read, which
+ * are fresh ones, before it asks for the next.
+ */
 function reader(source: EngineSource): EngineSource {
-  return { name: source.name, size: source.size, read: (offset, length) => source.read(offset, length) };
+  let last: Uint8Array | undefined;
+  const read = async (offset: number, length: number) => {
+    if (last) release(last);
+    last = undefined;
+    return (last = await source.read(offset, length));
+  };
+  return { name: source.name, size: source.size, read };
 }
 
 /** Starts the build of the engine that suits this page; a build that does not start gives way to a plainer one. */

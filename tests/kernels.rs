@@ -84,6 +84,7 @@ impl Case {
         let options = GpuOptions { max_rows: Some(64), ..options.clone() };
         let executor = pollster::block_on(GpuExecutor::new(&gpu(), self.plan.clone(), CONTEXT, &options));
         let mut executor = executor.unwrap();
+        pollster::block_on(executor.ready()).unwrap();
         self.load(&mut executor);
         executor
     }

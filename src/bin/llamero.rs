@@ -347,6 +347,7 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
         Backend::Reference => Box::new(ReferenceExecutor::new(plan, Limits::for_context(context, 64, 1))?),
         Backend::Gpu => {
             let options = GpuOptions {
+                reference: Some(|plan, limits| Ok(Box::new(ReferenceExecutor::new(plan, limits)?))),
                 subgroups: device.no_subgroups.then_some(false),
                 cache: Some(CacheType::from_name(&device.kv_cache_type).ok_or_else(|| {
                     invalid(&format!("--kv-cache-type {}: it may be f16, f32 or q8_0", device.kv_cache_type))

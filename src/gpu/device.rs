@@ -88,6 +88,7 @@ pub struct Gpu {
     capabilities: Rc<Capabilities>,
     counters: Rc<Counters>,
     pub(super) pipelines: Rc<RefCell<Pipelines>>,
+    broken: Rc<RefCell<Vec<String>>>,
     /// First error that no one waited for, or the reason why the device is gone.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -166,6 +167,7 @@ impl Gpu {
             capabilities: Rc::new(capabilities),
             counters: Rc::default(),
             pipelines: Rc::default(),
+            broken: Rc::default(),
             failure,
         })
     }
@@ -178,6 +180,17 @@ impl Gpu {
     /// What was done so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// For tests of the self-test: pipelines of variants whose name begins so, made from now on, leave their first
+    /// workgroups idle.
+    #[doc(hidden)]
+    pub fn break_kernels(&self, prefix: &str) {
+        self.broken.borrow_mut().push(prefix.to_owned());
+    }
+
+    pub(super) fn is_broken(&self, variant: &str) -> bool {
+        self.broken.borrow().iter().any(|prefix| variant.starts_with(prefix))
     }
 
     /// The error that the device reported, if it did.

@@ -126,6 +126,17 @@ pub struct ExecutorInfo {
     pub cache_bytes: u64,
     /// How cached keys and values are stored.
     pub cache_type: String,
+    /// What checking the kernels at load found, where that is done.
+    pub self_test: Option<SelfTest>,
+}
+
+/// What the self-test at load found.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct SelfTest {
+    /// Kernels that were run on small inputs and compared with the reference.
+    pub kernels: u32,
+    /// Those that gave wrong values, and were replaced.
+    pub replaced: Vec<String>,
 }
 
 /// Runs a [`super::Plan`]. Weights are loaded once by rows; the cache is paged, its pages assigned by the engine.
@@ -142,6 +153,11 @@ pub trait Executor {
 
     /// Resolves when everything loaded so far has left the caller's memory (back-pressure while loading).
     fn flush_loads(&mut self) -> LocalBoxFuture<'static, Result<()>>;
+
+    /// Resolves when all is ready for the first step: after the weights are loaded, before any step.
+    fn ready(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Assigns cache pages to a sequence: position `p` lives in `pages[p / page_size]`.
     fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()>;

@@ -11,7 +11,7 @@ mod executor;
 mod sampling;
 
 pub use executor::{
-    Activation, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, Step, Want,
+    Activation, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step, Want,
 };
 pub use sampling::{Sampling, exponential, ordered_key};
 

@@ -176,7 +176,7 @@ async fn load(
     let (executor, fallback_reason): (Box<dyn Executor>, Option<String>) = match device {
         "webgpu" | "auto" => match Gpu::request().await {
             Ok(gpu) => {
-                let options = GpuOptions { cache, ..GpuOptions::default() };
+                let options = GpuOptions { cache, reference: Some(inspected_reference), ..GpuOptions::default() };
                 (Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?), None)
             }
             Err(error) if device == "auto" && error.kind() == ErrorKind::WebGpuUnavailable => {
@@ -222,6 +222,11 @@ async fn load(
 
 fn reference(plan: crate::plan::Plan, context: u32) -> Result<ReferenceExecutor> {
     ReferenceExecutor::new(plan, Limits::for_context(context, REFERENCE_ROWS, 1))
+}
+
+/// What the GPU's kernels are checked against.
+fn inspected_reference(plan: crate::plan::Plan, limits: Limits) -> Result<Box<dyn crate::plan::Inspect>> {
+    Ok(Box::new(ReferenceExecutor::new(plan, limits)?))
 }
 
 fn busy() -> Error {

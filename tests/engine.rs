@@ -146,7 +146,8 @@ fn a_prefix_in_the_cache_is_not_computed_again() {
         assert_eq!(again.sequences, first.sequences, "{name}");
         assert_eq!(again.usage.cached_tokens, first.usage.prompt_tokens - 1, "{name}");
         // A longer prompt that goes on from the first output, and one that parts ways early.
-        let mut longer = pollster::block_on(async { engine.tokenizer().encode(text, Default::default()) }).unwrap();
+        let mut longer =
+            pollster::block_on(async { engine.tokenizer().unwrap().encode(text, Default::default()) }).unwrap();
         longer.extend(&first.sequences[0].ids);
         longer.extend([70, 71, 72]);
         let request = |ids: &[u32]| Request { prompt: None, ids: Some(ids.to_vec()), ..prompt("", 6) };

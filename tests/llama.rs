@@ -10,7 +10,7 @@ mod harness;
 mod npy;
 
 use gguf::GgufBuilder;
-use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_gpu, open, reference};
+use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_gpu, open_model, reference};
 use llamero::error::ErrorKind;
 use llamero::format::Checkpoint;
 use llamero::gpu::{CacheType, GpuOptions};
@@ -23,18 +23,32 @@ use std::path::Path;
 const TOLERANCE: f32 = 2e-3;
 const CONTEXT: u32 = 128;
 
-/// Models of `fixtures/models` that are GGUF files of architectures that run.
+/// Files of `fixtures/models`, each with the folder that says what it gives.
 const MODELS: &[&str] = &[
-    "llama1-mha",
-    "llama2-gqa",
-    "llama3-gqa",
-    "llama32-tied",
-    "linear-rope",
-    "head-dim",
-    "attn-mlp-bias",
-    "odd-dims",
-    "moe-mixtral",
-    "llama4-moe",
+    "llama1-mha/model.gguf",
+    "llama1-mha/hf",
+    "llama2-gqa/model.gguf",
+    "llama2-gqa/hf",
+    "llama2-gqa/hf-f16",
+    "llama2-gqa/hf-bf16",
+    "llama2-gqa/hf-bf16-sharded",
+    "llama3-gqa/model.gguf",
+    "llama3-gqa/hf",
+    "llama32-tied/model.gguf",
+    "llama32-tied/hf",
+    "linear-rope/model.gguf",
+    "linear-rope/hf",
+    "head-dim/model.gguf",
+    "head-dim/hf",
+    "attn-mlp-bias/model.gguf",
+    "attn-mlp-bias/hf",
+    "odd-dims/model.gguf",
+    "odd-dims/hf",
+    "moe-mixtral/model.gguf",
+    "moe-mixtral/hf",
+    "llama4-moe/model.gguf",
+    "llama4-moe/hf",
+    "llama4-chunk/hf",
 ];
 
 struct Sequence {
@@ -43,8 +57,9 @@ struct Sequence {
     greedy: Vec<u32>,
 }
 
-fn load(name: &str) -> (Model, Vec<Sequence>) {
-    let model = open(Path::new(&format!("{FIXTURES}/models/{name}/model.gguf")));
+fn load(file: &str) -> (Model, Vec<Sequence>) {
+    let name = file.split('/').next().unwrap();
+    let model = open_model(Path::new(&format!("{FIXTURES}/models/{file}")), None).unwrap();
     let sequences = expected(&format!("models/{name}"))["sequences"]
         .as_array()
         .unwrap()
@@ -94,7 +109,7 @@ fn fixtures_on_the_gpu() {
 #[test]
 #[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
 fn matrices_larger_than_a_binding_are_split_by_rows() {
-    for name in ["llama2-gqa", "attn-mlp-bias", "odd-dims", "llama32-tied"] {
+    for name in ["llama2-gqa/model.gguf", "attn-mlp-bias/hf", "odd-dims/model.gguf", "llama32-tied/hf"] {
         let (model, sequences) = load(name);
         for max_binding in [10 << 10, 20 << 10] {
             let options =
@@ -109,7 +124,7 @@ fn matrices_larger_than_a_binding_are_split_by_rows() {
 #[test]
 #[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
 fn a_16_bit_cache_stays_close() {
-    for name in ["llama2-gqa", "llama3-gqa"] {
+    for name in ["llama2-gqa/hf", "llama3-gqa/model.gguf"] {
         let (model, sequences) = load(name);
         let mut executor =
             on_gpu(&model, CONTEXT, &GpuOptions { cache: Some(CacheType::F16), ..GpuOptions::default() });
@@ -129,7 +144,7 @@ fn what_does_not_run_is_refused_by_name() {
             GgufBuilder::new().meta("general.architecture", arch).values("w", &[1], DType::F32, &[1.0]).sources();
         let error = pollster::block_on(async {
             let checkpoint = Checkpoint::open_gguf(sources).await.unwrap();
-            Config::from_gguf(&checkpoint).await.unwrap_err()
+            Config::read(&checkpoint).await.unwrap_err()
         });
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains(&format!("{arch:?}")), "{error}");

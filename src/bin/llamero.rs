@@ -11,11 +11,12 @@ mod npy;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llamero::engine::{Engine, Event, Host, Opened, Request, Stop};
 use llamero::error::{Error, ErrorKind, Result};
-use llamero::format::{ByteSource, Checkpoint, FileSource, split_names};
+use llamero::format::{ByteSource, Checkpoint, FileSource};
 use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::plan::{Executor, Limits, LocalBoxFuture};
+use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
-use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFiles, TemplateInput, Tokenizer};
+use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFolder, TemplateInput, Tokenizer};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ enum Backend {
     Reference,
 }
 
-#[derive(Args)]
+#[derive(Clone, Args)]
 struct Device {
     /// What runs the model.
     #[arg(long, value_enum, default_value = "gpu")]
@@ -49,6 +50,18 @@ struct Device {
     /// Leave subgroup kernels out.
     #[arg(long)]
     no_subgroups: bool,
+    /// Quantise F32, F16 and BF16 matrices to this type while loading (q8_0, q4_0, q4_1, q5_0, q5_1).
+    #[arg(long)]
+    quantize: Option<String>,
+}
+
+impl Device {
+    fn quantize(&self) -> Result<Option<DType>> {
+        let parse = |name: &String| {
+            DType::from_name(name).ok_or_else(|| invalid(&format!("--quantize {name}: no such weight type")))
+        };
+        self.quantize.as_ref().map(parse).transpose()
+    }
 }
 
 #[derive(Args)]
@@ -314,7 +327,7 @@ async fn run(command: Command) -> Result<()> {
             let text = read_text(&file)?;
             let mut engine = load(&model, &device).await?;
             let options = EncodeOptions { add_special: false, parse_special: false };
-            let ids = engine.tokenizer().encode(&text, options)?;
+            let ids = engine.tokenizer()?.encode(&text, options)?;
             let (perplexity, tokens) = engine.perplexity(&ids, context.unwrap_or(u32::MAX)).await?;
             print(&json!({ "perplexity": perplexity, "tokens": tokens }))
         }
@@ -325,18 +338,29 @@ async fn run(command: Command) -> Result<()> {
     }
 }
 
-/// The checkpoint behind a path: a GGUF, with the other parts of its set.
-async fn open(model: &Path) -> Result<Opened> {
-    let names = split_names(&model.file_name().unwrap_or_default().to_string_lossy());
-    let mut sources: Vec<Rc<dyn ByteSource>> = Vec::new();
-    for path in names.map_or_else(|| vec![model.to_owned()], |n| n.iter().map(|n| model.with_file_name(n)).collect()) {
-        sources.push(Rc::new(FileSource::open(&path)?));
+/// The model behind a path: a GGUF, with the other parts of its set, or a folder of safetensors.
+async fn open(model: &Path, quantize: Option<DType>) -> Result<Opened> {
+    let checkpoint = Checkpoint::open_path(model).await?;
+    let folder = if model.is_dir() { hf_folder(model)? } else { HfFolder::default() };
+    Opened::new(checkpoint, folder.files(), quantize).await
+}
+
+/// What a folder holds for a tokenizer.
+fn hf_folder(folder: &Path) -> Result<HfFolder> {
+    let mut files = HfFolder::default();
+    for name in HfFolder::NAMES {
+        let path = folder.join(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => files.insert(name, bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::from(e).at(path.display())),
+        }
     }
-    Opened::gguf(Checkpoint::open_gguf(sources).await?).await
+    Ok(files)
 }
 
 async fn load(model: &Path, device: &Device) -> Result<Engine> {
-    let opened = open(model).await?;
+    let opened = open(model, device.quantize()?).await?;
     load_opened(opened, device).await
 }
 
@@ -379,28 +403,15 @@ async fn tokenizer(model: &Path) -> Result<Tokenizer> {
         let checkpoint = Checkpoint::open_gguf(vec![source]).await?;
         return Tokenizer::from_gguf(checkpoint.metadata());
     }
-    let folder = if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) };
-    let optional = |name: &str| -> Result<Option<Vec<u8>>> {
-        match std::fs::read(folder.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::from(e).at(folder.join(name).display())),
-        }
-    };
-    let json = if is_json { Some(std::fs::read(model)?) } else { optional("tokenizer.json")? };
-    let (sentencepiece, config) = (optional("tokenizer.model")?, optional("tokenizer_config.json")?);
-    let (generation, template) = (optional("generation_config.json")?, optional("chat_template.jinja")?);
-    Tokenizer::from_hf(HfFiles {
-        tokenizer_json: json.as_deref(),
-        tokenizer_model: if is_json { None } else { sentencepiece.as_deref() },
-        tokenizer_config: config.as_deref(),
-        generation_config: generation.as_deref(),
-        chat_template: template.as_deref(),
-    })
+    let mut files = hf_folder(if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) })?;
+    if is_json {
+        files.insert("tokenizer.json", std::fs::read(model).map_err(|e| Error::from(e).at(model.display()))?);
+    }
+    Tokenizer::from_hf(files.files())
 }
 
 async fn inspect(model: &Path) -> Result<()> {
-    let opened = open(model).await?;
+    let opened = open(model, None).await?;
     let mut types: std::collections::BTreeMap<&str, (u64, u64)> = std::collections::BTreeMap::new();
     for tensor in opened.checkpoint.tensors() {
         let entry = types.entry(tensor.dtype.name()).or_default();
@@ -421,8 +432,8 @@ async fn inspect(model: &Path) -> Result<()> {
         "bytes_per_token": plan.bytes_per_token(),
         "cache_bytes_per_token_f16": plan.cache_bytes_per_position(2),
         "parameters": plan.tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
-        "vocabulary": opened.tokenizer.vocab_size(),
-        "chat_template": opened.tokenizer.chat_template().is_some(),
+        "vocabulary": opened.tokenizer.as_ref().map(Tokenizer::vocab_size),
+        "chat_template": opened.tokenizer.as_ref().is_some_and(|t| t.chat_template().is_some()),
         "operations": plan.ops.len(),
     }))
 }

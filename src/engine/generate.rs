@@ -9,6 +9,7 @@ use super::text::TextStream;
 use super::{Engine, Prompt, overflow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Output, Pending, Row, Step, Want};
+use crate::tokenizer::Tokenizer;
 use futures_core::future::LocalBoxFuture;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -113,9 +114,10 @@ impl Engine {
             _ => return Err(Error::invalid_input("give exactly one of prompt, ids and messages")),
         };
         let mut ids = self.encode(&prompt)?;
+        let tokenizer = self.tokenizer()?.clone();
         if ids.is_empty() {
             // A model needs something to go on from.
-            ids.extend(self.tokenizer.bos().or(self.tokenizer.eos()));
+            ids.extend(tokenizer.bos().or(tokenizer.eos()));
         }
         if ids.is_empty() {
             return Err(Error::invalid_input("the prompt is empty and the model has no beginning-of-text token"));
@@ -131,7 +133,8 @@ impl Engine {
         let mut first = 0;
         while first < options.sampling.len() {
             let count = self.fitting(&ids, &options, first);
-            let group = self.generate_group(&ids, &options, first..first + count, start, &mut run, host).await;
+            let group =
+                self.generate_group(&tokenizer, &ids, &options, first..first + count, start, &mut run, host).await;
             run.sequences.extend(group?);
             first += count;
         }
@@ -164,8 +167,10 @@ impl Engine {
         (options.sampling.len() - first).min((1 + more) as usize).min(most as usize).max(1)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is one fact about the group")]
     async fn generate_group(
         &mut self,
+        tokenizer: &Tokenizer,
         ids: &[u32],
         options: &Options,
         range: std::ops::Range<usize>,
@@ -223,7 +228,6 @@ impl Engine {
             run.prefill_ms = prefill_ms;
         }
 
-        let tokenizer = self.tokenizer.clone();
         let mut active: Vec<Active<'_>> = pages
             .into_iter()
             .zip(range)
@@ -236,7 +240,7 @@ impl Engine {
             })
             .collect();
         let decode_start = Instant::now();
-        let result = self.decode(&mut active, firsts, prompt, options, host).await;
+        let result = self.decode(&mut active, tokenizer, firsts, prompt, options, host).await;
         run.decode_ms += ms_since(decode_start);
 
         // Keep the first sequence for a request that goes on from it, also when the caller stopped; the last sampled
@@ -305,6 +309,7 @@ impl Engine {
     async fn decode(
         &mut self,
         active: &mut [Active<'_>],
+        tokenizer: &Tokenizer,
         firsts: Vec<u32>,
         prompt: u32,
         options: &Options,
@@ -321,7 +326,7 @@ impl Engine {
             for (lane, id) in lanes.iter().zip(&ids) {
                 let sequence = &mut active[*lane];
                 if sequence.done.is_none() {
-                    accept(sequence, *id, options, &self.tokenizer, host)?;
+                    accept(sequence, *id, options, tokenizer, host)?;
                 }
             }
             if active.iter().all(|s| s.done.is_some()) {
@@ -369,7 +374,7 @@ fn accept(
     sequence: &mut Active<'_>,
     id: u32,
     options: &Options,
-    tokenizer: &crate::tokenizer::Tokenizer,
+    tokenizer: &Tokenizer,
     host: &mut dyn Host,
 ) -> Result<()> {
     sequence.ids.push(id);

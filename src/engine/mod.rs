@@ -12,10 +12,11 @@ pub use generate::{Event, Generation, Host, Sequence, Timings, Usage};
 pub use request::{Options, Request, Stop};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Checkpoint;
+use crate::format::{Checkpoint, FileFormat};
 use crate::model::{Config, LoadProgress, ModelPlan, load_weights, plan};
 use crate::plan::{Executor, Output, Plan, Row, Step, Want};
-use crate::tokenizer::{EncodeOptions, TemplateInput, Tokenizer};
+use crate::quant::DType;
+use crate::tokenizer::{EncodeOptions, HfFiles, TemplateInput, Tokenizer};
 use pages::PagePool;
 
 /// Context allocated when the caller names none: the model's own, but no more than this.
@@ -29,17 +30,31 @@ pub struct Opened {
     pub config: Config,
     /// What to run.
     pub model: ModelPlan,
-    /// Vocabulary, merges, chat template.
-    pub tokenizer: Tokenizer,
+    /// Vocabulary, merges, chat template; `None` where the model's files hold none.
+    pub tokenizer: Option<Tokenizer>,
 }
 
 impl Opened {
-    /// Reads header, config and vocabulary, and checks every weight's shape.
-    pub async fn gguf(checkpoint: Checkpoint) -> Result<Opened> {
-        let config = Config::from_gguf(&checkpoint).await?;
-        let model = plan(&config, &checkpoint)?;
-        let tokenizer = Tokenizer::from_gguf(checkpoint.metadata())?;
-        if tokenizer.vocab_size() > config.vocab_size as usize {
+    /// Reads config and vocabulary, and checks every weight's shape. `files`: what lies beside safetensors (a GGUF holds
+    /// its vocabulary itself); `quantize`: see [`plan`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::read`], [`plan`], [`Tokenizer::from_gguf`] and [`Tokenizer::from_hf`].
+    pub async fn new(checkpoint: Checkpoint, files: HfFiles<'_>, quantize: Option<DType>) -> Result<Opened> {
+        let config = Config::read(&checkpoint).await?;
+        let model = plan(&config, &checkpoint, quantize)?;
+        let tokenizer = match checkpoint.format() {
+            FileFormat::Gguf if !checkpoint.metadata().contains("tokenizer.ggml.model") => None,
+            FileFormat::Gguf => Some(Tokenizer::from_gguf(checkpoint.metadata())?),
+            FileFormat::Safetensors if files.tokenizer_json.or(files.tokenizer_model).is_none() => None,
+            FileFormat::Safetensors => Some(Tokenizer::from_hf(files)?),
+        };
+        // Transformers lets a vocabulary have more tokens than the table has rows; llama.cpp does not.
+        if let Some(tokenizer) = &tokenizer
+            && checkpoint.format() == FileFormat::Gguf
+            && tokenizer.vocab_size() > config.vocab_size as usize
+        {
             return Err(Error::invalid_file(format!(
                 "the vocabulary has {} tokens and the embedding table {} rows",
                 tokenizer.vocab_size(),
@@ -74,13 +89,12 @@ enum Prompt<'a> {
 pub struct Engine {
     config: Config,
     plan: Plan,
-    tokenizer: Tokenizer,
+    tokenizer: Option<Tokenizer>,
     executor: Box<dyn Executor>,
     context: u32,
     pool: PagePool,
     /// The sequence kept from the last request: its tokens' keys and values are in the cache.
     kept: Kept,
-    /// Free sequence slots.
     file_bytes: u64,
 }
 
@@ -125,8 +139,17 @@ impl Engine {
     }
 
     /// Vocabulary and chat template.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] where the model's files hold none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            Error::invalid_input(
+                "this model came without a tokenizer, so that only logits can be computed; add its tokenizer.json (or \
+                 tokenizer.model) to its files",
+            )
+        })
     }
 
     /// Who runs it.
@@ -219,12 +242,12 @@ impl Engine {
     fn encode(&self, prompt: &Prompt<'_>) -> Result<Vec<u32>> {
         match prompt {
             Prompt::Text { text, add_special } => {
-                self.tokenizer.encode(text, EncodeOptions { add_special: *add_special, parse_special: false })
+                self.tokenizer()?.encode(text, EncodeOptions { add_special: *add_special, parse_special: false })
             }
             Prompt::Ids(ids) => Ok(ids.to_vec()),
             Prompt::Messages { messages, tools } => {
-                let text = apply_chat_template(&self.tokenizer, messages, *tools, true)?;
-                self.tokenizer.encode(&text, EncodeOptions { add_special: false, parse_special: true })
+                let text = apply_chat_template(self.tokenizer()?, messages, *tools, true)?;
+                self.tokenizer()?.encode(&text, EncodeOptions { add_special: false, parse_special: true })
             }
         }
     }

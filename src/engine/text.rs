@@ -1,6 +1,6 @@
 //! Streaming text of one sequence: token ids in, pieces out, stop texts found and withheld.
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::tokenizer::DecodeStream;
 
 /// Decodes ids piece by piece. A piece that could be the start of a stop text is held back until it is decided.
@@ -21,7 +21,11 @@ impl<'a> TextStream<'a> {
 
     /// The text to show for this token (maybe empty), and whether a stop text ended the sequence.
     pub fn push(&mut self, id: u32) -> Result<(String, bool)> {
-        let piece = self.decoder.push(id)?;
+        let piece = match self.decoder.push(id) {
+            // An embedding table may have more rows than the vocabulary has tokens; these have no text.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => String::new(),
+            piece => piece?,
+        };
         Ok(self.take(&piece, false))
     }
 

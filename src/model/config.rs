@@ -1,9 +1,9 @@
-//! `Config`: the hyperparameters, in Hugging Face's names, read from GGUF metadata.
+//! `Config`: the hyperparameters, in Hugging Face's names.
 //!
-//! | here (Hugging Face) | GGUF key (after `llama.`) | llama2.c |
+//! | here and in config.json | GGUF key (after `llama.`) | llama2.c |
 //! | --- | --- | --- |
 //! | `hidden_size` | `embedding_length` | `dim` |
-//! | `intermediate_size` | `feed_forward_length` | `hidden_dim` |
+//! | `intermediate_size` (LLaMA 4: `intermediate_size_mlp`) | `feed_forward_length` | `hidden_dim` |
 //! | `num_hidden_layers` | `block_count` | `n_layers` |
 //! | `num_attention_heads` | `attention.head_count` | `n_heads` |
 //! | `num_key_value_heads` | `attention.head_count_kv` | `n_kv_heads` |
@@ -14,15 +14,16 @@
 //! | `max_position_embeddings` | `context_length` | `seq_len` |
 //! | `sliding_window` | `attention.sliding_window` | |
 //! | `num_local_experts`, `num_experts_per_tok` | `expert_count`, `expert_used_count` | |
-//! | LLaMA 4: `interleave_moe_layer_step` | `interleave_moe_layer_step` | |
+//! | LLaMA 4: `interleave_moe_layer_step` or `moe_layers` | `interleave_moe_layer_step` | |
 //! | LLaMA 4: `attention_chunk_size` | `attention.chunk_size`, 8192 | |
 
+use super::rope::{self, RopeScaling};
 use crate::error::{Error, Result};
-use crate::format::Checkpoint;
+use crate::format::{Checkpoint, FileFormat};
 use crate::plan::{MAX_EXPERTS, MAX_EXPERTS_USED};
 
 /// Limits that no LLaMA comes near; beyond them a file is broken or hostile.
-const MAX_LAYERS: u32 = 1024;
+pub(super) const MAX_LAYERS: u32 = 1024;
 const MAX_WIDTH: u32 = 1 << 20;
 const MAX_VOCAB: u32 = 1 << 24;
 const MAX_HEAD_DIM: u32 = 512;
@@ -37,25 +38,6 @@ pub enum Architecture {
     Llama4,
 }
 
-/// The architectures that [`Config::from_gguf`] accepts, for error messages.
-const ARCHITECTURES: &[(&str, Architecture)] = &[("llama", Architecture::Llama), ("llama4", Architecture::Llama4)];
-
-/// How rope frequencies are changed for contexts longer than the training's.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-#[serde(rename_all = "lowercase", tag = "rope_type")]
-pub enum RopeScaling {
-    /// Positions divided by `factor`.
-    Linear {
-        /// Context multiple.
-        factor: f64,
-    },
-    /// A divisor for each frequency, as the GGUF tensor `rope_freqs.weight` gives (LLaMA 3.1 and later).
-    Divisors {
-        /// One per rotated pair.
-        divisors: Vec<f32>,
-    },
-}
-
 /// A mixture of experts.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct MixtureConfig {
@@ -65,15 +47,17 @@ pub struct MixtureConfig {
     pub num_experts_per_tok: u32,
     /// `F` of an expert.
     pub moe_intermediate_size: u32,
-    /// Block `i` is a mixture if `(i + 1) % interleave_moe_layer_step == 0`.
-    pub interleave_moe_layer_step: u32,
+    /// Whether block `i` is a mixture.
+    pub moe_layers: Vec<bool>,
 }
 
 /// What LLaMA 4 does besides.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Llama4Config {
-    /// Block `i` has rope and chunked attention, unless `(i + 1) % no_rope_layer_interval == 0`.
-    pub no_rope_layer_interval: u32,
+    /// Whether block `i` rotates queries and keys.
+    pub rope_layers: Vec<bool>,
+    /// Whether block `i` attends within its chunk only.
+    pub chunked_layers: Vec<bool>,
     /// Positions per chunk.
     pub attention_chunk_size: u32,
     /// Queries and keys of blocks with rope are normalised.
@@ -91,7 +75,7 @@ pub struct Llama4Config {
 pub struct Config {
     /// Family member.
     pub architecture: Architecture,
-    /// `general.name`, if the file has one.
+    /// The file's own name of the model, if it has one.
     pub name: Option<String>,
     /// `E`
     pub hidden_size: u32,
@@ -121,6 +105,10 @@ pub struct Config {
     pub sliding_window: Option<u32>,
     /// The head uses the embedding table.
     pub tie_word_embeddings: bool,
+    /// Whether q, k, v and o have a bias; `None`: each has one that the file holds one for.
+    pub attention_bias: Option<bool>,
+    /// Whether gate, up and down have a bias; `None`: each has one that the file holds one for.
+    pub mlp_bias: Option<bool>,
     /// Mixture of experts, if any block has one.
     pub mixture: Option<MixtureConfig>,
     /// For [`Architecture::Llama4`].
@@ -128,202 +116,100 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the config of an open GGUF. Needs a small tensor (`rope_freqs.weight`) where rope is scaled by it.
-    pub async fn from_gguf(checkpoint: &Checkpoint) -> Result<Config> {
-        let meta = checkpoint.metadata();
-        let arch = meta
-            .str("general.architecture")?
-            .ok_or_else(|| Error::invalid_file("the GGUF has no general.architecture; it is not a language model"))?;
-        let Some((_, architecture)) = ARCHITECTURES.iter().find(|(name, _)| *name == arch) else {
-            let names: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
-            return Err(Error::unsupported(format!(
-                "the architecture {arch:?} is not one that Llamero runs; it runs {} (LLaMA 1 to 4, and models of the \
-                 same architecture, such as SmolLM2, TinyLlama, Mistral and Mixtral)",
-                names.join(", ")
-            )));
+    /// Reads the config of an open model. Of a GGUF this needs a small tensor (`rope_freqs.weight`) where rope is
+    /// scaled by it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) for another architecture, by name, and for
+    /// variants that do not run; [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) for numbers that
+    /// cannot be.
+    pub async fn read(checkpoint: &Checkpoint) -> Result<Config> {
+        let config = match checkpoint.format() {
+            FileFormat::Gguf => super::config_gguf::read(checkpoint).await?,
+            FileFormat::Safetensors => super::config_hf::read(checkpoint)?,
         };
-        let key = |name: &str| format!("{arch}.{name}");
-        let need = |name: &str| -> Result<u32> {
-            let key = key(name);
-            meta.u32(&key)?.ok_or_else(|| Error::invalid_file(format!("the GGUF has no {key}")))
-        };
+        config.checked()
+    }
 
-        let hidden_size = in_range(&key("embedding_length"), need("embedding_length")?, MAX_WIDTH)?;
-        let intermediate_size = in_range(&key("feed_forward_length"), need("feed_forward_length")?, MAX_WIDTH)?;
-        let num_hidden_layers = in_range(&key("block_count"), need("block_count")?, MAX_LAYERS)?;
-        let heads = per_layer(checkpoint, &key("attention.head_count"), num_hidden_layers)?
-            .ok_or_else(|| Error::invalid_file(format!("the GGUF has no {}", key("attention.head_count"))))?;
-        let num_attention_heads = in_range(&key("attention.head_count"), heads, MAX_WIDTH)?;
-        let kv_heads = per_layer(checkpoint, &key("attention.head_count_kv"), num_hidden_layers)?;
-        let num_key_value_heads =
-            in_range(&key("attention.head_count_kv"), kv_heads.unwrap_or(num_attention_heads), MAX_WIDTH)?;
-        if num_attention_heads % num_key_value_heads != 0 {
+    /// Checks what both kinds of file can get wrong.
+    fn checked(self) -> Result<Config> {
+        for (name, value, max) in [
+            ("hidden_size", self.hidden_size, MAX_WIDTH),
+            ("intermediate_size", self.intermediate_size, MAX_WIDTH),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+            ("num_attention_heads", self.num_attention_heads, MAX_WIDTH),
+            ("num_key_value_heads", self.num_key_value_heads, MAX_WIDTH),
+            ("head_dim", self.head_dim, MAX_HEAD_DIM),
+            ("vocab_size", self.vocab_size, MAX_VOCAB),
+            ("max_position_embeddings", self.max_position_embeddings, u32::MAX),
+            ("sliding_window", self.sliding_window.unwrap_or(1), u32::MAX),
+        ] {
+            in_range(name, value, max)?;
+        }
+        // All heads together, as rows of a matrix.
+        in_range("heads times head_dim", self.num_attention_heads.saturating_mul(self.head_dim), MAX_WIDTH)?;
+        if self.num_attention_heads % self.num_key_value_heads != 0 {
             return Err(Error::invalid_file(format!(
-                "{num_attention_heads} attention heads do not share {num_key_value_heads} key/value heads evenly"
+                "{} attention heads do not share {} key/value heads evenly",
+                self.num_attention_heads, self.num_key_value_heads
             )));
         }
-        let head_dim = match meta.u32(&key("attention.key_length"))? {
-            Some(n) => n,
-            None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
-            None => {
+        if self.head_dim % 2 != 0 {
+            return Err(Error::invalid_file(format!("head dimension {} is odd: rope needs pairs", self.head_dim)));
+        }
+        if self.rope_dim == 0 || self.rope_dim % 2 != 0 || self.rope_dim > self.head_dim {
+            return Err(Error::invalid_file(format!(
+                "rope over {} of {} values per head",
+                self.rope_dim, self.head_dim
+            )));
+        }
+        if !(0.0..1.0).contains(&self.rms_norm_eps) {
+            return Err(Error::invalid_file(format!(
+                "RMSNorm epsilon {} is not a small positive number",
+                self.rms_norm_eps
+            )));
+        }
+        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
+            return Err(Error::invalid_file(format!("rope base {} is not a positive number", self.rope_theta)));
+        }
+        if let Some(mixture) = &self.mixture {
+            in_range("number of experts", mixture.num_local_experts, MAX_EXPERTS)?;
+            let most = mixture.num_local_experts.min(MAX_EXPERTS_USED);
+            in_range("experts per token", mixture.num_experts_per_tok, most)?;
+            in_range("width of an expert", mixture.moe_intermediate_size, MAX_WIDTH)?;
+        }
+        if let Some(llama4) = &self.llama4 {
+            in_range("attention_chunk_size", llama4.attention_chunk_size, u32::MAX)?;
+            if !(llama4.floor_scale.is_finite() && llama4.floor_scale > 0.0 && llama4.attn_scale.is_finite()) {
                 return Err(Error::invalid_file(format!(
-                    "embedding length {hidden_size} is not a multiple of {num_attention_heads} heads"
+                    "attention temperature: floor_scale {} and attn_scale {} are not usable",
+                    llama4.floor_scale, llama4.attn_scale
                 )));
             }
-        };
-        let head_dim = in_range(&key("attention.key_length"), head_dim, MAX_HEAD_DIM)?;
-        if let Some(n) = meta.u32(&key("attention.value_length"))?
-            && n != head_dim
-        {
-            return Err(Error::unsupported(format!("keys of {head_dim} and values of {n} values per head")));
         }
-        if head_dim % 2 != 0 {
-            return Err(Error::invalid_file(format!("head dimension {head_dim} is odd: rope needs pairs")));
-        }
-        let rope_dim = meta.u32(&key("rope.dimension_count"))?.unwrap_or(head_dim);
-        if rope_dim == 0 || rope_dim % 2 != 0 || rope_dim > head_dim {
-            return Err(Error::invalid_file(format!("rope over {rope_dim} of {head_dim} values per head")));
-        }
-        let rms_norm_eps = meta.f32(&key("attention.layer_norm_rms_epsilon"))?.ok_or_else(|| {
-            Error::invalid_file(format!("the GGUF has no {}", key("attention.layer_norm_rms_epsilon")))
-        })?;
-        if !(0.0..1.0).contains(&rms_norm_eps) {
-            return Err(Error::invalid_file(format!("RMSNorm epsilon {rms_norm_eps} is not a small positive number")));
-        }
-        let rope_theta = f64::from(meta.f32(&key("rope.freq_base"))?.unwrap_or(10_000.0));
-        if !(rope_theta.is_finite() && rope_theta > 0.0) {
-            return Err(Error::invalid_file(format!("rope base {rope_theta} is not a positive number")));
-        }
-        let vocab_size = vocab_size(checkpoint)?;
-        let max_position_embeddings = need("context_length")?;
-        if max_position_embeddings == 0 {
-            return Err(Error::invalid_file("the model's context length is 0"));
-        }
-        let count = meta.u32(&key("expert_count"))?.unwrap_or(0);
-        let mixture = if count == 0 {
-            None
-        } else {
-            let used = in_range(&key("expert_used_count"), need("expert_used_count")?, count.min(MAX_EXPERTS_USED))?;
-            let step = if *architecture == Architecture::Llama4 { need("interleave_moe_layer_step")? } else { 1 };
-            let width = meta.u32(&key("expert_feed_forward_length"))?.unwrap_or(intermediate_size);
-            Some(MixtureConfig {
-                num_local_experts: in_range(&key("expert_count"), count, MAX_EXPERTS)?,
-                num_experts_per_tok: used,
-                moe_intermediate_size: in_range(&key("expert_feed_forward_length"), width, MAX_WIDTH)?,
-                interleave_moe_layer_step: in_range(&key("interleave_moe_layer_step"), step, MAX_LAYERS)?,
-            })
-        };
-        let llama4 = if *architecture == Architecture::Llama4 {
-            let chunk = meta.u32(&key("attention.chunk_size"))?.unwrap_or(8192);
-            // What the file does not say is what llama.cpp takes for granted (llama-model.cpp, LLM_ARCH_LLAMA4).
-            Some(Llama4Config {
-                no_rope_layer_interval: 4,
-                attention_chunk_size: in_range(&key("attention.chunk_size"), chunk, u32::MAX)?,
-                use_qk_norm: count != 128,
-                attn_temperature_tuning: true,
-                floor_scale: 8192.0,
-                attn_scale: 0.1,
-            })
-        } else {
-            None
-        };
-        Ok(Config {
-            architecture: *architecture,
-            name: meta.str("general.name")?.map(str::to_owned),
-            hidden_size,
-            intermediate_size,
-            num_hidden_layers,
-            num_attention_heads,
-            num_key_value_heads,
-            head_dim,
-            rope_dim,
-            vocab_size,
-            rms_norm_eps,
-            rope_theta,
-            rope_scaling: rope_scaling(checkpoint, arch, rope_dim).await?,
-            max_position_embeddings,
-            sliding_window: meta.u32(&key("attention.sliding_window"))?.filter(|n| *n > 0),
-            tie_word_embeddings: checkpoint.tensor("output.weight").is_none(),
-            mixture,
-            llama4,
-        })
+        let rope_scaling = self.rope_scaling.map(RopeScaling::checked).transpose()?;
+        Ok(Config { rope_scaling, ..self })
     }
 
     /// Rope angles per position for each rotated pair, all scaling applied.
     pub fn inv_freq(&self) -> Vec<f64> {
-        (0..self.rope_dim / 2)
-            .map(|j| {
-                let freq = self.rope_theta.powf(-2.0 * f64::from(j) / f64::from(self.rope_dim));
-                match &self.rope_scaling {
-                    None => freq,
-                    Some(RopeScaling::Linear { factor }) => freq / factor,
-                    Some(RopeScaling::Divisors { divisors }) => freq / f64::from(divisors[j as usize]),
-                }
-            })
-            .collect()
+        rope::inv_freq(self.rope_theta, self.rope_dim, self.rope_scaling.as_ref())
     }
 }
 
-fn in_range(key: &str, value: u32, max: u32) -> Result<u32> {
+/// The error for an architecture that is not run.
+pub(super) fn unknown_architecture(what: &str, name: &str, known: &[&str]) -> Error {
+    Error::unsupported(format!(
+        "the {what} {name:?} is not one that Llamero runs; it runs {} (LLaMA 1 to 4, and models of the same \
+         architecture, such as SmolLM2, TinyLlama, Mistral and Mixtral)",
+        known.join(", ")
+    ))
+}
+
+fn in_range(name: &str, value: u32, max: u32) -> Result<()> {
     if value == 0 || value > max {
-        return Err(Error::invalid_file(format!("{key} is {value}; it must be between 1 and {max}")));
+        return Err(Error::invalid_file(format!("{name} is {value}; it must be between 1 and {max}")));
     }
-    Ok(value)
-}
-
-/// A count that GGUF gives once, or as an array with one entry a block. Only equal entries are LLaMAs.
-fn per_layer(checkpoint: &Checkpoint, key: &str, layers: u32) -> Result<Option<u32>> {
-    let meta = checkpoint.metadata();
-    let Some(list) = meta.u32s(key).ok().flatten() else {
-        return meta.u32(key);
-    };
-    if list.len() != layers as usize {
-        return Err(Error::invalid_file(format!("{key} has {} entries for {layers} blocks", list.len())));
-    }
-    match list.iter().find(|n| **n != list[0]) {
-        None => Ok(list.first().copied()),
-        Some(_) => Err(Error::unsupported(format!("{key} differs between blocks"))),
-    }
-}
-
-/// Rows of the embedding table, checked against the vocabulary that the file states.
-fn vocab_size(checkpoint: &Checkpoint) -> Result<u32> {
-    let table = checkpoint
-        .tensor("token_embd.weight")
-        .ok_or_else(|| Error::invalid_file("the file has no embedding table (token_embd.weight)"))?;
-    let rows = u32::try_from(table.rows()).unwrap_or(u32::MAX);
-    in_range("the vocabulary", rows, MAX_VOCAB)
-}
-
-async fn rope_scaling(checkpoint: &Checkpoint, arch: &str, rope_dim: u32) -> Result<Option<RopeScaling>> {
-    let meta = checkpoint.metadata();
-    if let Some(tensor) = checkpoint.tensor("rope_freqs.weight") {
-        let pairs = (rope_dim / 2) as usize;
-        if tensor.elements() != pairs as u64 || tensor.bytes > 1 << 16 {
-            return Err(Error::invalid_file(format!(
-                "rope_freqs.weight has {} values for {pairs} rotated pairs",
-                tensor.elements()
-            )));
-        }
-        let bytes = checkpoint.read(tensor, 0, tensor.bytes as usize).await?;
-        let mut divisors = vec![0.0; pairs];
-        tensor.dtype.dequantize(&bytes, &mut divisors)?;
-        if divisors.iter().any(|d| !(d.is_finite() && *d > 0.0)) {
-            return Err(Error::invalid_file("rope_freqs.weight holds a value that is not a positive number"));
-        }
-        return Ok(Some(RopeScaling::Divisors { divisors }));
-    }
-    let factor = meta.f32(&format!("{arch}.rope.scaling.factor"))?;
-    let kind = meta.str(&format!("{arch}.rope.scaling.type"))?;
-    match (kind, factor) {
-        (None | Some("none"), _) => Ok(None),
-        (Some("linear"), factor) => {
-            let factor = f64::from(factor.unwrap_or(1.0));
-            if !(factor.is_finite() && factor > 0.0) {
-                return Err(Error::invalid_file(format!("rope scaling factor {factor} is not a positive number")));
-            }
-            Ok(Some(RopeScaling::Linear { factor }))
-        }
-        (Some(other), _) => Err(Error::unsupported(format!("rope scaling {other:?}; none and linear are known"))),
-    }
+    Ok(())
 }

@@ -1,11 +1,15 @@
 //! The LLaMA: from a [`Config`] to a [`Plan`], in the order of the paper.
 
-use super::config::{Architecture, Config, RopeScaling};
+use super::config::{Architecture, Config};
+use super::names::{Names, Part, Stacked};
+use super::rope::RopeScaling;
+use super::source::{Arrangement, Source};
 use crate::error::{Error, Result};
-use crate::format::{Checkpoint, TensorInfo};
+use crate::format::{Checkpoint, FileFormat, TensorInfo};
 use crate::plan::{
     CacheSpec, Experts, Gating, Heads, Linear, Mask, Norm, Op, Plan, Rope, Temperature, TensorId, TensorSpec,
 };
+use crate::quant::DType;
 use std::collections::HashMap;
 
 /// A plan and where each of its tensors lies in the checkpoint.
@@ -13,14 +17,39 @@ use std::collections::HashMap;
 pub struct ModelPlan {
     /// What to run.
     pub plan: Plan,
-    /// For each of [`Plan::tensors`], the stored tensors whose rows follow each other in it: one, but for experts that
-    /// are stored one by one.
-    pub sources: Vec<Vec<TensorInfo>>,
+    /// For each of [`Plan::tensors`], what its rows are made of, in order: one stored tensor, but for experts that are
+    /// stored one by one or by columns.
+    pub sources: Vec<Vec<Source>>,
 }
 
+/// Weight types that [`plan`] quantises to.
+const QUANTIZE_TO: &[DType] = &[DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1];
+
 /// Writes the plan of a model: checks that every weight is there, in the shape that the config demands.
-pub fn plan(config: &Config, checkpoint: &Checkpoint) -> Result<ModelPlan> {
-    let mut b = Builder { checkpoint, tensors: Vec::new(), sources: Vec::new(), ids: HashMap::new() };
+///
+/// `quantize`: matrices that are stored as F32, F16 or BF16 become this type while they load, as if the file had been
+/// quantised before; all but routers, and those whose rows are no whole blocks.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) for a weight that is missing or has another shape.
+pub fn plan(config: &Config, checkpoint: &Checkpoint, quantize: Option<DType>) -> Result<ModelPlan> {
+    if let Some(other) = quantize.filter(|dtype| !QUANTIZE_TO.contains(dtype)) {
+        let names: Vec<&str> = QUANTIZE_TO.iter().map(|dtype| dtype.name()).collect();
+        return Err(Error::invalid_input(format!("quantize: {other}; it may be {}", names.join(", "))));
+    }
+    let names = Names::of(checkpoint, config);
+    // Transformers' LLaMA rotates the halves of a head; llama.cpp's files and LLaMA 4 have pairs side by side.
+    let halves = checkpoint.format() == FileFormat::Safetensors && config.architecture == Architecture::Llama;
+    let mut b = Builder {
+        checkpoint,
+        names,
+        quantize,
+        head_dim: halves.then_some(u64::from(config.head_dim)),
+        tensors: Vec::new(),
+        sources: Vec::new(),
+        ids: HashMap::new(),
+    };
     let (e, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
     let heads =
         Heads { heads: config.num_attention_heads, kv_heads: config.num_key_value_heads, head_dim: config.head_dim };
@@ -28,41 +57,43 @@ pub fn plan(config: &Config, checkpoint: &Checkpoint) -> Result<ModelPlan> {
     let every_mask = config.sliding_window.map_or(Mask::Causal, Mask::Window);
     let scale = 1.0 / (config.head_dim as f32).sqrt();
     let eps = config.rms_norm_eps;
+    let (attention_bias, mlp_bias) = (config.attention_bias, config.mlp_bias);
 
-    let table = b.matrix("token_embd.weight", v, e)?;
+    let table = b.matrix(b.names.embedding(), v, e)?;
     let mut ops = vec![Op::Embed { table }];
     for i in 0..config.num_hidden_layers {
-        let cache = i as usize;
-        let norm = Norm { weight: b.vector(&format!("blk.{i}.attn_norm.weight"), e)?, eps };
-        let q = b.linear(&format!("blk.{i}.attn_q"), q_rows, e)?;
-        let k = b.linear(&format!("blk.{i}.attn_k"), kv_rows, e)?;
-        let v = b.linear(&format!("blk.{i}.attn_v"), kv_rows, e)?;
+        let at = i as usize;
+        let norm = Norm { weight: b.norm(i, Part::AttentionNorm, e)?, eps };
+        let q = b.linear(i, Part::Query, q_rows, e, attention_bias)?;
+        let k = b.linear(i, Part::Key, kv_rows, e, attention_bias)?;
+        let v = b.linear(i, Part::Value, kv_rows, e, attention_bias)?;
         let (mut rope, mut mask, mut temperature) = (Some(0), every_mask, None);
         let mut qk_norm = false;
         if let Some(llama4) = &config.llama4 {
-            if (i + 1) % llama4.no_rope_layer_interval == 0 {
+            if llama4.rope_layers[at] {
+                qk_norm = llama4.use_qk_norm;
+            } else {
                 rope = None;
                 temperature = llama4
                     .attn_temperature_tuning
                     .then_some(Temperature { floor_scale: llama4.floor_scale, scale: llama4.attn_scale });
-            } else {
+            }
+            if llama4.chunked_layers[at] {
                 mask = Mask::Chunk(llama4.attention_chunk_size);
-                qk_norm = llama4.use_qk_norm;
             }
         }
-        ops.push(Op::QkvRope { norm, q, k, v, heads, rope, cache });
+        ops.push(Op::QkvRope { norm, q, k, v, heads, rope, cache: at });
         if qk_norm {
-            ops.push(Op::QkNorm { heads, cache, eps });
+            ops.push(Op::QkNorm { heads, cache: at, eps });
         }
-        ops.push(Op::Attention { heads, cache, scale, mask, temperature });
-        ops.push(Op::OResidual { o: b.linear(&format!("blk.{i}.attn_output"), e, q_rows)? });
-        let norm = Norm { weight: b.vector(&format!("blk.{i}.ffn_norm.weight"), e)?, eps };
-        let mixture = config.mixture.as_ref().filter(|m| (i + 1) % m.interleave_moe_layer_step == 0);
-        let Some(mixture) = mixture else {
-            let gate = b.linear(&format!("blk.{i}.ffn_gate"), f, e)?;
-            let up = b.linear(&format!("blk.{i}.ffn_up"), f, e)?;
+        ops.push(Op::Attention { heads, cache: at, scale, mask, temperature });
+        ops.push(Op::OResidual { o: b.linear(i, Part::Output, e, q_rows, attention_bias)? });
+        let norm = Norm { weight: b.norm(i, Part::FeedForwardNorm, e)?, eps };
+        let Some(mixture) = config.mixture.as_ref().filter(|m| m.moe_layers[at]) else {
+            let gate = b.linear(i, Part::Gate, f, e, mlp_bias)?;
+            let up = b.linear(i, Part::Up, f, e, mlp_bias)?;
             ops.push(Op::GateUpSilu { norm, gate, up });
-            ops.push(Op::DownResidual { down: b.linear(&format!("blk.{i}.ffn_down"), e, f)? });
+            ops.push(Op::DownResidual { down: b.linear(i, Part::Down, e, f, mlp_bias)? });
             continue;
         };
         let is_llama4 = config.architecture == Architecture::Llama4;
@@ -72,31 +103,29 @@ pub fn plan(config: &Config, checkpoint: &Checkpoint) -> Result<ModelPlan> {
             gating: if is_llama4 { Gating::Sigmoid } else { Gating::Softmax },
         };
         let (x, f) = (experts.count, mixture.moe_intermediate_size);
-        let router = b.matrix(&format!("blk.{i}.ffn_gate_inp.weight"), x, e)?;
+        let router = b.router(i, x, e)?;
         ops.push(Op::MoeRoute { norm, router, experts });
-        let gate = b.experts(i, "ffn_gate", x, f, e)?;
-        let up = b.experts(i, "ffn_up", x, f, e)?;
+        let gate = b.experts(i, Part::ExpertGate, x, f, e)?;
+        let up = b.experts(i, Part::ExpertUp, x, f, e)?;
         ops.push(Op::MoeGateUpSilu { norm, gate, up, experts });
-        let down = b.experts(i, "ffn_down", x, e, f)?;
+        let down = b.experts(i, Part::ExpertDown, x, e, f)?;
         if is_llama4 {
             // The shared expert reads the same input, so before anything is added to the stream.
-            let gate = b.linear(&format!("blk.{i}.ffn_gate_shexp"), f, e)?;
-            let up = b.linear(&format!("blk.{i}.ffn_up_shexp"), f, e)?;
+            let gate = b.linear(i, Part::SharedGate, f, e, mlp_bias)?;
+            let up = b.linear(i, Part::SharedUp, f, e, mlp_bias)?;
             ops.push(Op::GateUpSilu { norm, gate, up });
             ops.push(Op::MoeDownResidual { down, experts });
-            ops.push(Op::DownResidual { down: b.linear(&format!("blk.{i}.ffn_down_shexp"), e, f)? });
+            ops.push(Op::DownResidual { down: b.linear(i, Part::SharedDown, e, f, mlp_bias)? });
         } else {
             ops.push(Op::MoeDownResidual { down, experts });
         }
     }
-    let norm = Norm { weight: b.vector("output_norm.weight", e)?, eps };
-    let weight = if config.tie_word_embeddings { table } else { b.matrix("output.weight", v, e)? };
+    let norm = Norm { weight: b.vector(b.names.final_norm(), e)?, eps };
+    let weight = if config.tie_word_embeddings { table } else { b.matrix(b.names.head(), v, e)? };
     ops.push(Op::LmHead { norm, weight });
     ops.push(Op::Sample);
 
-    let magnitude = match &config.rope_scaling {
-        None | Some(RopeScaling::Linear { .. } | RopeScaling::Divisors { .. }) => 1.0,
-    };
+    let magnitude = config.rope_scaling.as_ref().map_or(1.0, RopeScaling::magnitude) as f32;
     let plan = Plan {
         tensors: b.tensors,
         ropes: vec![Rope { inv_freq: config.inv_freq(), magnitude }],
@@ -114,68 +143,107 @@ pub fn plan(config: &Config, checkpoint: &Checkpoint) -> Result<ModelPlan> {
 
 struct Builder<'a> {
     checkpoint: &'a Checkpoint,
+    names: Names,
+    quantize: Option<DType>,
+    /// `D`, where the rows of q and k have to be put in pairs.
+    head_dim: Option<u64>,
     tensors: Vec<TensorSpec>,
-    sources: Vec<Vec<TensorInfo>>,
+    sources: Vec<Vec<Source>>,
     ids: HashMap<String, TensorId>,
 }
 
 impl Builder<'_> {
-    fn matrix(&mut self, name: &str, rows: u32, cols: u32) -> Result<TensorId> {
-        self.tensor(name, &[u64::from(rows), u64::from(cols)])
+    fn matrix(&mut self, name: String, rows: u32, cols: u32) -> Result<TensorId> {
+        let source = Source::whole(self.stored(&name, &[u64::from(rows), u64::from(cols)])?);
+        Ok(self.add(name, u64::from(cols), vec![source], true))
     }
 
-    fn vector(&mut self, name: &str, len: u32) -> Result<TensorId> {
-        self.tensor(name, &[u64::from(len)])
+    fn vector(&mut self, name: String, len: u32) -> Result<TensorId> {
+        let source = Source::whole(self.stored(&name, &[u64::from(len)])?);
+        Ok(self.add(name, u64::from(len), vec![source], false))
     }
 
-    /// `NAME.weight`, and `NAME.bias` if the file has one.
-    fn linear(&mut self, name: &str, rows: u32, cols: u32) -> Result<Linear> {
-        let weight = self.matrix(&format!("{name}.weight"), rows, cols)?;
-        let bias = format!("{name}.bias");
-        let bias = match self.checkpoint.tensor(&bias) {
-            Some(_) => Some(self.vector(&bias, rows)?),
-            None => None,
-        };
-        Ok(Linear { weight, bias })
+    fn norm(&mut self, i: u32, part: Part, len: u32) -> Result<TensorId> {
+        self.vector(format!("{}.weight", self.names.block(i, part)), len)
     }
 
-    /// `[count rows, cols]`, stacked in the file as `NAME_exps`, or stored one by one as `NAME.0` and so on.
-    fn experts(&mut self, block: u32, name: &str, count: u32, rows: u32, cols: u32) -> Result<TensorId> {
-        let shape = [u64::from(rows), u64::from(cols)];
-        let stacked = format!("blk.{block}.{name}_exps.weight");
-        if self.checkpoint.tensor(&stacked).is_some()
-            || self.checkpoint.tensor(&format!("blk.{block}.{name}.0.weight")).is_none()
-        {
-            return self.tensor(&stacked, &[u64::from(count), shape[0], shape[1]]);
+    /// Routers are small and decide much: they keep their type.
+    fn router(&mut self, i: u32, rows: u32, cols: u32) -> Result<TensorId> {
+        let name = format!("{}.weight", self.names.block(i, Part::Router));
+        let source = Source::whole(self.stored(&name, &[u64::from(rows), u64::from(cols)])?);
+        Ok(self.add(name, u64::from(cols), vec![source], false))
+    }
+
+    /// A weight and its bias. `with_bias`: whether it has one; `None`: if the file does.
+    fn linear(&mut self, i: u32, part: Part, rows: u32, cols: u32, with_bias: Option<bool>) -> Result<Linear> {
+        let name = self.names.block(i, part);
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        let with_bias = with_bias.unwrap_or_else(|| self.checkpoint.tensor(&bias).is_some());
+        let head_dim = self.head_dim.filter(|_| matches!(part, Part::Query | Part::Key));
+        let mut source = Source::whole(self.stored(&weight, &[u64::from(rows), u64::from(cols)])?);
+        if let Some(head_dim) = head_dim {
+            source.arrangement = Arrangement::RotaryHalves { head_dim };
         }
-        let one = |x| self.stored(&format!("blk.{block}.{name}.{x}.weight"), &shape);
-        let sources: Vec<TensorInfo> = (0..count).map(one).collect::<Result<_>>()?;
-        if let Some(other) = sources.iter().find(|info| info.dtype != sources[0].dtype) {
-            return Err(Error::unsupported(format!(
-                "{} is {} and {} is {}; the experts of a block must share a type",
-                sources[0].name, sources[0].dtype, other.name, other.dtype
-            )));
+        let weight = self.add(weight, u64::from(cols), vec![source], true);
+        if !with_bias {
+            return Ok(Linear { weight, bias: None });
         }
-        Ok(self.add(&stacked, u64::from(count) * shape[0], shape[1], sources))
+        let mut source = Source::whole(self.stored(&bias, &[u64::from(rows)])?);
+        if let Some(head_dim) = head_dim {
+            source.arrangement = Arrangement::RotaryHalfValues { head_dim };
+        }
+        let bias = self.add(bias, u64::from(rows), vec![source], false);
+        Ok(Linear { weight, bias: Some(bias) })
     }
 
-    fn tensor(&mut self, name: &str, shape: &[u64]) -> Result<TensorId> {
-        if let Some(id) = self.ids.get(name) {
-            return Ok(*id);
+    /// `[count rows, cols]`, from one tensor or from one for each expert.
+    fn experts(&mut self, block: u32, part: Part, count: u32, rows: u32, cols: u32) -> Result<TensorId> {
+        let (x, rows, cols) = (u64::from(count), u64::from(rows), u64::from(cols));
+        let stacked = self.names.stacked_experts(block, part);
+        let first = self.names.expert(block, part, 0);
+        let (Stacked::Whole(stacked_name) | Stacked::Columns { name: stacked_name, .. }) = &stacked;
+        if self.checkpoint.tensor(stacked_name).is_none() && self.checkpoint.tensor(&first).is_some() {
+            let one = |x| Ok(Source::whole(self.stored(&self.names.expert(block, part, x), &[rows, cols])?));
+            let sources: Vec<Source> = (0..count).map(one).collect::<Result<_>>()?;
+            let first = &sources[0].info;
+            if let Some(other) = sources.iter().map(|s| &s.info).find(|info| info.dtype != first.dtype) {
+                return Err(Error::unsupported(format!(
+                    "{} is {} and {} is {}; the experts of a block must share a type",
+                    first.name, first.dtype, other.name, other.dtype
+                )));
+            }
+            return Ok(self.add(first.name.clone(), cols, sources, true));
         }
-        let info = self.stored(name, shape)?;
-        let (rows, cols) = match shape {
-            [cols] => (1, *cols),
-            _ => (shape[..shape.len() - 1].iter().product(), shape[shape.len() - 1]),
-        };
-        Ok(self.add(name, rows, cols, vec![info]))
+        match stacked {
+            Stacked::Whole(name) => {
+                let source = Source::whole(self.stored(&name, &[x, rows, cols])?);
+                Ok(self.add(name, cols, vec![source], true))
+            }
+            Stacked::Columns { name, part, parts } => {
+                let info = self.stored(&name, &[x, cols, parts * rows])?;
+                let one = |matrix| Source {
+                    info: info.clone(),
+                    rows,
+                    arrangement: Arrangement::Columns { matrix, first: part * rows },
+                };
+                Ok(self.add(format!("{name}[{part}]"), cols, (0..x).map(one).collect(), true))
+            }
+        }
     }
 
-    fn add(&mut self, name: &str, rows: u64, cols: u64, sources: Vec<TensorInfo>) -> TensorId {
+    /// Adds a tensor to the plan, once. `quantizable`: it may become another type.
+    fn add(&mut self, name: String, cols: u64, sources: Vec<Source>, quantizable: bool) -> TensorId {
+        if let Some(id) = self.ids.get(&name) {
+            return *id;
+        }
+        let stored = sources[0].info.dtype;
+        let float = matches!(stored, DType::F32 | DType::F16 | DType::BF16);
+        let wanted = self.quantize.filter(|to| quantizable && float && to.row_bytes(cols).is_some());
         let id = TensorId(self.tensors.len());
-        self.tensors.push(TensorSpec { name: name.to_owned(), dtype: sources[0].dtype, rows, cols });
+        let rows = sources.iter().map(|source| source.rows).sum();
+        self.tensors.push(TensorSpec { name: name.clone(), dtype: wanted.unwrap_or(stored), rows, cols });
         self.sources.push(sources);
-        self.ids.insert(name.to_owned(), id);
+        self.ids.insert(name, id);
         id
     }
 

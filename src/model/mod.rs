@@ -2,9 +2,16 @@
 //! The only module that knows the architecture; it knows no device.
 
 mod config;
+mod config_gguf;
+mod config_hf;
 mod llama;
+mod names;
+mod rope;
+mod source;
 mod weights;
 
-pub use config::{Architecture, Config, RopeScaling};
+pub use config::{Architecture, Config, Llama4Config, MixtureConfig};
 pub use llama::{ModelPlan, plan};
+pub use rope::RopeScaling;
+pub use source::{Arrangement, Source};
 pub use weights::{LoadProgress, load_weights};

@@ -10,8 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ByteSource, Checkpoint};
 use crate::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use crate::plan::{Executor, Limits};
+use crate::quant::DType;
 use crate::reference::ReferenceExecutor;
-use crate::tokenizer::{EncodeOptions, Tokenizer};
+use crate::tokenizer::{EncodeOptions, HfFolder, Tokenizer};
 use host::JsHost;
 use serde::{Deserialize, Serialize};
 use source::{JsSource, SourceAdapter};
@@ -21,6 +22,11 @@ use wasm_bindgen::prelude::*;
 
 /// Rows per step on the reference: it computes a step at once, and cancelling waits for it.
 const REFERENCE_ROWS: u32 = 16;
+
+const CONFIG: &str = "config.json";
+const INDEX: &str = "model.safetensors.index.json";
+/// The largest file beside the weights: tokenizer.json of a vocabulary of 262,144 tokens takes some 35 MB.
+const MAX_SMALL_FILE: u64 = 64 << 20;
 
 #[wasm_bindgen(start)]
 fn start() {
@@ -33,6 +39,7 @@ struct LoadOptions {
     device: Option<String>,
     max_context: Option<u32>,
     kv_cache_type: Option<String>,
+    quantize: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -66,7 +73,7 @@ struct Progress {
 #[wasm_bindgen]
 pub struct Engine {
     engine: Rc<RefCell<engine::Engine>>,
-    tokenizer: Tokenizer,
+    tokenizer: Option<Tokenizer>,
     info: serde_json::Value,
     cancelled: Rc<Cell<bool>>,
 }
@@ -93,13 +100,13 @@ impl Engine {
     pub fn tokenize(&self, text: &str, options: JsValue) -> Result<Vec<u32>, JsValue> {
         let options: TokenizeOptions = from_js("tokenize", options)?;
         let options = EncodeOptions { add_special: options.add_special, parse_special: options.parse_special };
-        self.tokenizer.encode(text, options).map_err(to_js_error)
+        self.tokenizer()?.encode(text, options).map_err(to_js_error)
     }
 
     /// Token ids to text.
     pub fn detokenize(&self, ids: Vec<u32>, options: JsValue) -> Result<String, JsValue> {
         let options: DetokenizeOptions = from_js("detokenize", options)?;
-        self.tokenizer.decode(&ids, options.skip_special).map_err(to_js_error)
+        self.tokenizer()?.decode(&ids, options.skip_special).map_err(to_js_error)
     }
 
     /// A conversation as the model's chat template renders it.
@@ -107,7 +114,7 @@ impl Engine {
         let options: TemplateOptions = from_js("apply_chat_template", options)?;
         let messages: serde_json::Value = from_js("messages", messages)?;
         let prompt = options.add_generation_prompt.unwrap_or(true);
-        apply_chat_template(&self.tokenizer, &messages, options.tools.as_ref(), prompt).map_err(to_js_error)
+        apply_chat_template(self.tokenizer()?, &messages, options.tools.as_ref(), prompt).map_err(to_js_error)
     }
 
     /// Runs a request; `on_event` gets every event. One at a time.
@@ -150,6 +157,58 @@ impl Engine {
     }
 }
 
+impl Engine {
+    fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            to_js_error(Error::invalid_input(
+                "this model came without a tokenizer; add its tokenizer.json to its files",
+            ))
+        })
+    }
+}
+
+/// A GGUF, or what a Hugging Face folder holds: the sources tell by their names.
+async fn open(sources: Vec<Rc<dyn ByteSource>>, quantize: Option<&str>) -> Result<Opened> {
+    let quantize = match quantize {
+        None => None,
+        Some(name) => Some(
+            DType::from_name(name)
+                .ok_or_else(|| Error::invalid_input(format!("quantize is {name:?}, which is no weight type")))?,
+        ),
+    };
+    let (config, mut files, mut index) = (find(&sources, CONFIG), HfFolder::default(), None);
+    let Some(config) = config else {
+        // A picked folder may hold other files beside a GGUF.
+        let is_gguf = |source: &&Rc<dyn ByteSource>| source.name().to_ascii_lowercase().ends_with(".gguf");
+        let ggufs: Vec<_> = sources.iter().filter(is_gguf).cloned().collect();
+        let sources = if ggufs.is_empty() { sources } else { ggufs };
+        return Opened::new(Checkpoint::open_gguf(sources).await?, files.files(), quantize).await;
+    };
+    for name in HfFolder::NAMES {
+        if let Some(source) = find(&sources, name) {
+            files.insert(name, read_small(source).await?);
+        }
+    }
+    if let Some(source) = find(&sources, INDEX) {
+        index = Some(read_small(source).await?);
+    }
+    let config = read_small(config).await?;
+    let weights = sources.iter().filter(|s| s.name().ends_with(".safetensors")).cloned().collect();
+    let checkpoint = Checkpoint::open_safetensors(&config, index.as_deref(), weights).await?;
+    Opened::new(checkpoint, files.files(), quantize).await
+}
+
+fn find<'a>(sources: &'a [Rc<dyn ByteSource>], name: &str) -> Option<&'a Rc<dyn ByteSource>> {
+    sources.iter().find(|source| source.name() == name)
+}
+
+async fn read_small(source: &Rc<dyn ByteSource>) -> Result<Vec<u8>> {
+    match usize::try_from(source.len()) {
+        Ok(len) if source.len() <= MAX_SMALL_FILE => source.read(0, len).await,
+        _ => Err(Error::invalid_file(format!("{} has {} bytes, which is no such file", source.name(), source.len()))),
+    }
+}
+
 async fn load(
     sources: Vec<Rc<dyn ByteSource>>,
     options: &LoadOptions,
@@ -161,7 +220,7 @@ async fn load(
     };
     let total = sources.iter().map(|s| s.len()).sum();
     report(Progress { phase: "open", loaded: 0, total })?;
-    let opened = Opened::gguf(Checkpoint::open_gguf(sources).await?).await?;
+    let opened = open(sources, options.quantize.as_deref()).await?;
     let context = opened.context(options.max_context)?;
     report(Progress { phase: "compile", loaded: 0, total })?;
 
@@ -209,11 +268,11 @@ async fn load(
         "parameters": engine.plan().tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
         "bytes": engine.file_bytes(),
         "context": engine.context(),
-        "chat_template": engine.tokenizer().chat_template().is_some(),
+        "chat_template": engine.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
         "device": device,
     });
     Ok(Engine {
-        tokenizer: engine.tokenizer().clone(),
+        tokenizer: engine.tokenizer().ok().cloned(),
         engine: Rc::new(RefCell::new(engine)),
         info,
         cancelled: Rc::default(),

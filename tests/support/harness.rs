@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use llamero::engine::{Engine, Opened};
+use llamero::error::Result;
 use llamero::format::{ByteSource, Checkpoint, FileSource, MemorySource};
 use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::model::{Config, ModelPlan, load_weights, plan};
@@ -54,10 +55,19 @@ pub fn open_bytes(bytes: Vec<u8>) -> Model {
 fn open_source(source: Rc<dyn ByteSource>) -> Model {
     pollster::block_on(async {
         let checkpoint = Checkpoint::open_gguf(vec![source]).await.expect("a GGUF");
-        let config = Config::from_gguf(&checkpoint).await.expect("a config");
-        let model = plan(&config, &checkpoint).expect("a plan");
-        Model { checkpoint, config, model }
+        understand(checkpoint, None).await.expect("a model")
     })
+}
+
+/// A model at a path: a GGUF, or a folder of safetensors. `quantize` as in [`plan`].
+pub fn open_model(path: &Path, quantize: Option<DType>) -> Result<Model> {
+    pollster::block_on(async { understand(Checkpoint::open_path(path).await?, quantize).await })
+}
+
+async fn understand(checkpoint: Checkpoint, quantize: Option<DType>) -> Result<Model> {
+    let config = Config::read(&checkpoint).await?;
+    let model = plan(&config, &checkpoint, quantize)?;
+    Ok(Model { checkpoint, config, model })
 }
 
 /// One device for all tests of a thread.
@@ -230,7 +240,7 @@ fn engine(path: &Path, context: u32, make: impl FnOnce(&llamero::plan::Plan) -> 
     pollster::block_on(async {
         let source: Rc<dyn ByteSource> = Rc::new(FileSource::open(path).expect("the file is there"));
         let checkpoint = Checkpoint::open_gguf(vec![source]).await.expect("a GGUF");
-        let opened = Opened::gguf(checkpoint).await.expect("a model");
+        let opened = Opened::new(checkpoint, Default::default(), None).await.expect("a model");
         let executor = make(&opened.model.plan);
         Engine::load(opened, executor, context, |_| Ok(())).await.expect("weights load")
     })

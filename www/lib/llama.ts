@@ -4,7 +4,7 @@ import { WorkerClient } from './client.js';
 import { abortError } from './errors.js';
 import { chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
 import { GenerationStream } from './stream.js';
-import type { ByteSource, ChatMessage, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
+import type { ByteSource, ChatMessage, FileSource, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
 import type { EngineOptions, GenerationRequest } from './protocol.js';
 
 /** Text to token ids and back, by the model's own vocabulary. */
@@ -58,21 +58,26 @@ export class Llama {
   }
 
   /**
-   * Loads a GGUF model from an address, a file, bytes, or parts of these. Weights go to the device piece by piece, so
-   * the page's memory holds a small part of the file at any time.
+   * Loads a GGUF file or a folder of safetensors from an address, a file, bytes, or a list of these. Weights go to the
+   * device piece by piece, so the page's memory holds a small part of the files at any time.
    */
   static async load(source: ModelSource, options: LoadOptions = {}): Promise<Llama> {
     checkLoadOptions(options);
     const { signal } = options;
     if (signal?.aborted) throw abortError(signal);
-    const list = Array.isArray(source) ? source : [source];
+    const isList = Array.isArray(source) || (typeof FileList !== 'undefined' && source instanceof FileList);
+    const list = isList ? Array.from(source as readonly FileSource[]) : [source as FileSource];
     if (list.length === 0) throw invalid('the list of files is empty');
     const remotes: ByteSource[] = [];
     const specs = list.map((file) => sourceSpec(file, remotes));
+    if (specs.length > 1 && specs.some((spec) => spec.kind === 'folder')) {
+      throw invalid('the address of a folder (ending in a slash) stands alone; give one folder, or a list of files');
+    }
     const engineOptions: EngineOptions = {};
     if (options.device !== undefined) engineOptions.device = options.device;
     if (options.max_context !== undefined) engineOptions.max_context = options.max_context;
     if (options.kv_cache_type !== undefined) engineOptions.kv_cache_type = options.kv_cache_type;
+    if (options.quantize !== undefined) engineOptions.quantize = options.quantize;
     const client = new WorkerClient(spawn(options.workerUrl));
     try {
       const wasmUrl = options.wasmUrl === undefined ? undefined : absolute(options.wasmUrl);

@@ -5,7 +5,8 @@ import type { ChatMessage, FileSource, GenerationOptions, LoadOptions } from './
 import type { GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
 
-const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'quantize', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const QUANTIZE: readonly string[] = ['q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1'] satisfies LoadOptions['quantize'][];
 const SETTINGS = [
   'max_new_tokens',
   'max_length',
@@ -46,6 +47,10 @@ export function checkLoadOptions(options: LoadOptions): void {
   const { kv_cache_type: cache } = options;
   if (cache !== undefined && !['f16', 'f32', 'q8_0'].includes(cache)) {
     throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16", "f32" or "q8_0"`);
+  }
+  const { quantize } = options;
+  if (quantize !== undefined && !QUANTIZE.includes(quantize)) {
+    throw invalid(`quantize is ${JSON.stringify(quantize)}; it must be one of ${QUANTIZE.join(', ')}`);
   }
 }
 
@@ -110,7 +115,7 @@ export function sourceSpec(source: FileSource, remotes: ByteSource[]): SourceSpe
       throw invalid(`an address beginning with ${url.protocol} cannot be fetched by a page; use https, or a File`);
     }
     url.hash = '';
-    return { kind: 'http', url: url.href };
+    return { kind: url.pathname.endsWith('/') ? 'folder' : 'http', url: url.href };
   }
   if (source instanceof Blob) {
     return { kind: 'blob', blob: source, name: source instanceof File ? source.name : 'model' };

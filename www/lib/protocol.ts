@@ -6,6 +6,8 @@ import type { GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './ty
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` messages. */
 export type SourceSpec =
   | { kind: 'http'; url: string }
+  /** A Hugging Face folder; `url` ends in a slash. */
+  | { kind: 'folder'; url: string }
   | { kind: 'blob'; blob: Blob; name: string }
   | { kind: 'remote'; name: string; size: number };
 
@@ -14,6 +16,7 @@ export interface EngineOptions {
   device?: string;
   max_context?: number;
   kv_cache_type?: string;
+  quantize?: string;
 }
 
 /** What `generate` of the engine is asked; see GenerationOptions. */

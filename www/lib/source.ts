@@ -10,6 +10,9 @@ const AHEAD = 16 * MiB;
 const BEHIND = 1 * MiB;
 /** A gap up to this size is read through rather than asked for anew. */
 const SKIP = 1 * MiB;
+/** After this long without a read, a connection that should make room for others is closed. */
+const IDLE_MS = 1000;
+const IDLE = Symbol('idle');
 /** Failures in a row, without a byte between them, before giving up. */
 const ATTEMPTS = 6;
 
@@ -43,6 +46,10 @@ export interface HttpOptions {
   signal?: AbortSignal;
   /** Called as bytes arrive, with how far into the file they reach. */
   onReceived?: (end: number) => void;
+  /** Bytes kept ahead of the reader; default 16 MiB. */
+  ahead?: number;
+  /** Close a connection that nobody reads from, as one of many would keep others waiting (browsers open six to a host). */
+  park?: boolean;
   /** For tests: waits this many times the usual pause before a new attempt. */
   pace?: number;
 }
@@ -239,8 +246,13 @@ export class HttpSource implements ByteSource {
   private async pump(connection: Connection): Promise<void> {
     try {
       while (this.connection === connection) {
-        if (this.end >= Math.max(this.cursor + AHEAD, this.wanted)) {
-          await this.changed;
+        if (this.end >= Math.max(this.cursor + (this.options.ahead ?? AHEAD), this.wanted)) {
+          const idle = this.options.park && this.ranges ? this.afterIdle() : undefined;
+          if ((await (idle ? Promise.race([this.changed, idle]) : this.changed)) === IDLE && this.connection === connection) {
+            // The next read opens another.
+            this.drop();
+            return;
+          }
           continue;
         }
         const { done, value } = await connection.reader.read();
@@ -265,6 +277,10 @@ export class HttpSource implements ByteSource {
     }
     connection.ended = true;
     this.wakeUp();
+  }
+
+  private afterIdle(): Promise<typeof IDLE> {
+    return new Promise((resolve) => setTimeout(resolve, IDLE_MS * (this.options.pace ?? 1), IDLE));
   }
 
   private wakeUp(): void {
@@ -339,15 +355,15 @@ export class HttpSource implements ByteSource {
     if (status === 200 || status === 206) {
       if (!/^text\/html\b/i.test(response.headers.get('Content-Type') ?? '')) return;
       void response.body?.cancel().catch(() => {});
-      throw this.network(
+      throw this.missing(
         'answered with a web page instead of a file; check the address (of a file on the Hugging Face hub, use the ' +
           'link with /resolve/, not /blob/)',
       );
     }
     void response.body?.cancel().catch(() => {});
-    if (status === 404 || status === 410) throw this.network(`has no such file (${status}); check the address`);
+    if (status === 404 || status === 410) throw this.missing(`has no such file (${status}); check the address`);
     if (status === 401 || status === 403) {
-      throw this.network(`does not give out this file (${status}); it may need a login, or accepting a licence on its page first`);
+      throw this.missing(`does not give out this file (${status}); it may need a login, or accepting a licence on its page first`);
     }
     if (status === 416 && first) throw this.empty(); // no first byte to give
     if (status === 416) throw this.network('says that the file is shorter than it was (416); load it again');
@@ -364,6 +380,10 @@ export class HttpSource implements ByteSource {
 
   private network(what: string): LlameroError {
     return new LlameroError('network', `${host(this.url)} ${what}: ${this.url}`);
+  }
+
+  private missing(what: string): MissingFile {
+    return new MissingFile('network', this.network(what).message);
   }
 
   private unreachable(): string {
@@ -391,6 +411,9 @@ export class HttpSource implements ByteSource {
     if (this.options.signal?.aborted) throw abortError(this.options.signal);
   }
 }
+
+/** The server answers, and does not give out this file. */
+export class MissingFile extends LlameroError {}
 
 /** A failure that may pass. */
 class Unreachable extends Error {

@@ -14,8 +14,11 @@ export interface ByteSource {
 /** One file: an address, a file that the user picked, bytes, or something that reads. */
 export type FileSource = string | URL | Blob | ArrayBuffer | Uint8Array | ByteSource;
 
-/** A model: one GGUF file, or the parts of a split one in order. */
-export type ModelSource = FileSource | readonly FileSource[];
+/**
+ * A model: one GGUF file or the parts of a split one; or a folder of safetensors as Hugging Face keeps it, by its address
+ * (ending in a slash) or as the list of its files.
+ */
+export type ModelSource = FileSource | readonly FileSource[] | FileList;
 
 export interface LoadProgress {
   /**
@@ -41,6 +44,8 @@ export interface LoadOptions {
   max_context?: number;
   /** How cached keys and values are stored; default: `f16` on WebGPU. */
   kv_cache_type?: 'f16' | 'f32' | 'q8_0';
+  /** Matrices that are stored as F32, F16 or BF16 become this type while loading, as if quantised before. */
+  quantize?: 'q8_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1';
   /** Called some ten times a second while loading. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load, and closes its connections. */

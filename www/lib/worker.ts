@@ -3,9 +3,11 @@
 import init, { Engine } from './llamero_engine.js';
 import type { EngineSource, InitOutput } from './llamero_engine.js';
 import { LlameroAbortError, LlameroError, fromWire, toWire } from './errors.js';
+import { openFolder } from './folder.js';
 import { ProgressMeter } from './progress.js';
 import type { Calls, FromWorker, SourceSpec, ToWorker } from './protocol.js';
 import { BlobSource, HttpSource } from './source.js';
+import type { HttpOptions } from './source.js';
 
 // The DOM's types are those of a window; this is the part of a worker's that is used.
 const scope = globalThis as unknown as {
@@ -86,11 +88,25 @@ async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load'
     const [output] = await Promise.all([
       start(wasmUrl),
       (async () => {
-        for (const [i, spec] of sources.entries()) {
-          const source = await open(spec, i, sources, abort.signal, (end) => {
+        const many = sources.length > 1;
+        const http = (i: number): HttpOptions => ({
+          signal: abort.signal,
+          // Of many files, each may run ahead by less.
+          ...(many || sources[0]?.kind === 'folder' ? { park: true, ahead: 4 << 20 } : {}),
+          onReceived: (end) => {
             network.received.set(i, Math.max(end, network.received.get(i) ?? 0));
             downloading();
-          });
+          },
+        });
+        const [first] = sources;
+        if (first?.kind === 'folder') {
+          const files = await openFolder(first.url, http);
+          opened.push(...files);
+          network.total = files.reduce((sum, file) => sum + file.size, 0);
+          return;
+        }
+        for (const [i, spec] of sources.entries()) {
+          const source = await open(spec, i, sources, http(i));
           opened.push(source);
           if (spec.kind === 'http') network.total += source.size;
         }
@@ -139,19 +155,21 @@ async function open(
   spec: SourceSpec,
   index: number,
   all: SourceSpec[],
-  signal: AbortSignal,
-  onReceived: (end: number) => void,
+  options: HttpOptions,
 ): Promise<EngineSource & { close?(): void }> {
+  const { signal } = options;
   switch (spec.kind) {
+    case 'folder':
+      throw new LlameroError('internal', 'a folder among files');
     case 'http':
-      return HttpSource.open(spec.url, { signal, onReceived });
+      return HttpSource.open(spec.url, options);
     case 'blob':
       return new BlobSource(spec.blob, spec.name);
     case 'remote': {
       const source = all.slice(0, index).filter((other) => other.kind === 'remote').length;
       const read = (offset: number, length: number) =>
         new Promise<Uint8Array>((resolve, reject) => {
-          if (signal.aborted) return reject(new LlameroAbortError());
+          if (signal?.aborted) return reject(new LlameroAbortError());
           const id = nextRead++;
           reads.set(id, { resolve, reject });
           scope.postMessage({ type: 'read', id, source, offset, length });

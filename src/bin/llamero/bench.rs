@@ -19,19 +19,14 @@ const TOLERANCE: f32 = 0.1;
 
 pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
     let total = sizes.prompt + sizes.r#gen;
-    let opened = open(model).await?;
+    let opened = open(model, device.quantize()?).await?;
     let context = device.max_context.unwrap_or(total.next_multiple_of(32).max(64) * sizes.batch.max(1));
-    let device = Device {
-        backend: device.backend,
-        max_context: Some(context.min(opened.config.max_position_embeddings)),
-        kv_cache_type: device.kv_cache_type.clone(),
-        no_subgroups: device.no_subgroups,
-    };
+    let device = Device { max_context: Some(context.min(opened.config.max_position_embeddings)), ..device.clone() };
     let vocab = opened.config.vocab_size;
     let ids = |salt: u32, n: u32| -> Vec<u32> { (0..n).map(|i| (i * 7919 + 13 + salt * 104_729) % vocab).collect() };
     let mut engine = load_opened(opened, &device).await?;
 
-    let largest = check(model, &mut engine, &ids(0, sizes.prompt.min(8))).await?;
+    let largest = check(model, &device, &mut engine, &ids(0, sizes.prompt.min(8))).await?;
     let info = engine.executor().info();
     let request = |salt: u32, new: u32| Request {
         ids: Some(ids(salt, sizes.prompt)),
@@ -64,7 +59,7 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
 }
 
 /// Largest difference of the logits of a few tokens from the reference; more than the tolerance is an error.
-async fn check(model: &Path, engine: &mut Engine, ids: &[u32]) -> Result<f32> {
+async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) -> Result<f32> {
     let mut ours = Vec::new();
     engine
         .logits(ids, |_, values| {
@@ -72,13 +67,8 @@ async fn check(model: &Path, engine: &mut Engine, ids: &[u32]) -> Result<f32> {
             Ok(())
         })
         .await?;
-    let reference = Device {
-        backend: Backend::Reference,
-        max_context: Some(ids.len() as u32),
-        kv_cache_type: "f32".into(),
-        no_subgroups: false,
-    };
-    let mut reference = load_opened(open(model).await?, &reference).await?;
+    let reference = Device { backend: Backend::Reference, max_context: Some(ids.len() as u32), ..device.clone() };
+    let mut reference = load_opened(open(model, device.quantize()?).await?, &reference).await?;
     let mut largest = 0f32;
     let mut at = 0;
     reference

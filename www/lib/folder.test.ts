@@ -1,0 +1,93 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+// @ts-expect-error plain JavaScript
+import { serve } from '../tools/serve.mjs';
+import { openFolder } from './folder.js';
+import { HttpSource } from './source.js';
+
+const INDEX = 'model.safetensors.index.json';
+const weights = (n: number) => new Uint8Array(3 << 20).fill(n);
+
+let root: string;
+let server: any;
+beforeAll(async () => {
+  root = mkdtempSync(path.join(tmpdir(), 'llamero-folder-'));
+  for (const folder of ['single', 'sharded', 'hostile']) mkdirSync(path.join(root, folder));
+  const put = (name: string, content: string | Uint8Array) => writeFileSync(path.join(root, name), content);
+  put('single/config.json', '{}');
+  put('single/tokenizer.json', '{"version":"1.0"}');
+  put('single/model.safetensors', weights(1));
+  put('sharded/config.json', '{}');
+  put('sharded/tokenizer.model', 'pieces');
+  const shards = Array.from({ length: 9 }, (_, i) => `model-0000${i + 1}-of-00009.safetensors`);
+  put(`sharded/${INDEX}`, JSON.stringify({ weight_map: Object.fromEntries(shards.flatMap((s) => [[`a.${s}`, s], [`b.${s}`, s]])) }));
+  shards.forEach((shard, i) => put(`sharded/${shard}`, weights(i)));
+  put('hostile/config.json', '{}');
+  put(`hostile/${INDEX}`, JSON.stringify({ weight_map: { a: '../single/model.safetensors' } }));
+  server = await serve({ '/': root });
+});
+afterAll(async () => {
+  await server.close();
+  rmSync(root, { recursive: true });
+});
+beforeEach(() => {
+  server.faults.clear();
+  server.requests.length = 0;
+});
+
+const open = (name: string, options = {}) => openFolder(`${server.url}/${name}/`, () => ({ pace: 0.01, ...options }));
+const names = (sources: HttpSource[]) => sources.map((source) => source.name).sort();
+
+test('takes what is there, and does without the rest', async () => {
+  const sources = await open('single');
+  expect(names(sources)).toEqual(['config.json', 'model.safetensors', 'tokenizer.json']);
+  // tokenizer.model is not even asked for where there is a tokenizer.json.
+  expect(server.requests.map((r: { path: string }) => r.path)).not.toContain('/single/tokenizer.model');
+  sources.forEach((source) => source.close());
+});
+
+test('finds the shards by the index, and reads more of them than a browser holds connections', async () => {
+  const sources = await open('sharded', { ahead: 1 << 20 });
+  expect(names(sources).filter((name) => name.endsWith('.safetensors'))).toHaveLength(9);
+  expect(names(sources)).toContain('tokenizer.model');
+  const shards = sources.filter((source) => source.name.endsWith('.safetensors'));
+  // Let every connection fall idle, so that all are closed.
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  for (const [i, shard] of shards.entries()) {
+    for (let at = 0; at < shard.size; at += 1 << 20) {
+      const bytes = await shard.read(at, 1 << 20);
+      expect(bytes.every((b) => b === i)).toBe(true);
+    }
+  }
+  const ranges = server.requests.filter((r: { path: string; range?: string }) => r.path.includes('model-00009') && r.range);
+  expect(ranges.length).toBeGreaterThan(1);
+  sources.forEach((source) => source.close());
+});
+
+test('follows redirects, and goes on after a failure that passes', async () => {
+  server.faults.set('/single/model.safetensors', { redirect: `${server.url}/sharded/model-00002-of-00009.safetensors` });
+  server.faults.set('/single/config.json', { status: 503, times: 1 });
+  const sources = await open('single');
+  const model = sources.find((source) => source.name === 'model.safetensors') as HttpSource;
+  expect((await model.read(5, 1))[0]).toBe(1);
+  sources.forEach((source) => source.close());
+});
+
+test('says what is missing', async () => {
+  server.faults.set('/single/model.safetensors', { status: 404 });
+  await expect(open('single')).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('model.safetensors') });
+  await expect(open('nowhere')).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('config.json') });
+});
+
+test('a page in place of a file that may be missing is a missing file', async () => {
+  server.faults.set('/single/generation_config.json', { html: '<!doctype html>' });
+  const sources = await open('single');
+  expect(names(sources)).toEqual(['config.json', 'model.safetensors', 'tokenizer.json']);
+  sources.forEach((source) => source.close());
+});
+
+test('an index that reaches out of the folder is refused', async () => {
+  await expect(open('hostile')).rejects.toMatchObject({ code: 'invalid_file' });
+});

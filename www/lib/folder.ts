@@ -1,0 +1,66 @@
+// A model as Hugging Face keeps it: a folder with config.json, safetensors, and the tokenizer's files.
+
+import { LlameroError } from './errors.js';
+import { HttpSource, MissingFile } from './source.js';
+import type { HttpOptions } from './source.js';
+
+const INDEX = 'model.safetensors.index.json';
+/** What a folder may hold besides; the same names as the engine's `HfFolder::NAMES`. */
+const OPTIONAL = [
+  'generation_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+  'chat_template.json',
+];
+
+/**
+ * Opens what the engine needs of a folder. `options` is called for each file, with its number.
+ *
+ * @throws LlameroError `network` where config.json or the weights are missing, or the server fails.
+ */
+export async function openFolder(folder: string, options: (index: number) => HttpOptions): Promise<HttpSource[]> {
+  let count = 0;
+  const open = (name: string) => HttpSource.open(new URL(encodeURIComponent(name), folder), { ...options(count++), park: true });
+  const maybe = async (name: string) => {
+    try {
+      return await open(name);
+    } catch (error) {
+      if (error instanceof MissingFile) return undefined;
+      throw error;
+    }
+  };
+  const opened: HttpSource[] = [];
+  try {
+    const [config, index, ...rest] = await Promise.all([open('config.json'), maybe(INDEX), ...OPTIONAL.map(maybe)]);
+    opened.push(...[config, index, ...rest].filter((source) => source !== undefined));
+    // The older form, only where there is no newer one: it can take megabytes too.
+    const tokenizer = rest[OPTIONAL.indexOf('tokenizer.json')] ? undefined : await maybe('tokenizer.model');
+    if (tokenizer) opened.push(tokenizer);
+    const shards = index ? await shardsOf(index) : ['model.safetensors'];
+    for (const shard of shards) opened.push(await open(shard));
+    return opened;
+  } catch (error) {
+    for (const source of opened) source.close();
+    throw error;
+  }
+}
+
+/** The files that an index names. The engine checks the index itself; here only names that stay in the folder are taken. */
+async function shardsOf(index: HttpSource): Promise<string[]> {
+  const broken = (cause?: unknown) => new LlameroError('invalid_file', `${INDEX} is not an index of safetensors; download it again`, { cause });
+  if (index.size > 64 << 20) throw broken();
+  let names: unknown[];
+  try {
+    const { weight_map: map } = JSON.parse(new TextDecoder().decode(await index.read(0, index.size))) as { weight_map: object };
+    names = [...new Set(Object.values(map))];
+  } catch (cause) {
+    if (cause instanceof LlameroError) throw cause;
+    throw broken(cause);
+  }
+  const plain = names.filter((name): name is string => typeof name === 'string' && /^[^./\\:?#%][^/\\:?#%]*$/.test(name));
+  if (plain.length === 0 || plain.length !== names.length) throw broken();
+  return plain;
+}

@@ -28,6 +28,8 @@ pub struct Capabilities {
     pub architecture: String,
     /// A software implementation.
     pub software: bool,
+    /// Kernels can be timed, and are.
+    pub timestamps: bool,
     /// Waiting for a result takes about 100 ms (Firefox polls), so many steps must be in flight.
     pub slow_await: bool,
 }
@@ -56,6 +58,10 @@ impl Capabilities {
 /// How often something happened since the device was made.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Steps.
+    pub steps: Cell<u64>,
+    /// Microseconds spent on encoding and submitting them.
+    pub encode_micros: Cell<f64>,
     /// Kernel launches.
     pub dispatches: Cell<u64>,
     /// Compute passes.
@@ -96,6 +102,15 @@ pub struct Gpu {
 impl Gpu {
     /// The best adapter of this machine, with every limit and feature it offers that the kernels can use.
     pub async fn request() -> Result<Gpu> {
+        Gpu::request_with(false).await
+    }
+
+    /// As [`Gpu::request`]; `profile`: one that can time kernels. Such a device is slower throughout (on Metal the bare
+    /// request for timestamps costs up to two thirds of the decode speed), so it is for profiling alone.
+    ///
+    /// # Errors
+    /// Also `Unsupported` where the adapter has no timestamps.
+    pub async fn request_with(profile: bool) -> Result<Gpu> {
         #[cfg(target_arch = "wasm32")]
         super::web::check_available()?;
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
@@ -117,6 +132,12 @@ impl Gpu {
                 features |= wanted;
             }
         }
+        if profile {
+            if !adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+                return Err(Error::unsupported("this adapter cannot time kernels (timestamp-query)"));
+            }
+            features |= wgpu::Features::TIMESTAMP_QUERY;
+        }
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("llamero"),
@@ -136,6 +157,7 @@ impl Gpu {
             .with_source(e.to_string())
         })?;
         let mut capabilities = describe(&adapter.get_info());
+        capabilities.timestamps = profile;
         capabilities.shader_f16 = features.contains(wgpu::Features::SHADER_F16);
         capabilities.max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         capabilities.max_buffer = limits.max_buffer_size;

@@ -2,12 +2,13 @@
 
 use super::device::{Gpu, add};
 use super::lower::{CacheType, Dispatch, Lowered, Recording, Region, Settings, Shape, Slot, Tuning, padded, splits};
+use super::profile::{Timed, Times};
 use super::self_test::{self, Reference};
 use super::state::{region_words, sampling_words};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Activation, Executor, ExecutorInfo, Inspect, Limits, Op, Output, Pending, Plan, Sampling, SelfTest, Step, TensorId,
-    Want,
+    Activation, Costs, Executor, ExecutorInfo, Inspect, Limits, Op, Output, Pending, Plan, Sampling, SelfTest, Step,
+    TensorId, Want,
 };
 use futures_core::future::LocalBoxFuture;
 use std::cell::RefCell;
@@ -77,6 +78,7 @@ pub struct GpuExecutor {
     compiling: Vec<LocalBoxFuture<'static, Option<wgpu::Error>>>,
     reference: Option<Reference>,
     self_test: Option<SelfTest>,
+    times: Rc<RefCell<Times>>,
     /// Norm weights, for [`Inspect::poke`].
     norms: HashMap<TensorId, Vec<f32>>,
 }
@@ -230,7 +232,7 @@ impl GpuExecutor {
         // Activations, for the widest operation that writes each.
         let rows = u64::from(limits.max_rows);
         let (mut query, mut attention, mut ffn, mut expert_ffn) = (0, 0, 0, 0);
-        let (mut cache_rows, mut attention_parts) = (0, 0);
+        let (mut cache_rows, mut attention_parts, mut expert_output) = (0, 0, 0);
         for op in &plan.ops {
             match op {
                 Op::QkvRope { heads, .. } => {
@@ -254,6 +256,7 @@ impl GpuExecutor {
                 }
                 Op::MoeDownResidual { down, experts } => {
                     expert_ffn = expert_ffn.max(padded(plan.tensor(*down).cols as u32) * experts.used);
+                    expert_output = expert_output.max(padded(plan.hidden_size) * experts.used);
                 }
                 _ => {}
             }
@@ -269,6 +272,7 @@ impl GpuExecutor {
         add_buffer(Slot::AttentionParts, rows.min(MAX_SPLIT_ROWS) * u64::from(attention_parts) * 4)?;
         add_buffer(Slot::FeedForward, rows * u64::from(ffn) * 4)?;
         add_buffer(Slot::ExpertFeedForward, rows * u64::from(expert_ffn) * 4)?;
+        add_buffer(Slot::ExpertOutput, rows * u64::from(expert_output) * 4)?;
         add_buffer(Slot::Logits, u64::from(limits.max_heads) * u64::from(plan.vocab_size) * 4)?;
         add_buffer(Slot::Ids, u64::from(limits.max_heads) * 4)?;
         add_buffer(Slot::State, u64::from(lowered.state.words) * 4)?;
@@ -307,6 +311,7 @@ impl GpuExecutor {
             compiling: Vec::new(),
             reference: None,
             self_test: None,
+            times: Rc::default(),
             norms: HashMap::new(),
             lowered,
         })
@@ -425,9 +430,22 @@ impl GpuExecutor {
             lists.push(&replay.sample);
         }
         let counters = self.gpu.counters();
+        let began = web_time::Instant::now();
+        let mut profile = match self.gpu.capabilities().timestamps {
+            true => Some(Timed::new(&self.gpu)?),
+            false => None,
+        };
         let mut encoder =
             self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("step") });
-        {
+        if let Some(timed) = &mut profile {
+            for command in lists.into_iter().flatten() {
+                let grid = command.dispatch.grid(tokens, heads, splits);
+                timed.dispatch(&mut encoder, &command.pipeline, &command.bind_group, grid, &command.dispatch.variant);
+                add(&counters.passes, 1);
+                add(&counters.dispatches, 1);
+            }
+            timed.resolve(&mut encoder);
+        } else {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             add(&counters.passes, 1);
             let mut current: Option<&Rc<wgpu::ComputePipeline>> = None;
@@ -443,6 +461,21 @@ impl GpuExecutor {
             }
         }
         add(&counters.submits, 1);
+        add(&counters.steps, 1);
+        let pending = self.finish(encoder, heads, want);
+        let counters = self.gpu.counters();
+        counters.encode_micros.set(counters.encode_micros.get() + began.elapsed().as_secs_f64() * 1e6);
+        let Some(timed) = profile else { return pending };
+        let (pending, gpu, times) = (pending?, self.gpu.clone(), self.times.clone());
+        Ok(Box::pin(async move {
+            let output = pending.await?;
+            timed.collect(&gpu, &times).await?;
+            Ok(output)
+        }))
+    }
+
+    /// Submits a step; resolves to its output.
+    fn finish(&self, mut encoder: wgpu::CommandEncoder, heads: u32, want: Want) -> Result<Pending> {
         match want {
             Want::Nothing => {
                 self.gpu.queue.submit([encoder.finish()]);
@@ -634,6 +667,17 @@ impl Executor for GpuExecutor {
 
     fn limits(&self) -> Limits {
         self.lowered.settings.limits
+    }
+
+    fn costs(&self) -> Costs {
+        let counters = self.gpu.counters();
+        let times = self.times.borrow();
+        Costs {
+            steps: counters.steps.get(),
+            dispatches: counters.dispatches.get(),
+            encode_seconds: counters.encode_micros.get() / 1e6,
+            kernels: times.iter().map(|(name, (count, seconds))| (name.clone(), *count, *seconds)).collect(),
+        }
     }
 
     fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()> {

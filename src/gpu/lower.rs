@@ -2,11 +2,11 @@
 //! many workgroups. Needs no device, so what a step costs can be counted (and is asserted) on any machine.
 
 use super::kernels::{
-    Kernel, Variant, attention, attention_combine, attention_split, attention_tile, cache_store, embed, matvec_gate_up,
-    matvec_moe_down, matvec_moe_gate_up, matvec_qkv, matvec_residual, matvec_silu_mul, matvec_store, qk_norm, route,
-    sample, variant,
+    Kernel, Variant, attention, attention_combine, attention_split, attention_tile, cache_store, embed, grouped_down,
+    grouped_gate_up, matvec_gate_up, matvec_moe_down, matvec_moe_gate_up, matvec_qkv, matvec_residual, matvec_silu_mul,
+    matvec_store, moe_combine, moe_group, qk_norm, route, sample, variant,
 };
-use super::state::StateLayout;
+use super::state::{StateLayout, expert_tiles};
 use crate::error::{Error, Result};
 use crate::plan::{
     Experts, Gating, Heads, Limits, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Mask, Norm, Op, Plan, Temperature, TensorId,
@@ -50,6 +50,8 @@ pub enum Slot {
     FeedForward,
     /// Feed-forward activation of each expert of a row.
     ExpertFeedForward,
+    /// What each expert of a row gives.
+    ExpertOutput,
     /// Logits of the heads.
     Logits,
     /// Sampled ids.
@@ -65,6 +67,10 @@ pub enum Rows {
     Times(u32),
     /// Heads of the step, this many per workgroup.
     Heads(u32),
+    /// Tiles of rows that use the same expert: how many a row uses, and how many there are.
+    ExpertTiles(u32, u32),
+    /// One.
+    One,
 }
 
 /// One kernel launch.
@@ -96,6 +102,8 @@ impl Dispatch {
             Rows::Tokens(n) => (groups, tokens.div_ceil(n)),
             Rows::Times(n) => (groups, tokens * n),
             Rows::Heads(n) => (groups, heads.div_ceil(n)),
+            Rows::ExpertTiles(used, experts) => (groups, expert_tiles(tokens, used, experts)),
+            Rows::One => (groups, 1),
         }
     }
 }
@@ -365,7 +373,8 @@ impl Lowered {
                 experts.used, experts.count
             )));
         }
-        let state = StateLayout::new(&settings.limits, used);
+        let count = plan.ops.iter().filter_map(Op::experts).map(|experts| experts.count).max().unwrap_or(0);
+        let state = StateLayout::new(&settings.limits, used, count);
         let mut lowered =
             Lowered { parts: Vec::new(), norms: Vec::new(), matrices: HashMap::new(), state, settings, plan };
         lowered.norms.extend(lowered.settings.trial.as_ref().and_then(|trial| trial.norm));
@@ -689,9 +698,11 @@ impl Recorder<'_> {
         let format = self.format(part);
         let settings = &self.lowered.settings;
         let tuning = settings.tuning;
-        let cols = (!epilogue.starts_with("moe_")).then(|| shape.choice());
+        let grouped = epilogue.starts_with("grouped_");
+        let cols = (!grouped && !epilogue.starts_with("moe_")).then(|| shape.choice());
         let few = matches!(shape, Shape::Few(_));
-        let family = format!("{}_{epilogue}", if few { "matvec" } else { "matmul" });
+        let kernel = if few { "matvec_" } else { "matmul_" };
+        let family = if grouped { epilogue.to_owned() } else { format!("{kernel}{epilogue}") };
         // The first that is wished for, that the weight type has, and that is right on this device.
         let reduces = if few { vec![Some("subgroups"), Some("plain")] } else { vec![None] };
         let candidates = ["int8", "f16", "f32"].into_iter().flat_map(|dot| reduces.iter().map(move |r| (dot, *r)));
@@ -916,7 +927,24 @@ impl Recorder<'_> {
         };
         let dispatch = self.push(&[self.format(part)], params, &bindings, 1, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
+        if self.grouped() {
+            let params = moe_group::Params {
+                rows_at: self.rows_at,
+                routes_at: lowered.state.routes_at,
+                groups_at: lowered.state.groups_at,
+                used: experts.used,
+                experts: experts.count,
+                max_pairs: lowered.settings.limits.max_rows * experts.used,
+            };
+            let dispatch = self.push(&[], params, &moe_group::Bindings { state: Slot::State }, 1, Rows::One)?;
+            self.out.body.push(dispatch);
+        }
         Ok(())
+    }
+
+    /// Rows are grouped by expert where there are many: an expert's weights are then read once for a tile of them.
+    fn grouped(&self) -> bool {
+        matches!(self.shape, Shape::Many(_))
     }
 
     /// For each part: its index, its first expert, how many it holds.
@@ -940,6 +968,40 @@ impl Recorder<'_> {
         let rows = (lowered.plan.tensor(gate).rows / u64::from(experts.count)) as u32;
         for (part, first_expert, held) in self.expert_parts(&[gate, up], experts) {
             let layout = &lowered.parts[part].layout;
+            if self.grouped() {
+                let params = grouped_gate_up::Params {
+                    rows,
+                    blocks: layout.blocks as u32,
+                    scale_stride: layout.scale_stride as u32,
+                    bias_at: 0,
+                    rows_at: self.rows_at,
+                    partials: self.partials,
+                    partial_stride: lowered.partial_stride(),
+                    inv_hidden: self.inv_hidden(),
+                    eps: norm.eps,
+                    out_stride: padded(rows),
+                    routes_at: lowered.state.routes_at,
+                    groups_at: lowered.state.groups_at,
+                    max_pairs: lowered.settings.limits.max_rows * experts.used,
+                    used: experts.used,
+                    first_expert,
+                    experts: held,
+                    weigh: u32::from(experts.gating == Gating::Sigmoid),
+                };
+                let bindings = grouped_gate_up::Bindings {
+                    weights: Slot::Weights(part),
+                    scales: Slot::Scales(part),
+                    input: Slot::Scaled,
+                    state: Slot::State,
+                    partials: Slot::Partials,
+                    output: Slot::ExpertFeedForward,
+                };
+                let mut dispatch =
+                    self.product(Shape::Many(4), part, rows.div_ceil(2), &[], false, params, &bindings)?;
+                dispatch.rows = Rows::ExpertTiles(experts.used, experts.count);
+                self.out.body.push(dispatch);
+                continue;
+            }
             let params = matvec_moe_gate_up::Params {
                 rows,
                 blocks: layout.blocks as u32,
@@ -978,6 +1040,34 @@ impl Recorder<'_> {
         let rows = (lowered.plan.tensor(down).rows / u64::from(experts.count)) as u32;
         for (part, first_expert, held) in self.expert_parts(&[down], experts) {
             let layout = &lowered.parts[part].layout;
+            if self.grouped() {
+                let params = grouped_down::Params {
+                    rows,
+                    blocks: layout.blocks as u32,
+                    scale_stride: layout.scale_stride as u32,
+                    bias_at: 0,
+                    rows_at: self.rows_at,
+                    out_stride: padded(lowered.plan.hidden_size),
+                    routes_at: lowered.state.routes_at,
+                    groups_at: lowered.state.groups_at,
+                    max_pairs: lowered.settings.limits.max_rows * experts.used,
+                    first_expert,
+                    experts: held,
+                    weigh: u32::from(experts.gating == Gating::Softmax),
+                };
+                let bindings = grouped_down::Bindings {
+                    weights: Slot::Weights(part),
+                    scales: Slot::Scales(part),
+                    input: Slot::ExpertFeedForward,
+                    state: Slot::State,
+                    output: Slot::ExpertOutput,
+                };
+                let mut dispatch =
+                    self.product(Shape::Many(4), part, rows.div_ceil(4), &[], false, params, &bindings)?;
+                dispatch.rows = Rows::ExpertTiles(experts.used, experts.count);
+                self.out.body.push(dispatch);
+                continue;
+            }
             let params = matvec_moe_down::Params {
                 rows,
                 blocks: layout.blocks as u32,
@@ -1006,6 +1096,24 @@ impl Recorder<'_> {
             // Every part goes over all of x, so the last one's sums are those of the whole.
             self.partials = dispatch.groups;
             self.out.body.push(dispatch);
+        }
+        if self.grouped() {
+            let params = moe_combine::Params {
+                hidden: lowered.plan.hidden_size,
+                x_stride: padded(lowered.plan.hidden_size),
+                partial_stride: lowered.partial_stride(),
+                used: experts.used,
+            };
+            let bindings = moe_combine::Bindings {
+                given: Slot::ExpertOutput,
+                next_norm,
+                x: Slot::Residual,
+                scaled: Slot::Scaled,
+                partials_out: Slot::Partials,
+            };
+            let dispatch = self.push(&[], params, &bindings, 1, Rows::Tokens(1))?;
+            self.out.body.push(dispatch);
+            self.partials = 1;
         }
         Ok(())
     }

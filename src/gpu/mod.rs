@@ -10,6 +10,7 @@ mod executor;
 pub mod kernels;
 pub mod lower;
 mod pipelines;
+mod profile;
 mod self_test;
 mod state;
 #[cfg(target_arch = "wasm32")]

@@ -102,7 +102,7 @@ fn comes_before(other: &str, family: &str) -> bool {
             product == "qkv" || matches!(other, "qk_norm" | "cache_store")
         }
         "matvec_silu_mul" | "matmul_silu_mul" => product == "store",
-        "route" => product.starts_with("moe_"),
+        "route" | "moe_group" | "moe_combine" => product.starts_with("moe_") || other.starts_with("grouped_"),
         _ => false,
     }
 }
@@ -247,7 +247,8 @@ async fn start(model: &GpuExecutor, reference: Reference, dispatch: &Dispatch, m
             outputs = Vec::new();
             want = Want::Ids;
         }
-        ("route", ..) | (_, "moe_gate_up" | "moe_down", _) => b.plan.ops = experts(&mut b, norm, real, dispatch.op)?,
+        ("route" | "moe_group" | "moe_combine" | "grouped_gate_up" | "grouped_down", ..)
+        | (_, "moe_gate_up" | "moe_down", _) => b.plan.ops = experts(&mut b, norm, real, dispatch.op)?,
         // All that has to do with the cache.
         _ => {
             let mut before = real.ops[..=dispatch.op].iter().rev();
@@ -276,7 +277,8 @@ async fn start(model: &GpuExecutor, reference: Reference, dispatch: &Dispatch, m
     let dot = choices.get(if few { 2 } else { 1 }).copied();
     let cached = steps.len() > 1;
     let splits = trial.split;
-    let tuning = if cached || product.starts_with("moe_") || family == "route" {
+    let mixture = matches!(op, Op::MoeRoute { .. } | Op::MoeGateUpSilu { .. } | Op::MoeDownResidual { .. });
+    let tuning = if cached || mixture {
         // As in the model: kernels that exist anyway.
         Tuning { splits, ..settings.tuning }
     } else {

@@ -130,6 +130,19 @@ pub struct ExecutorInfo {
     pub self_test: Option<SelfTest>,
 }
 
+/// What steps cost so far, where the executor counts it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Costs {
+    /// Steps.
+    pub steps: u64,
+    /// Kernel launches.
+    pub dispatches: u64,
+    /// Seconds of the calling thread spent on encoding and submitting steps.
+    pub encode_seconds: f64,
+    /// By kernel: how often, and seconds in all. Only while profiling.
+    pub kernels: Vec<(String, u64, f64)>,
+}
+
 /// What the self-test at load found.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct SelfTest {
@@ -146,6 +159,11 @@ pub trait Executor {
 
     /// Capacities.
     fn limits(&self) -> Limits;
+
+    /// What steps cost so far.
+    fn costs(&self) -> Costs {
+        Costs::default()
+    }
 
     /// Stores whole rows of a tensor, in the type that the plan states: `bytes` holds
     /// `bytes.len() / row_bytes` rows from `first_row` on.

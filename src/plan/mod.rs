@@ -11,7 +11,8 @@ mod executor;
 mod sampling;
 
 pub use executor::{
-    Activation, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step, Want,
+    Activation, Costs, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step,
+    Want,
 };
 pub use sampling::{Sampling, exponential, ordered_key};
 

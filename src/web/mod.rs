@@ -33,6 +33,17 @@ fn start() {
     console_error_panic_hook::set_once();
 }
 
+/// `GpuOptions` of the same names.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct KernelOptions {
+    subgroups: Option<bool>,
+    int8: Option<bool>,
+    f16: Option<bool>,
+    columns: Option<bool>,
+    splits: Option<bool>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct LoadOptions {
@@ -40,6 +51,7 @@ struct LoadOptions {
     max_context: Option<u32>,
     kv_cache_type: Option<String>,
     quantize: Option<String>,
+    kernels: KernelOptions,
 }
 
 #[derive(Default, Deserialize)]
@@ -235,7 +247,17 @@ async fn load(
     let (executor, fallback_reason): (Box<dyn Executor>, Option<String>) = match device {
         "webgpu" | "auto" => match Gpu::request().await {
             Ok(gpu) => {
-                let options = GpuOptions { cache, reference: Some(inspected_reference), ..GpuOptions::default() };
+                let KernelOptions { subgroups, int8, f16, columns, splits } = options.kernels;
+                let options = GpuOptions {
+                    reference: Some(inspected_reference),
+                    subgroups,
+                    int8,
+                    f16,
+                    columns,
+                    splits,
+                    cache,
+                    ..GpuOptions::default()
+                };
                 (Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?), None)
             }
             Err(error) if device == "auto" && error.kind() == ErrorKind::WebGpuUnavailable => {
@@ -261,6 +283,7 @@ async fn load(
     if let (Some(reason), Some(device)) = (fallback_reason, device.as_object_mut()) {
         device.insert("fallback_reason".into(), reason.into());
     }
+    let self_test = device.as_object_mut().and_then(|device| device.remove("self_test"));
     let info = serde_json::json!({
         "name": config.name,
         "architecture": config.architecture,
@@ -269,6 +292,7 @@ async fn load(
         "bytes": engine.file_bytes(),
         "context": engine.context(),
         "chat_template": engine.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
+        "selfTest": self_test,
         "device": device,
     });
     Ok(Engine {

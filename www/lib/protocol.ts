@@ -17,6 +17,7 @@ export interface EngineOptions {
   max_context?: number;
   kv_cache_type?: string;
   quantize?: string;
+  kernels?: Record<string, boolean>;
 }
 
 /** What `generate` of the engine is asked; see GenerationOptions. */

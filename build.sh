@@ -13,8 +13,8 @@ ROOT=$PWD
 MIN_RUST=1.88
 MIN_NODE=20.19
 WASM_TARGET=wasm32-unknown-unknown
-WASM_DIR=target/wasm      # cargo's target folder for the browser build
-WEB_DIR=target/web        # llamero_engine.js, llamero_engine_bg.wasm: bindings made, optimised
+WASM_DIR=target/wasm      # cargo's target folder for the browser builds; WASM_DIR-threads has a std of its own
+WEB_DIR=target/web        # llamero_engine*.js, llamero_engine*_bg.wasm: bindings made, optimised
 STAMPS=target/stamps
 LOGS=target/logs
 MODEL=models/SmolLM2-135M-Instruct.Q4_1.gguf
@@ -205,41 +205,92 @@ stamp() { local name=$1; shift; mkdir -p "$STAMPS"; digest "$@" >"$STAMPS/$name"
 # Chromium 156 does not read.)
 WASM_FEATURES=(--mvp-features --enable-{simd,bulk-memory,bulk-memory-opt,sign-ext,mutable-globals,nontrapping-float-to-int,reference-types,multivalue})
 
+# What the engine is made of, and how.
+ENGINE_INPUTS=(src shaders build.rs Cargo.toml Cargo.lock www/tools/bindgen package-lock.json build.sh)
+
+# The engine three times over, from the same sources; the package picks at run time:
+#   base     SIMD: every browser with WebAssembly SIMD
+#   relaxed  relaxed SIMD too: quicker sums of products of bytes
+#   threads  that, and memory shared among threads; std must be built for it, from source
 build_wasm() {
   need_wasm_rust
   need_native_rust
-  step "engine: Rust to WebAssembly ($("$WASM_RUSTC" --version | cut -d' ' -f1,2), std: $WASM_STD)"
-  local args=(build --release --target "$WASM_TARGET" --lib --target-dir "$WASM_DIR")
+  local builds=(base relaxed) build
+  if find_threads_rust; then builds+=(threads)
+  else note "the build with threads is left out: it needs the sources of Rust's std (rustup component add rust-src, or as root on Debian: $(apt_line rustc-web cargo-web rust-web-src lld-19))"; fi
+  mkdir -p "$WEB_DIR"
+  for build in "${builds[@]}"; do build_engine "$build"; done
+  [ "${#builds[@]}" = 3 ] || rm -f "$WEB_DIR"/llamero_engine_threads*
+}
+
+# A toolchain with the sources of std, for the build with threads.
+THREADS_CARGO= THREADS_RUSTC=
+find_threads_rust() {
+  local cargo rustc
+  [ -z "$THREADS_CARGO" ] || return 0
+  while read -r cargo rustc; do
+    if [ -e "$("$rustc" --print sysroot)/lib/rustlib/src/rust/library/std/Cargo.toml" ]; then
+      # A distribution's compiler has no linker of its own.
+      WASM_LINKER=${WASM_LINKER:-$(wasm_linker || true)}
+      if [ -n "$WASM_LINKER" ] || [ -x "$("$rustc" --print sysroot)/lib/rustlib/$("$rustc" -vV | awk '/^host/{print $2}')/bin/rust-lld" ]; then
+        THREADS_CARGO=$cargo THREADS_RUSTC=$rustc
+        return 0
+      fi
+    fi
+  done < <(rust_pairs)
+  return 1
+}
+
+build_engine() { # base|relaxed|threads
+  local build=$1 name=llamero_engine cargo=$WASM_CARGO rustc=$WASM_RUSTC std=$WASM_STD dir=$WASM_DIR
+  local features=(+simd128) own=() optimise=("${WASM_FEATURES[@]}")
+  if [ "$build" != base ]; then
+    name+=_$build
+    optimise+=(--enable-relaxed-simd)
+    # Of this crate alone: what it depends on is shared with the base build.
+    own=(-- -Ctarget-feature=+simd128,+relaxed-simd)
+  fi
+  if [ "$build" = threads ]; then
+    cargo=$THREADS_CARGO rustc=$THREADS_RUSTC std=source dir=$WASM_DIR-threads own=()
+    features=(+simd128 +relaxed-simd +atomics +bulk-memory +mutable-globals)
+    optimise+=(--enable-threads)
+  fi
+  if [ -f "$WEB_DIR/${name}_bg.wasm" ] && fresh "web-$build" "${ENGINE_INPUTS[@]}"; then return; fi
+
+  step "engine, $build build: Rust to WebAssembly ($("$rustc" --version | cut -d' ' -f1,2), std: $std)"
+  local args=(rustc --release --target "$WASM_TARGET" --lib --crate-type cdylib --target-dir "$dir")
   local sep=$'\x1f' flags
+  flags="-Ctarget-feature=$(IFS=,; echo "${features[*]}")"
   # Paths of this machine do not belong in a file that others download.
-  flags="-Ctarget-feature=+simd128${sep}--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
-  flags+="${sep}--remap-path-prefix=$ROOT=/llamero${sep}--remap-path-prefix=$("$WASM_RUSTC" --print sysroot)=/rust"
-  local environment=(CARGO_ENCODED_RUSTFLAGS="$flags" RUSTC="$WASM_RUSTC")
-  if [ "$WASM_STD" = source ]; then
+  flags+="${sep}--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+  flags+="${sep}--remap-path-prefix=$ROOT=/llamero${sep}--remap-path-prefix=$("$rustc" --print sysroot)=/rust"
+  if [ "$build" = threads ]; then
+    local arg
+    for arg in --shared-memory --import-memory --max-memory=4294967296 --export=__wasm_init_tls --export=__tls_size --export=__tls_align --export=__tls_base; do
+      flags+="${sep}-Clink-arg=$arg"
+    done
+  fi
+  local environment=(CARGO_ENCODED_RUSTFLAGS="$flags" RUSTC="$rustc")
+  if [ "$std" = source ]; then
     args+=(-Zbuild-std=std,panic_abort)
     environment+=(RUSTC_BOOTSTRAP=1)
   fi
   [ -z "$WASM_LINKER" ] || environment+=(CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$WASM_LINKER")
-  env "${environment[@]}" "$WASM_CARGO" "${args[@]}"
+  env "${environment[@]}" "$cargo" "${args[@]}" "${own[@]}"
 
-  local wasm=$WASM_DIR/$WASM_TARGET/release/llamero.wasm
-  if [ -f "$WEB_DIR/llamero_engine_bg.wasm" ] && fresh web "$wasm" www/tools/bindgen package-lock.json build.sh; then
-    note "bindings and optimised module are up to date"
-    return
-  fi
   need_npm_packages
-  step "engine: JavaScript bindings (wasm-bindgen)"
   native_cargo build --quiet --locked --manifest-path www/tools/bindgen/Cargo.toml --target-dir target/tools
-  rm -rf "$WEB_DIR.new"
-  mkdir -p "$WEB_DIR.new"
-  target/tools/debug/llamero-bindgen "$wasm" "$WEB_DIR.new" llamero_engine
-  step "engine: optimising (wasm-opt -O3)"
-  node_modules/.bin/wasm-opt -O3 "${WASM_FEATURES[@]}" --strip-debug --strip-producers \
-    "$WEB_DIR.new/llamero_engine_bg.wasm" -o "$WEB_DIR.new/optimised.wasm"
-  mv "$WEB_DIR.new/optimised.wasm" "$WEB_DIR.new/llamero_engine_bg.wasm"
-  rm -rf "$WEB_DIR"
-  mv "$WEB_DIR.new" "$WEB_DIR"
-  stamp web "$wasm" www/tools/bindgen package-lock.json build.sh
+  local out=$WEB_DIR.new
+  rm -rf "$out"
+  mkdir -p "$out"
+  target/tools/debug/llamero-bindgen "$dir/$WASM_TARGET/release/llamero.wasm" "$out" "$name"
+  step "engine, $build build: optimising (wasm-opt -O3)"
+  node_modules/.bin/wasm-opt -O3 "${optimise[@]}" --strip-debug --strip-producers "$out/${name}_bg.wasm" -o "$out/optimised.wasm"
+  mv "$out/optimised.wasm" "$out/${name}_bg.wasm"
+  note "$(wc -c <"$out/${name}_bg.wasm") bytes, $(gzip -9 -c "$out/${name}_bg.wasm" | wc -c) gzipped"
+  cp -R "$out/." "$WEB_DIR/"
+  rm -rf "$out"
+  stamp "web-$build" "${ENGINE_INPUTS[@]}"
 }
 
 PACKAGE_INPUTS=("$WEB_DIR" www/lib www/tools/package.mjs package.json README.md LICENSE)
@@ -421,6 +472,7 @@ case $verb in
   package) package ;;
   build) build_page ;;
   _package) build_package ;;
+  _engine) need_wasm_rust; need_native_rust; find_threads_rust || true; mkdir -p "$WEB_DIR"; build_engine "$1" ;;
   bench) bench "$@" ;;
   model) need_model ;;
   fmt) need_native_rust; native_cargo fmt ;;

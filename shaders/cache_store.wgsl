@@ -18,7 +18,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> state: array<u32>;
 @group(0) @binding(2) var<storage, read> rows: array<f32>;           // [T, 2, KV, head_stride]
-@group(0) @binding(3) var<storage, read_write> cache: array<u32>;    // as kv_read_q8_0
+@group(0) @binding(3) var<storage, read_write> cache: array<u32>;    // [page, k or v, KV, PAGE, words], as kv_read_q8_0
 
 fn value(at: u32, d: u32) -> f32 {
     if d >= params.head_dim { return 0.0; }

@@ -14,9 +14,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tokenizer", &["format"]),
     ("model", &["plan", "format", "quant"]),
     ("gpu", &["plan", "quant"]),
+    ("cpu", &["plan", "quant"]),
     ("reference", &["plan", "quant"]),
     ("engine", &["model", "plan", "tokenizer", "format"]),
-    ("web", &["engine", "model", "gpu", "reference", "tokenizer", "format", "plan"]),
+    ("web", &["engine", "model", "gpu", "cpu", "reference", "tokenizer", "format", "plan"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

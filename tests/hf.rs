@@ -14,7 +14,7 @@ use gguf::GgufBuilder;
 use harness::{Model, assert_close, logits, on_gpu, open_bytes, open_model, reference};
 use llamero::error::ErrorKind;
 use llamero::format::{Checkpoint, MemorySource};
-use llamero::model::{Config, RopeScaling};
+use llamero::model::{Config, RopeScaling, quantize_type};
 use llamero::plan::Executor;
 use llamero::quant::DType;
 use serde_json::{Value, json};
@@ -214,8 +214,11 @@ fn quantising_while_loading_equals_quantising_first() {
         off.sort_by(f32::total_cmp);
         assert!(off[off.len() / 2] < 0.05, "{name}: the median logit is off by {}", off[off.len() / 2]);
     }
-    let error = open_model(&folder("yarn"), Some(DType::Q4_K)).err().unwrap();
-    assert!(error.to_string().contains("Q8_0"), "{error}");
+    for name in ["q4_k", "int4", ""] {
+        let error = quantize_type(name).unwrap_err();
+        assert!(error.to_string().contains("q8_0, q4_0"), "{error}");
+    }
+    assert_eq!(quantize_type("q8_0").unwrap(), DType::Q8_0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod harness;
 mod npy;
 
 use gguf::GgufBuilder;
-use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_gpu, open_model, reference};
+use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open_model, reference};
 use llamero::error::ErrorKind;
 use llamero::format::Checkpoint;
 use llamero::gpu::{CacheType, GpuOptions};
@@ -92,6 +92,20 @@ fn fixtures_on_the_reference() {
     for name in MODELS {
         let (model, sequences) = load(name);
         check(&format!("{name} on reference"), &mut reference(&model, CONTEXT), &sequences);
+    }
+}
+
+#[test]
+#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
+fn fixtures_on_the_cpu() {
+    for name in MODELS {
+        let (model, sequences) = load(name);
+        // Threads share rows of matrices and heads: two models show it.
+        let most = if ["llama2-gqa", "moe-mixtral"].contains(name) { 2 } else { 1 };
+        for threads in 1..=most {
+            let mut executor = on_cpu(&model, CONTEXT, threads, false);
+            check(&format!("{name} on {threads} threads"), &mut executor, &sequences);
+        }
     }
 }
 

@@ -8,8 +8,8 @@ mod harness;
 mod npy;
 
 use harness::{
-    DEFAULT_MODEL, FIXTURES, assert_close, executors, expected, gpu_variants, greedy, ids, logits, on_gpu, open,
-    reference,
+    DEFAULT_MODEL, FIXTURES, assert_close, executors, expected, gpu_variants, greedy, ids, logits, on_cpu, on_gpu,
+    open, reference,
 };
 use llamero::gpu::GpuOptions;
 use llamero::plan::Executor;
@@ -43,6 +43,35 @@ fn logits_and_greedy_text_on_the_reference() {
     let model = open(Path::new(DEFAULT_MODEL));
     check("reference", &mut reference(&model, 128), &expected("smollm2"), 5, 8);
 }
+
+/// Activations are rounded to 8 bits: the logits of the fixtures' own oracle that does so are this far (rms) from exact.
+#[test]
+#[cfg_attr(not(all(fixtures, default_model)), ignore = "needs ../shared/fixtures and ./build.sh model")]
+fn logits_and_greedy_text_on_the_cpu() {
+    let model = open(Path::new(DEFAULT_MODEL));
+    let cases = expected("smollm2");
+    let mut executor = on_cpu(&model, 128, 2, true);
+    for case in cases["logits"].as_array().unwrap() {
+        let exact = npy::read_npy(Path::new(&format!("{FIXTURES}/smollm2/{}", case["logits"].as_str().unwrap()))).1;
+        let got = logits(&mut executor, &ids(&case["ids"]), 64);
+        let last = &got[got.len() - exact.len()..];
+        let squares: f64 = last.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        let rms = (squares / exact.len() as f64).sqrt();
+        let most = harness::worst(last, &exact).0;
+        eprintln!("{}: rms {rms}, largest difference {most}", case["prompt"]);
+        assert!(rms <= ROUNDED_RMS, "{}: rms {rms}", case["prompt"]);
+    }
+    for case in cases["greedy"].as_array().unwrap() {
+        // As far as the exact choice is by more than rounding can turn.
+        let margins = case["exact_margins"].as_array().unwrap();
+        let sure = margins.iter().take_while(|m| m.as_f64().unwrap() >= 4.0 * ROUNDED_RMS).count();
+        let got = greedy(&mut executor, &ids(&case["ids"]), sure.max(1));
+        assert_eq!(got[..sure], ids(&case["exact"])[..sure], "{}", case["prompt"]);
+    }
+}
+
+/// What 8-bit activations may cost.
+const ROUNDED_RMS: f64 = 0.25;
 
 #[test]
 #[cfg_attr(not(all(gpu, fixtures, default_model)), ignore = "needs Vulkan, ../shared/fixtures and ./build.sh model")]

@@ -1,3 +1,4 @@
+// Four unsigned quants of a word against four int8 activations.
 #import packed
 
 fn load_block(row: u32, b: u32) -> Block {

@@ -9,12 +9,12 @@ mod make;
 mod npy;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Engine, Event, Host, Opened, Request, Stop};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::format::{ByteSource, Checkpoint, FileSource};
 use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::plan::{Executor, Limits, LocalBoxFuture};
-use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
 use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFolder, TemplateInput, Tokenizer};
 use serde_json::{Value, json};
@@ -32,15 +32,21 @@ struct Cli {
 
 #[derive(Copy, Clone, Debug, PartialEq, ValueEnum)]
 enum Backend {
+    /// The GPU, or the CPU where there is none, or only a software one.
+    Auto,
     Gpu,
+    Cpu,
     Reference,
 }
 
 #[derive(Clone, Args)]
 struct Device {
     /// What runs the model.
-    #[arg(long, value_enum, default_value = "gpu")]
+    #[arg(long, value_enum, default_value = "auto")]
     backend: Backend,
+    /// Threads on the CPU (default: one per core).
+    #[arg(long)]
+    threads: Option<usize>,
     /// Positions to make room for (default: the model's own, at most 4096).
     #[arg(long)]
     max_context: Option<u32>,
@@ -65,15 +71,6 @@ struct Device {
     /// Quantise F32, F16 and BF16 matrices to this type while loading (q8_0, q4_0, q4_1, q5_0, q5_1).
     #[arg(long)]
     quantize: Option<String>,
-}
-
-impl Device {
-    fn quantize(&self) -> Result<Option<DType>> {
-        let parse = |name: &String| {
-            DType::from_name(name).ok_or_else(|| invalid(&format!("--quantize {name}: no such weight type")))
-        };
-        self.quantize.as_ref().map(parse).transpose()
-    }
 }
 
 #[derive(Args)]
@@ -351,7 +348,7 @@ async fn run(command: Command) -> Result<()> {
 }
 
 /// The model behind a path: a GGUF, with the other parts of its set, or a folder of safetensors.
-async fn open(model: &Path, quantize: Option<DType>) -> Result<Opened> {
+async fn open(model: &Path, quantize: Option<&str>) -> Result<Opened> {
     let checkpoint = Checkpoint::open_path(model).await?;
     let folder = if model.is_dir() { hf_folder(model)? } else { HfFolder::default() };
     Opened::new(checkpoint, folder.files(), quantize).await
@@ -372,16 +369,47 @@ fn hf_folder(folder: &Path) -> Result<HfFolder> {
 }
 
 async fn load(model: &Path, device: &Device) -> Result<Engine> {
-    let opened = open(model, device.quantize()?).await?;
+    let opened = open(model, device.quantize.as_deref()).await?;
     load_opened(opened, device).await
 }
 
 async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
     let context = opened.context(device.max_context)?;
     let plan = opened.model.plan.clone();
-    let executor: Box<dyn Executor> = match device.backend {
-        Backend::Reference => Box::new(ReferenceExecutor::new(plan, Limits::for_context(context, 64, 1))?),
-        Backend::Gpu => {
+    let gpu = match device.backend {
+        Backend::Gpu => Some(Gpu::request_with(device.profile).await?),
+        Backend::Auto => match Gpu::request_with(device.profile).await {
+            Ok(gpu) if !gpu.capabilities().software => Some(gpu),
+            Ok(gpu) => {
+                eprintln!("{} is a software GPU: running on the CPU (--backend gpu insists)", gpu.capabilities().name);
+                None
+            }
+            Err(error) => {
+                eprintln!("running on the CPU: {error}");
+                None
+            }
+        },
+        Backend::Cpu | Backend::Reference => None,
+    };
+    let executor: Box<dyn Executor> = match gpu {
+        None if device.backend == Backend::Reference => {
+            Box::new(ReferenceExecutor::new(plan, Limits::for_context(context, 64, 1))?)
+        }
+        None => {
+            let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+            let cache_f16 = match device.kv_cache_type.as_str() {
+                "f16" => true,
+                "f32" => false,
+                other => return Err(invalid(&format!("--kv-cache-type {other}: on the CPU it may be f16 or f32"))),
+            };
+            let pool = Some(Pool::with_threads(device.threads.unwrap_or_else(cores).max(1)));
+            Box::new(CpuExecutor::new(
+                plan,
+                context,
+                CpuOptions { pool, cache_f16: Some(cache_f16), ..CpuOptions::default() },
+            )?)
+        }
+        Some(gpu) => {
             let options = GpuOptions {
                 reference: Some(|plan, limits| Ok(Box::new(ReferenceExecutor::new(plan, limits)?))),
                 subgroups: device.no_subgroups.then_some(false),
@@ -394,7 +422,7 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
                 })?),
                 ..GpuOptions::default()
             };
-            Box::new(GpuExecutor::new(&Gpu::request_with(device.profile).await?, plan, context, &options).await?)
+            Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?)
         }
     };
     let show = std::io::stderr().is_terminal();

@@ -114,10 +114,10 @@ impl Engine {
             _ => return Err(Error::invalid_input("give exactly one of prompt, ids and messages")),
         };
         let mut ids = self.encode(&prompt)?;
-        let tokenizer = self.tokenizer()?.clone();
+        let tokenizer = self.tokenizer.clone();
         if ids.is_empty() {
             // A model needs something to go on from.
-            ids.extend(tokenizer.bos().or(tokenizer.eos()));
+            ids.extend(tokenizer.as_ref().and_then(|t| t.bos().or(t.eos())));
         }
         if ids.is_empty() {
             return Err(Error::invalid_input("the prompt is empty and the model has no beginning-of-text token"));
@@ -133,8 +133,9 @@ impl Engine {
         let mut first = 0;
         while first < options.sampling.len() {
             let count = self.fitting(&ids, &options, first);
-            let group =
-                self.generate_group(&tokenizer, &ids, &options, first..first + count, start, &mut run, host).await;
+            let group = self
+                .generate_group(tokenizer.as_ref(), &ids, &options, first..first + count, start, &mut run, host)
+                .await;
             run.sequences.extend(group?);
             first += count;
         }
@@ -170,7 +171,7 @@ impl Engine {
     #[expect(clippy::too_many_arguments, reason = "each is one fact about the group")]
     async fn generate_group(
         &mut self,
-        tokenizer: &Tokenizer,
+        tokenizer: Option<&Tokenizer>,
         ids: &[u32],
         options: &Options,
         range: std::ops::Range<usize>,
@@ -233,7 +234,7 @@ impl Engine {
             .zip(range)
             .map(|(pages, index)| Active {
                 index: index as u32,
-                text: TextStream::new(tokenizer.stream(true), &options.stop),
+                text: TextStream::new(tokenizer.map(|t| t.stream(true)), &options.stop),
                 ids: Vec::new(),
                 pages,
                 done: None,
@@ -309,7 +310,7 @@ impl Engine {
     async fn decode(
         &mut self,
         active: &mut [Active<'_>],
-        tokenizer: &Tokenizer,
+        tokenizer: Option<&Tokenizer>,
         firsts: Vec<u32>,
         prompt: u32,
         options: &Options,
@@ -374,12 +375,12 @@ fn accept(
     sequence: &mut Active<'_>,
     id: u32,
     options: &Options,
-    tokenizer: &Tokenizer,
+    tokenizer: Option<&Tokenizer>,
     host: &mut dyn Host,
 ) -> Result<()> {
     sequence.ids.push(id);
     let (mut text, stopped) = sequence.text.push(id)?;
-    if stopped || (!options.ignore_eos && tokenizer.end_ids().contains(&id)) {
+    if stopped || (!options.ignore_eos && tokenizer.is_some_and(|t| t.end_ids().contains(&id))) {
         sequence.done = Some("stop");
     } else if sequence.ids.len() as u32 >= options.max_new_tokens {
         sequence.done = Some("length");

@@ -13,9 +13,8 @@ pub use request::{Options, Request, Stop};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Checkpoint, FileFormat};
-use crate::model::{Config, LoadProgress, ModelPlan, load_weights, plan};
+use crate::model::{Config, LoadProgress, ModelPlan, load_weights, plan, quantize_type};
 use crate::plan::{Executor, Output, Plan, Row, Step, Want};
-use crate::quant::DType;
 use crate::tokenizer::{EncodeOptions, HfFiles, TemplateInput, Tokenizer};
 use pages::PagePool;
 
@@ -36,12 +35,13 @@ pub struct Opened {
 
 impl Opened {
     /// Reads config and vocabulary, and checks every weight's shape. `files`: what lies beside safetensors (a GGUF holds
-    /// its vocabulary itself); `quantize`: see [`plan`].
+    /// its vocabulary itself); `quantize`: see [`quantize_type`].
     ///
     /// # Errors
     ///
-    /// Those of [`Config::read`], [`plan`], [`Tokenizer::from_gguf`] and [`Tokenizer::from_hf`].
-    pub async fn new(checkpoint: Checkpoint, files: HfFiles<'_>, quantize: Option<DType>) -> Result<Opened> {
+    /// Those of [`quantize_type`], [`Config::read`], [`plan`], [`Tokenizer::from_gguf`] and [`Tokenizer::from_hf`].
+    pub async fn new(checkpoint: Checkpoint, files: HfFiles<'_>, quantize: Option<&str>) -> Result<Opened> {
+        let quantize = quantize.map(quantize_type).transpose()?;
         let config = Config::read(&checkpoint).await?;
         let model = plan(&config, &checkpoint, quantize)?;
         let tokenizer = match checkpoint.format() {
@@ -146,7 +146,7 @@ impl Engine {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or_else(|| {
             Error::invalid_input(
-                "this model came without a tokenizer, so that only logits can be computed; add its tokenizer.json (or \
+                "this model came without a tokenizer, so that it knows token ids only; add its tokenizer.json (or \
                  tokenizer.model) to its files",
             )
         })

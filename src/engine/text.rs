@@ -5,7 +5,8 @@ use crate::tokenizer::DecodeStream;
 
 /// Decodes ids piece by piece. A piece that could be the start of a stop text is held back until it is decided.
 pub struct TextStream<'a> {
-    decoder: DecodeStream<'a>,
+    /// `None` for a model without a vocabulary: its ids have no text.
+    decoder: Option<DecodeStream<'a>>,
     stop: &'a [String],
     /// Emitted so far.
     text: String,
@@ -15,13 +16,14 @@ pub struct TextStream<'a> {
 
 impl<'a> TextStream<'a> {
     /// An empty stream.
-    pub fn new(decoder: DecodeStream<'a>, stop: &'a [String]) -> TextStream<'a> {
+    pub fn new(decoder: Option<DecodeStream<'a>>, stop: &'a [String]) -> TextStream<'a> {
         TextStream { decoder, stop, text: String::new(), held: String::new() }
     }
 
     /// The text to show for this token (maybe empty), and whether a stop text ended the sequence.
     pub fn push(&mut self, id: u32) -> Result<(String, bool)> {
-        let piece = match self.decoder.push(id) {
+        let Some(decoder) = &mut self.decoder else { return Ok((String::new(), false)) };
+        let piece = match decoder.push(id) {
             // An embedding table may have more rows than the vocabulary has tokens; these have no text.
             Err(error) if error.kind() == ErrorKind::InvalidInput => String::new(),
             piece => piece?,
@@ -31,7 +33,7 @@ impl<'a> TextStream<'a> {
 
     /// What was still withheld.
     pub fn finish(&mut self) -> Result<String> {
-        let piece = self.decoder.finish();
+        let piece = self.decoder.as_mut().map_or_else(String::new, DecodeStream::finish);
         Ok(self.take(&piece, true).0)
     }
 

@@ -22,22 +22,30 @@ pub struct ModelPlan {
     pub sources: Vec<Vec<Source>>,
 }
 
-/// Weight types that [`plan`] quantises to.
+/// Weight types that matrices can be quantised to while they load.
 const QUANTIZE_TO: &[DType] = &[DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1];
+
+/// A type that weights can be quantised to while they load, by its name in any case (`q8_0`).
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for another, with those that there are.
+pub fn quantize_type(name: &str) -> Result<DType> {
+    DType::from_name(name).filter(|dtype| QUANTIZE_TO.contains(dtype)).ok_or_else(|| {
+        let names: Vec<String> = QUANTIZE_TO.iter().map(|dtype| dtype.name().to_lowercase()).collect();
+        Error::invalid_input(format!("quantize is {name:?}; it may be {}", names.join(", ")))
+    })
+}
 
 /// Writes the plan of a model: checks that every weight is there, in the shape that the config demands.
 ///
-/// `quantize`: matrices that are stored as F32, F16 or BF16 become this type while they load, as if the file had been
+/// `quantize` (see [`quantize_type`]): matrices that are stored as F32, F16 or BF16 become this type while they load, as if the file had been
 /// quantised before; all but routers, and those whose rows are no whole blocks.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) for a weight that is missing or has another shape.
 pub fn plan(config: &Config, checkpoint: &Checkpoint, quantize: Option<DType>) -> Result<ModelPlan> {
-    if let Some(other) = quantize.filter(|dtype| !QUANTIZE_TO.contains(dtype)) {
-        let names: Vec<&str> = QUANTIZE_TO.iter().map(|dtype| dtype.name()).collect();
-        return Err(Error::invalid_input(format!("quantize: {other}; it may be {}", names.join(", "))));
-    }
     let names = Names::of(checkpoint, config);
     // Transformers' LLaMA rotates the halves of a head; llama.cpp's files and LLaMA 4 have pairs side by side.
     let halves = checkpoint.format() == FileFormat::Safetensors && config.architecture == Architecture::Llama;

@@ -108,7 +108,7 @@ impl Limits {
 /// What runs the plan, for people.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct ExecutorInfo {
-    /// `webgpu` or `reference`.
+    /// `webgpu`, `cpu` or `reference`.
     pub kind: String,
     /// Adapter or processor description, as far as it is known.
     pub name: String,

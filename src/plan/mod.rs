@@ -1,6 +1,6 @@
 //! The operations of a model as plain data, and the contract of whoever runs them.
 //!
-//! `model/` writes a [`Plan`] from a config; an [`Executor`] (`gpu/`, `reference/`) runs it. A plan can be
+//! `model/` writes a [`Plan`] from a config; an [`Executor`] (`gpu/`, `cpu/`, `reference/`) runs it. A plan can be
 //! printed, counted and checked on a machine without a GPU. Nothing here knows a file, a device or a
 //! particular model.
 //!
@@ -8,13 +8,15 @@
 //! heads, `KV` key/value heads, `D` head dimension, `E` hidden size, `F` feed-forward size, `V` vocabulary.
 
 mod executor;
+mod routing;
 mod sampling;
 
 pub use executor::{
     Activation, Costs, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step,
     Want,
 };
-pub use sampling::{Sampling, exponential, ordered_key};
+pub use routing::route;
+pub use sampling::{Sampler, Sampling, exponential, ordered_key};
 
 use crate::quant::DType;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! How a token is chosen from logits: one definition, which every executor implements, so that the same logits
-//! and seed give the same token everywhere.
+//! How a token is chosen from logits: one definition, which executors share ([`Sampler`]) or implement, so that the same
+//! logits and seed give the same token everywhere.
 //!
 //! With `temperature == 0` the largest logit wins, the lowest id among equals. Otherwise, with
 //! `s_i = (logit_i - max) / temperature`: keep the `top_k` largest (ties with the k-th are kept, as Transformers does);
@@ -59,6 +59,85 @@ pub fn ordered_key(x: f32) -> u32 {
     if bits & 0x8000_0000 != 0 { !bits } else { bits | 0x8000_0000 }
 }
 
+/// Draws tokens on the processor. Keeps its working memory.
+#[derive(Clone, Debug, Default)]
+pub struct Sampler {
+    /// Token ids, the likeliest first as far as that is needed.
+    order: Vec<u32>,
+}
+
+impl Sampler {
+    /// The token that follows a row at position `pos` with these logits.
+    pub fn pick(&mut self, logits: &[f32], sampling: &Sampling, pos: u32) -> u32 {
+        if sampling.temperature <= 0.0 {
+            return best(logits.len(), |i| logits[i]);
+        }
+        let inv_t = 1.0 / sampling.temperature;
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let p = |i: usize| ((logits[i] - max) * inv_t).exp();
+        let key = |i: &u32| ordered_key(logits[*i as usize]);
+
+        // The smallest key that is kept; raised by each filter in turn.
+        let mut floor = 0u32;
+        let top_k = sampling.top_k as usize;
+        if top_k > 0 && top_k < logits.len() {
+            self.all(logits.len());
+            let (_, nth, _) = self.order.select_nth_unstable_by_key(top_k - 1, |i| std::cmp::Reverse(key(i)));
+            floor = key(nth);
+        }
+        if sampling.top_p < 1.0 {
+            self.all(logits.len());
+            self.order.retain(|i| key(i) >= floor);
+            let total: f64 = self.order.iter().map(|i| f64::from(p(*i as usize))).sum();
+            let mut mass = 0.0;
+            let (mut from, mut to) = (0, 128);
+            // Few tokens hold most of the mass: sort no more of them than it takes.
+            while from < self.order.len() {
+                to = (8 * to).min(self.order.len());
+                let rest = &mut self.order[from..];
+                if to - from < rest.len() {
+                    rest.select_nth_unstable_by_key(to - from, |i| std::cmp::Reverse(key(i)));
+                }
+                let sorted = &mut self.order[from..to];
+                sorted.sort_unstable_by_key(|i| (std::cmp::Reverse(key(i)), *i));
+                for i in sorted {
+                    mass += f64::from(p(*i as usize));
+                    floor = key(i);
+                    if mass >= f64::from(sampling.top_p) * total {
+                        from = usize::MAX;
+                        break;
+                    }
+                }
+                from = from.max(to);
+            }
+        }
+        best(logits.len(), |i| {
+            if ordered_key(logits[i]) >= floor && p(i) >= sampling.min_p {
+                (logits[i] - max) * inv_t - exponential(sampling.seed, pos, i as u32).ln()
+            } else {
+                f32::NEG_INFINITY
+            }
+        })
+    }
+
+    fn all(&mut self, len: usize) {
+        self.order.clear();
+        self.order.extend(0..len as u32);
+    }
+}
+
+/// The index of the largest score, the first among equals.
+fn best(len: usize, score: impl Fn(usize) -> f32) -> u32 {
+    let mut best = (f32::NEG_INFINITY, 0);
+    for i in 0..len {
+        let s = score(i);
+        if s > best.0 {
+            best = (s, i as u32);
+        }
+    }
+    best.1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +171,59 @@ mod tests {
         assert_ne!(base, exponential(1 << 32 | 1, 2, 3));
         assert_ne!(base, exponential(1, 3, 3));
         assert_ne!(base, exponential(1, 2, 4));
+    }
+
+    /// The module's text, word for word: everything sorted.
+    fn by_definition(logits: &[f32], sampling: &Sampling, pos: u32) -> u32 {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let inv_t = 1.0 / sampling.temperature;
+        let p = |i: usize| ((logits[i] - max) * inv_t).exp();
+        let mut kept: Vec<usize> = (0..logits.len()).collect();
+        kept.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        if sampling.top_k > 0 && (sampling.top_k as usize) < kept.len() {
+            let least = logits[kept[sampling.top_k as usize - 1]];
+            kept.retain(|i| logits[*i] >= least);
+        }
+        let total: f64 = kept.iter().map(|i| f64::from(p(*i))).sum();
+        let mut mass = 0.0;
+        let mut least = f32::NEG_INFINITY;
+        for i in &kept {
+            mass += f64::from(p(*i));
+            least = logits[*i];
+            if sampling.top_p < 1.0 && mass >= f64::from(sampling.top_p) * total {
+                break;
+            }
+        }
+        kept.retain(|i| logits[*i] >= least && p(*i) >= sampling.min_p);
+        kept.sort_unstable();
+        let score = |i: usize| (logits[i] - max) * inv_t - exponential(sampling.seed, pos, i as u32).ln();
+        best(kept.len(), |i| score(kept[i])).try_into().map(|i: usize| kept[i] as u32).unwrap_or(0)
+    }
+
+    #[test]
+    fn the_sampler_is_the_definition() {
+        let mut sampler = Sampler::default();
+        let mut different = std::collections::BTreeSet::new();
+        for (len, spread) in [(1usize, 1.0f32), (7, 2.0), (500, 8.0), (5000, 0.1), (5000, 12.0)] {
+            for seed in 0..40 {
+                let logits: Vec<f32> =
+                    (0..len as u32).map(|i| (exponential(seed, 1, i) * spread * 8.0).round() / 8.0).collect();
+                for (temperature, top_k, top_p, min_p) in [
+                    (1.0, 0, 1.0, 0.0),
+                    (0.7, 40, 1.0, 0.0),
+                    (1.5, 0, 0.9, 0.0),
+                    (1.0, 0, 0.999, 0.0),
+                    (0.8, 2000, 0.95, 0.02),
+                    (1.0, 1, 0.5, 0.0),
+                    (1.0, 0, 0.0, 0.0),
+                ] {
+                    let sampling = Sampling { temperature, top_k, top_p, min_p, seed };
+                    let got = sampler.pick(&logits, &sampling, 3);
+                    assert_eq!(got, by_definition(&logits, &sampling, 3), "{len} {sampling:?}");
+                    different.insert(got);
+                }
+            }
+        }
+        assert!(different.len() > 100);
     }
 }

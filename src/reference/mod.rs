@@ -1,5 +1,4 @@
-//! The plan in plain scalar Rust with f64 accumulation: the truth that the other executors are tested against,
-//! and what runs where there is no GPU, slowly.
+//! The plan in plain scalar Rust with f64 accumulation: the truth that the other executors are tested against.
 //!
 //! [`ops`] holds one function per operation, the twin of the shader of that name; this file holds the buffers and
 //! calls them in order.
@@ -8,8 +7,8 @@ pub mod ops;
 
 use crate::error::{Error, Result};
 use crate::plan::{
-    Activation, Executor, ExecutorInfo, Gating, Inspect, Limits, Linear, Norm, Op, Output, Pending, Plan, Row,
-    Sampling, Step, TensorId, Want,
+    Activation, Executor, ExecutorInfo, Gating, Inspect, Limits, Linear, Norm, Op, Output, Pending, Plan, Row, Sampler,
+    Sampling, Step, TensorId, Want, route,
 };
 use futures_core::future::LocalBoxFuture;
 use ops::{Cache, Matrix};
@@ -25,6 +24,7 @@ pub struct ReferenceExecutor {
     /// Cache pages of each sequence.
     pages: Vec<Vec<u32>>,
     sampling: Vec<Sampling>,
+    sampler: Sampler,
     /// Rows that [`Step::Next`] runs.
     next: Vec<Row>,
     x: Vec<f32>,
@@ -59,6 +59,7 @@ impl ReferenceExecutor {
             caches,
             pages: vec![Vec::new(); limits.max_seqs as usize],
             sampling: vec![Sampling::GREEDY; limits.max_seqs as usize],
+            sampler: Sampler::default(),
             next: Vec::new(),
             x: Vec::new(),
             q: Vec::new(),
@@ -139,7 +140,7 @@ impl ReferenceExecutor {
                     }
                     Op::MoeRoute { norm, router, experts } => {
                         let logits = ops::linear(&self.matrix(*router), None, &self.norm(*norm, &self.x)?)?;
-                        self.routes = ops::route(&logits, *experts);
+                        route(&logits, *experts, &mut self.routes);
                     }
                     Op::MoeGateUpSilu { norm, gate, up, experts } => {
                         let input = self.norm(*norm, &self.x)?;
@@ -189,7 +190,7 @@ impl ReferenceExecutor {
                         let mut next = Vec::with_capacity(heads.len());
                         for (logits, head) in self.logits.chunks_exact(vocab).zip(heads) {
                             let row = rows[*head as usize];
-                            let token = ops::sample(logits, &self.sampling[row.seq as usize], row.pos);
+                            let token = self.sampler.pick(logits, &self.sampling[row.seq as usize], row.pos);
                             ids.push(token);
                             next.push(Row { token, seq: row.seq, pos: row.pos + 1 });
                         }

@@ -1,7 +1,7 @@
 //! One function per operation. Inputs and outputs are `f32`, sums are `f64`.
 
 use crate::error::{Error, Result};
-use crate::plan::{CacheSpec, Experts, Gating, Heads, Mask, Rope, Row, Sampling, exponential, ordered_key};
+use crate::plan::{CacheSpec, Heads, Mask, Rope, Row};
 use crate::quant::DType;
 
 /// A weight in its stored type.
@@ -173,27 +173,6 @@ pub fn key_norm(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], eps: f32) -
     Ok(())
 }
 
-/// `[T, X] -> [T, used]`: experts and weights; of equal logits the first.
-pub fn route(logits: &[f32], experts: Experts) -> Vec<(u32, f32)> {
-    let mut routes = Vec::new();
-    for logits in logits.chunks_exact(experts.count as usize) {
-        let mut order: Vec<usize> = (0..logits.len()).collect();
-        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-        let picked = &order[..experts.used as usize];
-        // Of a softmax over all, made to sum to 1 over the picked, what is not picked drops out.
-        let share = |x: usize| f64::from(logits[x] - logits[picked[0]]).exp();
-        let total: f64 = picked.iter().map(|x| share(*x)).sum();
-        routes.extend(picked.iter().map(|x| {
-            let weight = match experts.gating {
-                Gating::Softmax => share(*x) / total,
-                Gating::Sigmoid => 1.0 / (1.0 + f64::from(-logits[*x]).exp()),
-            };
-            (*x as u32, weight as f32)
-        }));
-    }
-    routes
-}
-
 /// `[T, H, D]`: softmax(scale q k) v over the visible positions of each row's sequence; `scale` by position.
 pub fn attention(
     q: &[f32],
@@ -251,54 +230,4 @@ pub fn silu_mul(gate: &[f32], up: &[f32]) -> Vec<f32> {
             (g / (1.0 + (-g).exp()) * f64::from(*u)) as f32
         })
         .collect()
-}
-
-/// Picks a token as [`crate::plan::Sampling`] defines it.
-pub fn sample(logits: &[f32], sampling: &Sampling, pos: u32) -> u32 {
-    let best = |score: &dyn Fn(usize) -> f32| -> u32 {
-        let mut best = (f32::NEG_INFINITY, 0);
-        for i in 0..logits.len() {
-            let s = score(i);
-            if s > best.0 {
-                best = (s, i as u32);
-            }
-        }
-        best.1
-    };
-    if sampling.temperature <= 0.0 {
-        return best(&|i| logits[i]);
-    }
-    let inv_t = 1.0 / sampling.temperature;
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let p = |i: usize| ((logits[i] - max) * inv_t).exp();
-
-    // The smallest key that is kept; raised by each filter in turn.
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by_key(|i| std::cmp::Reverse(ordered_key(logits[*i])));
-    let mut floor = 0u32;
-    if sampling.top_k > 0 && (sampling.top_k as usize) < logits.len() {
-        floor = ordered_key(logits[order[sampling.top_k as usize - 1]]);
-    }
-    if sampling.top_p < 1.0 {
-        let kept = || order.iter().copied().take_while(|i| ordered_key(logits[*i]) >= floor);
-        let total: f64 = kept().map(|i| f64::from(p(i))).sum();
-        let mut mass = 0.0;
-        let mut last = floor;
-        for i in kept() {
-            mass += f64::from(p(i));
-            last = ordered_key(logits[i]);
-            if mass >= f64::from(sampling.top_p) * total {
-                break;
-            }
-        }
-        floor = last;
-    }
-    best(&|i| {
-        let kept = ordered_key(logits[i]) >= floor && p(i) >= sampling.min_p;
-        if kept {
-            (logits[i] - max) * inv_t - exponential(sampling.seed, pos, i as u32).ln()
-        } else {
-            f32::NEG_INFINITY
-        }
-    })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::bpe::Bpe;
-use super::chat_template::ChatTemplate;
+use super::chat_template::{self, ChatTemplate};
 use super::end_tokens::end_ids;
 use super::pre_tokenizers::PreTokenizer;
 use super::special::SpecialTokens;
@@ -29,7 +29,6 @@ const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const ADD_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
-const TOOL_TEMPLATE: &str = "tokenizer.chat_template.tool_use";
 const REMOVE_EXTRA: &str = "tokenizer.ggml.remove_extra_whitespaces";
 
 /// A token that only LLaMA 3 vocabularies have; some early conversions lack the name of the pre-tokenizer, and
@@ -124,10 +123,12 @@ fn finish(
     let bos = id(BOS)?.or_else(|| default("<s>"));
     let eos = id(EOS)?.or_else(|| default("</s>"));
     let end_ids = end_ids(&vocabulary, [eos, id(EOT)?, id(EOM)?].into_iter().flatten());
-    let text = |id: Option<u32>| id.and_then(|id| vocabulary.text(id)).unwrap_or_default();
-    let tool_use = metadata.str(TOOL_TEMPLATE)?;
-    let chat_template =
-        metadata.str(CHAT_TEMPLATE)?.map(|source| ChatTemplate::unchecked(source, tool_use, text(bos), text(eos)));
+    let templates = chat_templates(metadata)?;
+    let chat_template = (!templates.is_empty()).then(|| {
+        let text = |id: Option<u32>| id.and_then(|id| vocabulary.text(id)).unwrap_or_default();
+        let special = [("bos_token", bos), ("eos_token", eos)].map(|(name, id)| (name.to_owned(), text(id).into()));
+        ChatTemplate::unchecked(templates, special.into_iter().collect())
+    });
     Ok(Tokenizer(Arc::new(Inner {
         encoder,
         spelling,
@@ -140,4 +141,18 @@ fn finish(
         chat_template,
         vocabulary,
     })))
+}
+
+/// `tokenizer.chat_template`, and others by name.
+fn chat_templates(metadata: &Metadata) -> Result<Vec<(String, String)>> {
+    let mut templates = Vec::new();
+    for key in metadata.keys().filter(|key| key.starts_with(CHAT_TEMPLATE)) {
+        let name = match key[CHAT_TEMPLATE.len()..].strip_prefix('.') {
+            Some(name) => name,
+            None if key == CHAT_TEMPLATE => chat_template::DEFAULT,
+            None => continue,
+        };
+        templates.extend(metadata.str(key)?.map(|source| (name.to_owned(), source.to_owned())));
+    }
+    Ok(templates)
 }

@@ -30,6 +30,47 @@ const GPT4O: &str = concat!(
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 );
+const QWEN35: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+",
+    r"|\s+(?!\S)|\s+",
+);
+/// QWEN2 without the English contractions.
+const UFAKZEKA: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// LLAMA3 whose digits come in runs, which an earlier pattern has cut by threes.
+const MINICPM5: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
+    r"|\s+(?!\S)|\s+",
+);
+/// LLAMA3 whose white space comes in powers of two.
+const JAIS2: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
+    r"|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)",
+    r"|\s{1,2}(?!\S)|\s{1}",
+);
+const SEED_CODER: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+",
+    r"|\s+(?!\S)|\s+",
+);
+const BAILING: &str = concat!(
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]",
+    r"|\s+(?!\S)|\s+",
+);
+/// Korean words stay together over spaces.
+const EXAONE_MOE: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+",
+);
+const YOUTU_ASIAN: &str = concat!(
+    r"[\u{ac00}-\u{d7a3}\u{3131}-\u{318e}]+",
+    r"|[\u{ff01}\u{2026}\u{201c}\u{201d}\u{2018}\u{2019}\u{2014}\u{ff1a}\u{ff1b}\u{ff0c}\u{3001}-\u{303f}\u{fe30}-\u{fe4f}]+",
+    r"|[\u{3105}-\u{312f}]+|[\u{4e00}-\u{9fa5}\u{3040}-\u{309f}\u{30a0}-\u{30ff}]+",
+);
+/// GPT4O with single digits.
+const YOUTU: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 const FALCON_PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]+";
 const DEFAULT_PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
 const THREE_ASCII_DIGITS: &str = "[0-9][0-9][0-9]";
@@ -57,6 +98,11 @@ const DEEPSEEK3: &str = concat!(
     r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
     r##"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
 );
+/// DEEPSEEK3 with line ends apart from punctuation.
+const SPARK25: &str = concat!(
+    r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
+    r##"| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+"##,
+);
 const CHAMELEON_IMAGE: &str = r"(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z";
 const CHAMELEON_PUNCTUATION: &str = r"[\p{P}!-/:-@\[-`{-~]";
 const BLOOM: &str = r" ?[^(\s|.,!?\u{2026}\u{3002}\u{ff0c}\u{3001}\u{964}\u{6d4}\u{60c})]+";
@@ -73,15 +119,25 @@ struct Recipe {
 
 const RECIPES: &[Recipe] = &[
     Recipe {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
+        names: &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "jina-v5-nano",
+        ],
         patterns: &[LLAMA3],
         ignore_merges: true,
         add_bos: true,
     },
     Recipe { names: &["smaug-bpe", "dbrx", "chatglm-bpe"], patterns: &[LLAMA3], ignore_merges: false, add_bos: false },
-    Recipe { names: &["glm4"], patterns: &[LLAMA3], ignore_merges: true, add_bos: false },
+    Recipe { names: &["glm4", "glm5"], patterns: &[LLAMA3], ignore_merges: true, add_bos: false },
     Recipe {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
+        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
         patterns: &[DIGIT, GPT2],
         ignore_merges: false,
         add_bos: false,
@@ -119,14 +175,24 @@ const RECIPES: &[Recipe] = &[
         add_bos: false,
     },
     Recipe {
-        names: &["qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan", "solar-open", "grok-2"],
+        names: &[
+            "qwen2",
+            "deepseek-r1-qwen",
+            "stablelm2",
+            "megrez",
+            "hunyuan",
+            "solar-open",
+            "grok-2",
+            "kormo",
+            "f2llmv2",
+        ],
         patterns: &[QWEN2],
         ignore_merges: false,
         add_bos: false,
     },
     Recipe { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
     Recipe {
-        names: &["gpt-4o", "llama4", "kanana2", "minimax-m2"],
+        names: &["gpt-4o", "llama4", "kanana2", "minimax-m2", "talkie"],
         patterns: &[GPT4O],
         ignore_merges: false,
         add_bos: false,
@@ -144,7 +210,7 @@ const RECIPES: &[Recipe] = &[
         add_bos: false,
     },
     Recipe {
-        names: &["deepseek-v3", "hunyuan-dense", "joyai-llm"],
+        names: &["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"],
         patterns: &[UP_TO_THREE_DIGITS, DEEPSEEK3_CJK, DEEPSEEK3],
         ignore_merges: false,
         add_bos: false,
@@ -156,6 +222,32 @@ const RECIPES: &[Recipe] = &[
         add_bos: true,
     },
     Recipe { names: &["poro-chat", "bloom", "gpt3-finnish"], patterns: &[BLOOM], ignore_merges: false, add_bos: false },
+    Recipe { names: &["qwen35"], patterns: &[QWEN35], ignore_merges: false, add_bos: false },
+    Recipe { names: &["ufakzeka"], patterns: &[UFAKZEKA], ignore_merges: false, add_bos: false },
+    Recipe { names: &["laguna"], patterns: &[r"[^\n]+|[\n]+", QWEN2], ignore_merges: false, add_bos: false },
+    Recipe { names: &["minicpm5"], patterns: &[UP_TO_THREE_DIGITS, MINICPM5], ignore_merges: true, add_bos: false },
+    Recipe { names: &["jais-2"], patterns: &[JAIS2], ignore_merges: false, add_bos: false },
+    Recipe { names: &["seed-coder"], patterns: &[SEED_CODER], ignore_merges: false, add_bos: false },
+    Recipe {
+        names: &["bailingmoe", "bailingmoe2", "llada-moe"],
+        patterns: &[BAILING],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Recipe { names: &["exaone-moe"], patterns: &[EXAONE_MOE], ignore_merges: false, add_bos: false },
+    Recipe { names: &["youtu"], patterns: &[YOUTU_ASIAN, YOUTU], ignore_merges: true, add_bos: false },
+    Recipe {
+        names: &["superbpe"],
+        patterns: &[r"\p{N}+", r"(?=(\d{3})+(?!\d))"],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Recipe {
+        names: &["spark2_5"],
+        patterns: &[UP_TO_THREE_DIGITS, DEEPSEEK3_CJK, SPARK25, DIGIT],
+        ignore_merges: false,
+        add_bos: false,
+    },
     Recipe { names: &["viking"], patterns: &[BLOOM, DIGIT], ignore_merges: false, add_bos: false },
 ];
 

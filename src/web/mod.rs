@@ -5,12 +5,12 @@
 mod host;
 mod source;
 
+use crate::cpu::{CpuExecutor, CpuOptions, Pool};
 use crate::engine::{self, Opened, Request, apply_chat_template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ByteSource, Checkpoint};
 use crate::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
-use crate::plan::{Executor, Limits};
-use crate::quant::DType;
+use crate::plan::{Executor, Limits, Plan};
 use crate::reference::ReferenceExecutor;
 use crate::tokenizer::{EncodeOptions, HfFolder, Tokenizer};
 use host::JsHost;
@@ -19,9 +19,13 @@ use source::{JsSource, SourceAdapter};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 /// Rows per step on the reference: it computes a step at once, and cancelling waits for it.
 const REFERENCE_ROWS: u32 = 16;
+
+/// Threads where the caller names none and JavaScript does not know the processor better.
+const MAX_THREADS: u32 = 8;
 
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
@@ -50,6 +54,7 @@ struct LoadOptions {
     device: Option<String>,
     max_context: Option<u32>,
     kv_cache_type: Option<String>,
+    threads: Option<u32>,
     quantize: Option<String>,
     kernels: KernelOptions,
 }
@@ -92,15 +97,18 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens a model (one source, or the parts of a split GGUF) and loads it into the device.
+    /// Opens a model (one source, or the parts of a split GGUF) and loads it into the device. Where threads are wanted
+    /// and this module can share its memory, `start_threads(module, memory, handle, count)` is called: it is to start
+    /// workers that call [`join_pool`], and returns a promise of that.
     pub async fn load(
         sources: Vec<JsSource>,
         options: JsValue,
         on_progress: js_sys::Function,
+        start_threads: js_sys::Function,
     ) -> Result<Engine, JsValue> {
         let options: LoadOptions = from_js("load", options)?;
         let sources = sources.into_iter().map(|s| Rc::new(SourceAdapter::new(s)) as Rc<dyn ByteSource>).collect();
-        load(sources, &options, &on_progress).await.map_err(to_js_error)
+        load(sources, &options, &on_progress, &start_threads).await.map_err(to_js_error)
     }
 
     /// Model, config, device: see `ModelInfo` in www/lib.
@@ -181,13 +189,6 @@ impl Engine {
 
 /// A GGUF, or what a Hugging Face folder holds: the sources tell by their names.
 async fn open(sources: Vec<Rc<dyn ByteSource>>, quantize: Option<&str>) -> Result<Opened> {
-    let quantize = match quantize {
-        None => None,
-        Some(name) => Some(
-            DType::from_name(name)
-                .ok_or_else(|| Error::invalid_input(format!("quantize is {name:?}, which is no weight type")))?,
-        ),
-    };
     let (config, mut files, mut index) = (find(&sources, CONFIG), HfFolder::default(), None);
     let Some(config) = config else {
         // A picked folder may hold other files beside a GGUF.
@@ -225,63 +226,76 @@ async fn load(
     sources: Vec<Rc<dyn ByteSource>>,
     options: &LoadOptions,
     on_progress: &js_sys::Function,
+    start_threads: &js_sys::Function,
 ) -> Result<Engine> {
-    let report = |progress: Progress| -> Result<()> {
-        let value = to_js(&progress).map_err(|_| Error::internal("progress does not serialise"))?;
+    let report = |phase: &'static str, loaded: u64, total: u64| -> Result<()> {
+        let value =
+            to_js(&Progress { phase, loaded, total }).map_err(|_| Error::internal("progress does not serialise"))?;
         on_progress.call1(&JsValue::NULL, &value).map(drop).map_err(|e| from_js_error(&e))
     };
     let total = sources.iter().map(|s| s.len()).sum();
-    report(Progress { phase: "open", loaded: 0, total })?;
-    let opened = open(sources, options.quantize.as_deref()).await?;
-    let context = opened.context(options.max_context)?;
-    report(Progress { phase: "compile", loaded: 0, total })?;
-
-    let plan = opened.model.plan.clone();
-    let device = options.device.as_deref().unwrap_or("auto");
+    report("open", 0, total)?;
     let cache = match options.kv_cache_type.as_deref() {
         None => None,
         Some(name) => Some(CacheType::from_name(name).ok_or_else(|| {
             Error::invalid_input(format!("kv_cache_type is {name:?}; it may be \"f16\", \"f32\" or \"q8_0\""))
         })?),
     };
-    let (executor, fallback_reason): (Box<dyn Executor>, Option<String>) = match device {
-        "webgpu" | "auto" => match Gpu::request().await {
-            Ok(gpu) => {
-                let KernelOptions { subgroups, int8, f16, columns, splits } = options.kernels;
-                let options = GpuOptions {
-                    reference: Some(inspected_reference),
-                    subgroups,
-                    int8,
-                    f16,
-                    columns,
-                    splits,
-                    cache,
-                    ..GpuOptions::default()
-                };
-                (Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?), None)
-            }
-            Err(error) if device == "auto" && error.kind() == ErrorKind::WebGpuUnavailable => {
-                (Box::new(reference(plan, context)?), Some(error.to_string()))
-            }
-            Err(error) => return Err(error),
-        },
-        "reference" => (Box::new(reference(plan, context)?), None),
+    let (mut gpu, auto) = match options.device.as_deref().unwrap_or("auto") {
+        "auto" => (true, true),
+        "webgpu" => (true, false),
+        "cpu" | "reference" => (false, false),
         other => {
             return Err(Error::invalid_input(format!(
-                "device is {other:?}; it may be \"auto\", \"webgpu\" or \"reference\""
+                "device is {other:?}; it may be \"auto\", \"webgpu\", \"cpu\" or \"reference\""
             )));
         }
     };
-    let engine = engine::Engine::load(opened, executor, context, |p| {
-        report(Progress { phase: "download", loaded: p.loaded, total: p.total })
-    })
-    .await?;
-    report(Progress { phase: "ready", loaded: total, total })?;
+    if options.threads == Some(0) {
+        return Err(Error::invalid_input("threads must be at least 1"));
+    }
+    // Why `auto` did not take the GPU, or left it.
+    let mut reason = None;
+    let engine = loop {
+        let opened = open(sources.clone(), options.quantize.as_deref()).await?;
+        let context = opened.context(options.max_context)?;
+        report("compile", 0, total)?;
+        let plan = opened.model.plan.clone();
+        let executor: Result<Box<dyn Executor>> = if gpu {
+            on_gpu(plan, context, cache, options.kernels, auto).await
+        } else if options.device.as_deref() == Some("reference") {
+            reference(plan, context).map(|e| Box::new(e) as Box<dyn Executor>)
+        } else {
+            on_cpu(plan, context, cpu_cache(cache, auto)?, options.threads, start_threads).await
+        };
+        let loaded = match executor {
+            Ok(executor) => {
+                engine::Engine::load(opened, executor, context, |p| report("download", p.loaded, p.total)).await
+            }
+            Err(error) => Err(error),
+        };
+        match loaded {
+            Ok(engine) => break engine,
+            Err(error) if auto && gpu && of_the_device(&error) => {
+                reason = Some(error);
+                gpu = false;
+            }
+            // What the GPU could not do either is the better advice.
+            Err(error) if error.kind() == ErrorKind::ModelTooLarge && reason.is_some() => {
+                return Err(match reason.take() {
+                    Some(first) if first.kind() == ErrorKind::ModelTooLarge => first,
+                    first => error.at(first.map_or_else(String::new, |e| e.to_string())),
+                });
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    report("ready", total, total)?;
 
     let config = engine.config();
     let mut device = serde_json::to_value(engine.executor().info()).unwrap_or_default();
-    if let (Some(reason), Some(device)) = (fallback_reason, device.as_object_mut()) {
-        device.insert("fallback_reason".into(), reason.into());
+    if let (Some(reason), Some(device)) = (reason, device.as_object_mut()) {
+        device.insert("fallback_reason".into(), reason.to_string().into());
     }
     let self_test = device.as_object_mut().and_then(|device| device.remove("self_test"));
     let info = serde_json::json!({
@@ -303,12 +317,103 @@ async fn load(
     })
 }
 
-fn reference(plan: crate::plan::Plan, context: u32) -> Result<ReferenceExecutor> {
+/// Whether the CPU's cache is of 16 bits. The form that only WebGPU has is refused where the caller chose the CPU, and is
+/// 16 bits where `auto` did (`info.device.cache_type` tells).
+fn cpu_cache(cache: Option<CacheType>, auto: bool) -> Result<Option<bool>> {
+    match cache {
+        None => Ok(None),
+        Some(CacheType::F16) => Ok(Some(true)),
+        Some(CacheType::F32) => Ok(Some(false)),
+        Some(CacheType::Q8_0) if auto => Ok(Some(true)),
+        Some(CacheType::Q8_0) => {
+            Err(Error::invalid_input("kv_cache_type \"q8_0\" needs WebGPU; on the CPU use \"f16\""))
+        }
+    }
+}
+
+/// Whether an error is the GPU's own: another device may do better.
+fn of_the_device(error: &Error) -> bool {
+    use ErrorKind::{DeviceLost, ModelTooLarge, Unsupported, WebGpuUnavailable};
+    matches!(error.kind(), WebGpuUnavailable | DeviceLost | Unsupported | ModelTooLarge)
+}
+
+/// The plan on WebGPU. Of its own accord (`auto`) not on an adapter that is software: the CPU's own kernels are faster.
+async fn on_gpu(
+    plan: Plan,
+    context: u32,
+    cache: Option<CacheType>,
+    kernels: KernelOptions,
+    auto: bool,
+) -> Result<Box<dyn Executor>> {
+    let gpu = Gpu::request().await?;
+    let found = gpu.capabilities();
+    if auto && found.software {
+        let name = format!("{} {}", found.vendor, found.architecture);
+        return Err(Error::new(
+            ErrorKind::WebGpuUnavailable,
+            format!("the browser's only WebGPU adapter ({}) is itself software on the CPU", name.trim()),
+        ));
+    }
+    let KernelOptions { subgroups, int8, f16, columns, splits } = kernels;
+    let options = GpuOptions {
+        reference: Some(inspected_reference),
+        subgroups,
+        int8,
+        f16,
+        columns,
+        splits,
+        cache,
+        ..GpuOptions::default()
+    };
+    Ok(Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?))
+}
+
+/// The plan on the CPU, with `threads` threads where this module shares its memory.
+async fn on_cpu(
+    plan: Plan,
+    context: u32,
+    cache_f16: Option<bool>,
+    threads: Option<u32>,
+    start_threads: &js_sys::Function,
+) -> Result<Box<dyn Executor>> {
+    let pool = Pool::new();
+    let others = threads.unwrap_or(MAX_THREADS) - 1;
+    if cfg!(target_feature = "atomics") && others > 0 {
+        let arguments = js_sys::Array::of4(
+            &wasm_bindgen::module(),
+            &wasm_bindgen::memory(),
+            &JsValue::from(pool.handle() as u32),
+            &JsValue::from(others),
+        );
+        let started = start_threads.apply(&JsValue::NULL, &arguments).map_err(|e| from_js_error(&e))?;
+        if let Ok(promise) = started.dyn_into::<js_sys::Promise>() {
+            JsFuture::from(promise).await.map_err(|e| from_js_error(&e))?;
+        }
+    }
+    let options = CpuOptions { pool: Some(pool), cache_f16, ..CpuOptions::default() };
+    Ok(Box::new(CpuExecutor::new(plan, context, options)?))
+}
+
+/// What a worker that shares this module's memory does: works for the pool, until its worker is ended.
+#[wasm_bindgen]
+pub fn join_pool(handle: u32) {
+    // SAFETY: the handle went from `on_cpu` to JavaScript and back.
+    unsafe { Pool::join(handle as usize) }
+}
+
+/// Says that [`join_pool`] ended by a trap in another worker.
+#[wasm_bindgen]
+pub fn pool_died(handle: u32) {
+    // SAFETY: as above.
+    unsafe { Pool::died(handle as usize) }
+}
+
+fn reference(plan: Plan, context: u32) -> Result<ReferenceExecutor> {
     ReferenceExecutor::new(plan, Limits::for_context(context, REFERENCE_ROWS, 1))
 }
 
 /// What the GPU's kernels are checked against.
-fn inspected_reference(plan: crate::plan::Plan, limits: Limits) -> Result<Box<dyn crate::plan::Inspect>> {
+fn inspected_reference(plan: Plan, limits: Limits) -> Result<Box<dyn crate::plan::Inspect>> {
     Ok(Box::new(ReferenceExecutor::new(plan, limits)?))
 }
 

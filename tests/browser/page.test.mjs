@@ -47,7 +47,7 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
   test('SmolLM2: real progress, a streamed answer, stop, a second message, reload', { skip: needs('smollm2'), timeout: 580_000 }, async (t) => {
     // As from a slow network, so that there is a progress to see beside the time that the shaders take to compile.
     server.faults.set(`/models/${SMOLLM2}`, { bytesPerSecond: 8e6 });
-    const page = await open(browser, server, '?max_context=512');
+    const page = await open(browser, server, '?max_context=512&device=webgpu');
     const seen = new Set();
     await page.locator('model-card progress').waitFor();
     for (const end = Date.now() + 120_000; Date.now() < end; ) {
@@ -205,7 +205,7 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       await ready(page);
       const notes = path.join(OUTPUT, 'notes.gguf');
       writeFileSync(notes, 'These are notes, not a model. '.repeat(50));
-      const picker = page.locator('model-card input[type=file]');
+      const picker = page.locator('model-card #file');
       await picker.setInputFiles(notes);
       const alert = page.getByRole('alert');
       await alert.waitFor();
@@ -241,7 +241,7 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
         const alert = page.getByRole('alert');
         await alert.waitFor({ timeout: 30_000 });
         assert.match(await alert.textContent(), words);
-        await page.locator('model-card input[type=file]').setInputFiles(TINY);
+        await page.locator('model-card #file').setInputFiles(TINY);
         await ready(page);
         assert.deepEqual(page.problems, []);
         await page.context().close();
@@ -275,13 +275,14 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
 });
 
 describe('the page without WebGPU', { skip: needs('chromium', 'page', 'tiny') }, () => {
-  test('says that the slow reference path runs, and answers', async () => {
+  test('says that the CPU runs the model and why, and answers', async () => {
     const server = await site();
     const browser = await chromium({ webgpu: false });
     try {
       const page = await open(browser, server, '?model=/test/tiny.gguf');
       await ready(page);
-      await page.getByText(/No WebGPU: the slow reference path/).waitFor();
+      await page.getByText(/No GPU is used: .*WebGPU/).waitFor();
+      assert.match(await page.locator('model-card #device').textContent(), /CPU \((one|\d+) threads?\)/);
       await openSettings(page);
       await set(page, 'max_new_tokens', 6);
       await page.getByLabel('Message').fill('Hello');

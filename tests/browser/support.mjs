@@ -60,6 +60,7 @@ export function site(options) {
       '/models/': path.join(ROOT, 'models'),
       '/test/': SCRATCH,
       '/fixtures/': FIXTURES,
+      '/data/': path.join(ROOT, 'tests/data'),
       '/blank.html': path.join(ROOT, 'tests/browser/blank.html'),
     },
     options,

@@ -1,6 +1,7 @@
 //! Executors and models for tests.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Engine, Opened};
 use llamero::error::Result;
 use llamero::format::{ByteSource, Checkpoint, FileSource, MemorySource};
@@ -121,6 +122,14 @@ pub fn on_gpu(model: &Model, context: u32, options: &GpuOptions) -> GpuExecutor 
     let mut executor = pollster::block_on(GpuExecutor::new(&gpu(), plan, context, options)).expect("a GPU executor");
     fill(model, &mut executor);
     pollster::block_on(executor.ready()).expect("kernels");
+    executor
+}
+
+pub fn on_cpu(model: &Model, context: u32, threads: usize, cache_f16: bool) -> CpuExecutor {
+    let pool = Some(Pool::with_threads(threads));
+    let options = CpuOptions { pool, cache_f16: Some(cache_f16), ..CpuOptions::default() };
+    let mut executor = CpuExecutor::new(model.model.plan.clone(), context, options).expect("memory");
+    fill(model, &mut executor);
     executor
 }
 
@@ -257,7 +266,12 @@ pub fn executors(path: &Path, context: u32, options: &GpuOptions) -> Vec<(&'stat
     let reference = engine(path, context, |plan| {
         Box::new(ReferenceExecutor::new(plan.clone(), Limits::for_context(context, 64, 1)).expect("memory"))
     });
-    let mut all = vec![("reference", reference)];
+    let cpu = engine(path, context, |plan| {
+        let options =
+            CpuOptions { cache_f16: options.cache.map(|cache| cache != CacheType::F32), ..CpuOptions::default() };
+        Box::new(CpuExecutor::new(plan.clone(), context, options).expect("memory"))
+    });
+    let mut all = vec![("reference", reference), ("cpu", cpu)];
     if cfg!(gpu) {
         all.push(("gpu", gpu_engine(path, context, options)));
     }

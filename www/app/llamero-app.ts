@@ -7,7 +7,8 @@ import { DEFAULT_MODEL, ModelState } from './model-state.js';
 import './settings-panel.js';
 import type { SettingsPanel } from './settings-panel.js';
 import { shared } from './styles.js';
-import { fileLabel } from './words.js';
+import { fileLabel, filesLabel } from './words.js';
+import { droppedFiles } from './dropped-files.js';
 
 const MODES = [
   { id: 'chat', label: 'Chat' },
@@ -119,7 +120,7 @@ export class LlameroApp extends LitElement {
         <h1>Llamero</h1>
         <span class="soft">A LLaMA in your browser. Nothing you write leaves this machine.</span>
       </header>
-      <model-card .state=${this.model} .tick=${++this.tick} @open-file=${(event: CustomEvent<File>) => this.open(event.detail)}></model-card>
+      <model-card .state=${this.model} .tick=${++this.tick} @open-files=${(event: CustomEvent<File[]>) => this.open(event.detail)}></model-card>
       <div role="tablist" aria-label="Ways of writing" @keydown=${this.arrow}>
         ${MODES.map(
           ({ id, label }) => html`<button
@@ -141,15 +142,15 @@ export class LlameroApp extends LitElement {
         <complete-view .llama=${llama} .settings=${this.settings} @broken=${this.broken}></complete-view>
       </div>
       <settings-panel></settings-panel>
-      ${this.dragging ? html`<div class="drop">Drop a .gguf model here</div>` : nothing}`;
+      ${this.dragging ? html`<div class="drop">Drop a .gguf file, or a folder of safetensors, here</div>` : nothing}`;
   }
 
   private readonly settings = () => (this.renderRoot.querySelector('settings-panel') as SettingsPanel).options();
 
   private readonly broken = (event: CustomEvent<LlameroError>) => this.model.lost(event.detail);
 
-  private open(file: File): void {
-    void this.model.load(file, file.name);
+  private open(files: File[]): void {
+    void this.model.load(files, filesLabel(files));
   }
 
   private arrow(event: KeyboardEvent): void {
@@ -170,10 +171,9 @@ export class LlameroApp extends LitElement {
 
   private readonly drop = (event: DragEvent) => {
     this.dragging = false;
-    const file = event.dataTransfer?.files[0];
-    if (!file) return;
+    if (!event.dataTransfer?.types.includes('Files')) return;
     event.preventDefault();
-    this.open(file);
+    void droppedFiles(event.dataTransfer).then((files) => files.length && this.open(files));
   };
 }
 customElements.define('llamero-app', LlameroApp);

@@ -5,7 +5,7 @@ import { count, deviceWords, megabytes, phase, progressDetail } from './words.js
 
 /**
  * Which model, how far its loading is, what runs it, what went wrong.
- * @fires open-file - with the chosen File
+ * @fires open-files - with the chosen files: a GGUF, the parts of one, or what a folder of safetensors holds
  */
 export class ModelCard extends LitElement {
   static override properties = { state: { attribute: false }, tick: { attribute: false } };
@@ -41,6 +41,7 @@ export class ModelCard extends LitElement {
       }
       .buttons {
         display: flex;
+        flex-wrap: wrap;
         gap: 0.5rem;
       }
       progress {
@@ -66,8 +67,10 @@ export class ModelCard extends LitElement {
         </div>
         <div class="buttons">
           ${status === 'loading' ? html`<button @click=${() => this.state.cancel()}>Cancel</button>` : nothing}
-          <button @click=${() => this.input()?.click()}>Open a file…</button>
-          <input hidden type="file" accept=".gguf" aria-label="A GGUF model file" @change=${this.chosen} />
+          <button @click=${() => this.input('file')?.click()}>Open a file…</button>
+          <button @click=${() => this.input('folder')?.click()}>Open a folder…</button>
+          <input hidden id="file" type="file" multiple accept=".gguf" aria-label="A GGUF model file" @change=${this.chosen} />
+          <input hidden id="folder" type="file" webkitdirectory aria-label="A folder of safetensors" @change=${this.chosen} />
         </div>
       </div>
       ${status === 'loading' ? this.bar() : nothing}
@@ -109,15 +112,15 @@ export class ModelCard extends LitElement {
     </div>`;
   }
 
-  private input(): HTMLInputElement | null {
-    return this.renderRoot.querySelector('input');
+  private input(id: string): HTMLInputElement | null {
+    return this.renderRoot.querySelector(`#${id}`);
   }
 
   private chosen(event: Event): void {
     const input = event.target as HTMLInputElement;
-    const file = input.files?.[0];
+    const files = [...(input.files ?? [])];
     input.value = ''; // so that the same file can be chosen again
-    if (file) this.dispatchEvent(new CustomEvent<File>('open-file', { detail: file }));
+    if (files.length) this.dispatchEvent(new CustomEvent<File[]>('open-files', { detail: files }));
   }
 }
 customElements.define('model-card', ModelCard);

@@ -24,15 +24,20 @@ export class ModelState implements ReactiveController {
 
   hostConnected(): void {}
 
+  /** How often the device of this model was lost. */
+  private losses = 0;
+
   /** Loads a model in place of the one before. */
   async load(source: ModelSource, label: string): Promise<void> {
+    if (source !== this.source) this.losses = 0;
     this.abort?.abort();
     const abort = new AbortController();
     this.abort = abort;
     void this.llama?.dispose();
     Object.assign(this, { status: 'loading', label, source, progress: undefined, llama: undefined, error: undefined });
     this.host.requestUpdate();
-    const device = new URLSearchParams(location.search).get('device');
+    // A GPU that was lost may come back, once; after that the CPU is what one can rely on.
+    const device = this.losses > 1 ? 'cpu' : new URLSearchParams(location.search).get('device');
     try {
       const llama = await Llama.load(source, {
         signal: abort.signal,
@@ -67,8 +72,10 @@ export class ModelState implements ReactiveController {
     if (code !== 'device_lost' && code !== 'internal') return false;
     void this.llama?.dispose();
     this.llama = undefined;
+    this.losses += code === 'device_lost' ? 1 : 0;
     this.fail(error);
     this.host.requestUpdate();
+    if (code === 'device_lost') this.retry();
     return true;
   }
 

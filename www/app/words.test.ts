@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { count, deviceWords, fileLabel, megabytes, progressDetail, seconds } from './words.js';
+import { count, deviceWords, fileLabel, filesLabel, megabytes, progressDetail, seconds } from './words.js';
 
 test('sizes, times, counts', () => {
   expect([1, 1500, 98_362_432, 4.7e9].map(megabytes)).toEqual(['1 kB', '2 kB', '98.4 MB', '4.70 GB']);
@@ -18,11 +18,17 @@ test('devices in words', () => {
   const device = { kind: 'webgpu', name: '', vendor: 'nvidia', architecture: 'ampere', weight_bytes: 1, cache_bytes: 1, cache_type: 'f16', software: false } as const;
   expect(deviceWords({ ...device, features: [] })).toEqual({ text: 'WebGPU (nvidia ampere)', warning: undefined });
   expect(deviceWords({ ...device, features: [], software: true }).warning).toMatch(/software/);
-  const none = deviceWords({ ...device, features: [], kind: 'reference', fallback_reason: 'No adapter was found.' });
-  expect(none.warning).toMatch(/No WebGPU.*No adapter was found/);
+  const cpu = { ...device, features: ['simd128'], kind: 'cpu', name: '2 threads' } as const;
+  expect(deviceWords(cpu)).toEqual({ text: 'CPU (2 threads)', warning: undefined });
+  expect(deviceWords({ ...cpu, fallback_reason: 'No adapter was found.' }).warning).toMatch(/No GPU.*No adapter was found/);
+  expect(deviceWords({ ...cpu, kind: 'reference' }).text).toMatch(/reference/);
 });
 
 test('the name in an address', () => {
   expect(fileLabel('https://host/a/b%20c.gguf?download=true')).toBe('b c.gguf');
   expect(fileLabel('%E0')).toBe('%E0');
+  expect(fileLabel('https://hub/org/model/resolve/main/')).toBe('model');
+  expect(fileLabel('/models/smol/')).toBe('smol');
+  expect(filesLabel([{ name: 'config.json', webkitRelativePath: 'smol/config.json' }])).toBe('smol');
+  expect(filesLabel([{ name: 'README.md' }, { name: 'a-00001-of-00002.gguf' }])).toBe('a-00001-of-00002.gguf');
 });

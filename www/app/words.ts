@@ -52,18 +52,24 @@ export function deviceWords(device: DeviceInfo): { text: string; warning: string
         }
       : { text: `WebGPU${adapter ? ` (${adapter})` : ''}`, warning: undefined };
   }
-  return {
-    text: 'CPU, reference path',
-    warning: `No WebGPU: the slow reference path runs on the CPU instead. ${device.fallback_reason ?? ''}`.trim(),
-  };
+  const text = device.kind === 'cpu' ? `CPU (${device.name})` : 'CPU, reference path';
+  const slow = device.kind === 'cpu' ? 'No GPU is used' : 'The slow reference path runs';
+  return { text, warning: device.fallback_reason ? `${slow}: ${device.fallback_reason}` : undefined };
 }
 
-/** The file's name in an address. */
+/** The name of the file or folder that an address leads to. */
 export function fileLabel(address: string): string {
-  const last = address.split(/[?#]/)[0]?.split('/').pop() || address;
+  const path = (address.split(/[?#]/)[0] ?? '').replace(/\/+$/, '').replace(/\/resolve\/[^/]+$/, '');
+  const last = path.split('/').pop() || address;
   try {
     return decodeURIComponent(last);
   } catch {
     return last;
   }
+}
+
+/** What picked files are called together. */
+export function filesLabel(files: readonly { name: string; webkitRelativePath?: string }[]): string {
+  const [first] = files;
+  return first?.webkitRelativePath?.split('/')[0] || (files.find(({ name }) => name.endsWith('.gguf')) ?? first)?.name || '';
 }

@@ -95,6 +95,7 @@ export class WorkerClient {
 
   private receive(message: FromWorker): void {
     if (message.type === 'read') return void this.readRemote(message);
+    if (message.type === 'joining') return;
     const pending = this.pending.get(message.id);
     if (!pending) return;
     switch (message.type) {

@@ -11,13 +11,20 @@ export interface EngineOptions {
   max_context?: number;
   kv_cache_type?: string;
   kernels?: Record<string, boolean>;
+  threads?: number;
 }
 
 export interface InitOutput {
   readonly memory: WebAssembly.Memory;
 }
 
-export default function init(input?: { module_or_path?: string | URL | Request | Response | WebAssembly.Module }): Promise<InitOutput>;
+export default function init(input?: {
+  module_or_path?: string | URL | Request | Response | WebAssembly.Module;
+  memory?: WebAssembly.Memory;
+}): Promise<InitOutput>;
+
+export function join_pool(handle: number): void;
+export function pool_died(handle: number): void;
 
 export class Engine {
   private constructor();
@@ -25,6 +32,7 @@ export class Engine {
     sources: EngineSource[],
     options: EngineOptions,
     on_progress: (progress: { phase: string; loaded: number; total: number }) => void,
+    start_threads: (module: WebAssembly.Module, memory: WebAssembly.Memory, handle: number, count: number) => Promise<void>,
   ): Promise<Engine>;
   info(): any;
   tokenize(text: string, options: { add_special?: boolean; parse_special?: boolean }): Uint32Array;

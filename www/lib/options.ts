@@ -5,7 +5,7 @@ import type { ChatMessage, FileSource, GenerationOptions, LoadOptions } from './
 import type { GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
 
-const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'quantize', 'kernels', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
 const KERNELS: readonly string[] = ['subgroups', 'int8', 'f16', 'columns', 'splits'] satisfies (keyof NonNullable<LoadOptions['kernels']>)[];
 const QUANTIZE: readonly string[] = ['q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1'] satisfies LoadOptions['quantize'][];
 const SETTINGS = [
@@ -39,13 +39,16 @@ export function checkNames(options: object, known: readonly string[], where: str
 export function checkLoadOptions(options: LoadOptions): void {
   checkNames(options, LOAD_OPTIONS, 'Llama.load');
   const { device, max_context: context } = options;
-  if (device !== undefined && !['auto', 'webgpu', 'reference'].includes(device)) {
-    throw invalid(`device is ${JSON.stringify(device)}; it must be "auto", "webgpu" or "reference"`);
+  if (device !== undefined && !['auto', 'webgpu', 'cpu', 'reference'].includes(device)) {
+    throw invalid(`device is ${JSON.stringify(device)}; it must be "auto", "webgpu", "cpu" or "reference"`);
   }
   if (context !== undefined && !(Number.isInteger(context) && context > 0)) {
     throw invalid(`max_context is ${String(context)}; it must be a whole number above 0`);
   }
-  const { kv_cache_type: cache } = options;
+  const { kv_cache_type: cache, threads } = options;
+  if (threads !== undefined && !(Number.isInteger(threads) && threads > 0 && threads <= 256)) {
+    throw invalid(`threads is ${String(threads)}; it must be a whole number from 1 to 256`);
+  }
   if (cache !== undefined && !['f16', 'f32', 'q8_0'].includes(cache)) {
     throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16", "f32" or "q8_0"`);
   }

@@ -16,6 +16,7 @@ export interface EngineOptions {
   device?: string;
   max_context?: number;
   kv_cache_type?: string;
+  threads?: number;
   quantize?: string;
   kernels?: Record<string, boolean>;
 }
@@ -43,6 +44,8 @@ export type ToWorker =
       options: EngineOptions;
       wasmUrl: string | undefined;
     }
+  /** Makes a worker one of the engine's threads: it works for the pool until it is ended. */
+  | { type: 'thread'; module: WebAssembly.Module; memory: WebAssembly.Memory; handle: number }
   | { [M in keyof Calls]: { type: 'call'; id: number; method: M; args: Calls[M]['args'] } }[keyof Calls]
   | { type: 'generate'; id: number; request: GenerationRequest }
   | { type: 'cancel'; id: number }
@@ -55,5 +58,7 @@ export type FromWorker =
   | { type: 'token'; id: number; token: TokenEvent }
   /** Asks the page for bytes of a `remote` source; answered by `read_done` or `read_failed` with this `id`. */
   | { type: 'read'; id: number; source: number; offset: number; length: number }
+  /** Of a thread, to the worker that started it: it is about to join the pool. */
+  | { type: 'joining' }
   | { type: 'done'; id: number; value: ModelInfo | GenerationResult | Calls[keyof Calls]['result'] }
   | { type: 'failed'; id: number; error: WireError };

@@ -36,14 +36,19 @@ export interface LoadProgress {
 
 export interface LoadOptions {
   /**
-   * `auto` (default): WebGPU, or the slow reference path where there is none (`info.device.fallback_reason` says why);
-   * `webgpu`: that or an error; `reference`: plain WebAssembly, for comparison.
+   * `auto` (default): WebGPU on a GPU, else the CPU (`info.device.fallback_reason` says why); `webgpu`: that or an error,
+   * also where WebGPU is software; `cpu`: WebAssembly; `reference`: the slow path that tests compare with.
    */
-  device?: 'auto' | 'webgpu' | 'reference';
+  device?: 'auto' | 'webgpu' | 'cpu' | 'reference';
   /** Positions to allocate; default: the model's own, at most 4096. */
   max_context?: number;
-  /** How cached keys and values are stored; default: `f16` on WebGPU. */
+  /** How cached keys and values are stored; default: `f16` (the reference: always `f32`). `q8_0` is for WebGPU. */
   kv_cache_type?: 'f16' | 'f32' | 'q8_0';
+  /**
+   * Threads on the CPU; default: one per core, at most 8. More than one need a page that is cross-origin isolated (headers
+   * COOP and COEP); elsewhere there is one.
+   */
+  threads?: number;
   /** Matrices that are stored as F32, F16 or BF16 become this type while loading, as if quantised before. */
   quantize?: 'q8_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1';
   /**
@@ -55,21 +60,25 @@ export interface LoadOptions {
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load, and closes its connections. */
   signal?: AbortSignal;
-  /** Where `llamero_engine_bg.wasm` is, if not beside the package's worker. */
+  /**
+   * Where the package's `.wasm` files are, if not beside its worker: the address of a folder (ending in `/`), of which the
+   * file that suits the browser is taken, or of `llamero_engine_bg.wasm`, which runs in every browser.
+   */
   wasmUrl?: string | URL;
   /** Where the package's `worker.js` is, if not beside its `index.js`. */
   workerUrl?: string | URL;
 }
 
 export interface DeviceInfo {
-  kind: 'webgpu' | 'reference';
-  /** What the browser tells of the adapter; empty strings where it hides it. */
+  kind: 'webgpu' | 'cpu' | 'reference';
+  /** What the browser tells of the adapter, empty strings where it hides it; on the CPU, how many threads. */
   name: string;
   vendor: string;
   architecture: string;
   /**
-   * Kernels in use where there is a choice: `subgroups`, `int8` (integer dot products on activations of 8 bits),
-   * `shader-f16`, `columns` (several rows at a time), `splits` (long sequences divided in attention).
+   * On WebGPU the kernels in use where there is a choice: `subgroups`, `int8` (integer dot products on activations of 8
+   * bits), `shader-f16`, `columns` (several rows at a time), `splits` (long sequences divided in attention); on the CPU
+   * `simd128`, `relaxed-simd`, `threads`.
    */
   features: string[];
   /** Bytes on the device: the weights, and the cache of keys and values. */

@@ -1,7 +1,8 @@
 // The worker: owns the engine, and answers the page's requests (protocol.ts).
 
-import init, { Engine } from './llamero_engine.js';
-import type { EngineSource, InitOutput } from './llamero_engine.js';
+import { BUILDS, pick } from './engines.js';
+import type { Build } from './engines.js';
+import type { Engine, EngineSource, InitOutput } from './llamero_engine.js';
 import { LlameroAbortError, LlameroError, fromWire, toWire } from './errors.js';
 import { openFolder } from './folder.js';
 import { ProgressMeter } from './progress.js';
@@ -13,9 +14,16 @@ import type { HttpOptions } from './source.js';
 const scope = globalThis as unknown as {
   onmessage: ((event: { data: ToWorker }) => void) | null;
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
+  location: { href: string };
 };
 
+/** Threads that are worth starting: each costs memory, and more do not make a bus faster. */
+const MAX_THREADS = 8;
+/** How long a thread may take to start before the engine goes on without it. */
+const THREAD_PATIENCE_MS = 10_000;
+
 let wasm: InitOutput | undefined;
+let build: Build | undefined;
 let engine: Engine | undefined;
 /** Set when the engine is lost, by a trap: no call into it is safe any more. */
 let broken: LlameroError | undefined;
@@ -31,6 +39,8 @@ scope.onmessage = ({ data }) => {
   switch (data.type) {
     case 'load':
       return void answer(data.id, () => load(data));
+    case 'thread':
+      return void becomeThread(data);
     case 'call':
       return void answer(data.id, () => call(data));
     case 'generate':
@@ -83,10 +93,11 @@ async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load'
     if (network.total > 0 && loaded < network.total) meter.report('download', loaded, network.total);
     return loaded < network.total;
   };
+  const threads = options.threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, MAX_THREADS);
   const opened: (EngineSource & { close?(): void })[] = [];
   const work = async () => {
     const [output] = await Promise.all([
-      start(wasmUrl),
+      start(threads, wasmUrl),
       (async () => {
         const many = sources.length > 1;
         const http = (i: number): HttpOptions => ({
@@ -112,14 +123,17 @@ async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load'
         }
       })(),
     ]);
-    wasm = output;
+    wasm = output.memory;
+    build = output.build;
     if (abort.signal.aborted) throw new LlameroAbortError();
-    engine = await Engine.load(opened.map(reader), options, ({ phase, loaded, total }) => {
+    const { Engine } = build.exports;
+    const onProgress = ({ phase, loaded, total }: { phase: string; loaded: number; total: number }) => {
       // The engine counts weights that reached the device. While bytes still come from the network, those are what
       // one waits for.
       if (phase === 'compile') meter.report('compile', loaded, total);
       else if (phase === 'download' && !downloading()) meter.report('upload', loaded, total);
-    });
+    };
+    engine = await Engine.load(opened.map(reader), { ...options, threads }, onProgress, startThreads);
     meter.report('ready', engine.info().bytes, engine.info().bytes);
     return { ...engine.info() };
   };
@@ -136,18 +150,54 @@ function reader(source: EngineSource): EngineSource {
   return { name: source.name, size: source.size, read: (offset, length) => source.read(offset, length) };
 }
 
-async function start(wasmUrl: string | undefined): Promise<InitOutput> {
-  if (wasm) return wasm;
+/** Starts the build of the engine that suits this page; a build that does not start gives way to a plainer one. */
+async function start(threads: number, wasmUrl: string | undefined): Promise<{ memory: InitOutput; build: Build }> {
+  if (wasm && build) return { memory: wasm, build };
+  const first = pick(threads, wasmUrl);
+  const plainer = BUILDS.slice(0, BUILDS.indexOf(first)).filter(({ init }) => init).reverse();
+  let cause: unknown;
+  for (const build of [first, ...plainer]) {
+    const url = wasmUrl?.endsWith('/') ? wasmUrl + build.file : wasmUrl;
+    try {
+      if (build.init) return { memory: await build.init(url === undefined ? undefined : { module_or_path: url }), build };
+    } catch (error) {
+      cause ??= error;
+    }
+  }
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  throw new LlameroError(
+    'network',
+    `the engine's WebAssembly module could not be loaded (${reason}); is ${first.file} served beside ` +
+      "worker.js, and does the content security policy allow 'wasm-unsafe-eval'? Option wasmUrl says where it is",
+    { cause },
+  );
+}
+
+/** Starts workers that share the engine's memory; resolves when each has come in, or will not. */
+async function startThreads(module: WebAssembly.Module, memory: WebAssembly.Memory, handle: number, count: number): Promise<void> {
+  const started = Array.from({ length: count }, () => {
+    // This very script, wherever a bundler has put it.
+    const thread = new Worker(scope.location.href, { type: 'module', name: 'llamero-thread' });
+    return new Promise<void>((resolve) => {
+      setTimeout(resolve, THREAD_PATIENCE_MS);
+      thread.onmessage = () => resolve();
+      // One that does not start is one thread fewer.
+      thread.onerror = () => resolve();
+      thread.postMessage({ type: 'thread', module, memory, handle } satisfies ToWorker);
+    });
+  });
+  await Promise.all(started);
+}
+
+async function becomeThread({ module, memory, handle }: ToWorker & { type: 'thread' }): Promise<void> {
+  const { init, exports } = BUILDS.find(({ name }) => name === 'threads')!;
+  await init!({ module_or_path: module, memory });
+  scope.postMessage({ type: 'joining' });
   try {
-    return await init(wasmUrl === undefined ? undefined : { module_or_path: wasmUrl });
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new LlameroError(
-      'network',
-      `the engine's WebAssembly module could not be loaded (${reason}); is llamero_engine_bg.wasm served beside ` +
-        "worker.js, and does the content security policy allow 'wasm-unsafe-eval'? Option wasmUrl says where it is",
-      { cause },
-    );
+    exports.join_pool(handle);
+  } catch (error) {
+    exports.pool_died(handle);
+    throw error;
   }
 }
 

@@ -19,7 +19,13 @@ function build(engine, out) {
   mkdirSync(fresh, { recursive: true });
   execFileSync(process.execPath, [bin('typescript', 'tsc'), '-p', path.join(root, 'www/lib'), '--outDir', fresh], { stdio: 'inherit' });
   for (const name of readdirSync(engine)) {
-    if (/^llamero_engine(_bg)?\.(js|d\.ts|wasm)$/.test(name)) copyFileSync(path.join(engine, name), path.join(fresh, name));
+    if (/^llamero_engine(_relaxed|_threads)?(_bg)?\.(js|d\.ts|wasm)$/.test(name)) copyFileSync(path.join(engine, name), path.join(fresh, name));
+  }
+  // A build that this machine could not make: the worker finds that it has no `default`, and takes another.
+  for (const name of ['llamero_engine_relaxed', 'llamero_engine_threads']) {
+    if (existsSync(path.join(fresh, `${name}.js`))) continue;
+    console.log(`   the package is made without ${name}_bg.wasm`);
+    writeFileSync(path.join(fresh, `${name}.js`), '// This package was made without this build of the engine.\nexport default undefined;\n');
   }
   // JavaScript that the engine brings along (src/gpu/web.rs).
   if (existsSync(path.join(engine, 'snippets'))) cpSync(path.join(engine, 'snippets'), path.join(fresh, 'snippets'), { recursive: true });
@@ -37,7 +43,7 @@ function build(engine, out) {
     exports: {
       '.': { types: './index.d.ts', default: './index.js' },
       './worker.js': './worker.js',
-      './llamero_engine_bg.wasm': './llamero_engine_bg.wasm',
+      ...Object.fromEntries(readdirSync(fresh).filter((name) => name.endsWith('.wasm')).map((name) => [`./${name}`, `./${name}`])),
       './package.json': './package.json',
     },
     main: './index.js',

@@ -35,12 +35,16 @@ const FUEL_PER_BYTE: u64 = 4;
 /// A model's chat template.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    source: String,
-    /// Used instead when there are tools (`tool_use` in Transformers).
-    tool_use: Option<String>,
-    bos: String,
-    eos: String,
+    /// Name and source, at least one.
+    templates: Vec<(String, String)>,
+    /// Special tokens: `bos_token` and its kin.
+    special: serde_json::Map<String, serde_json::Value>,
 }
+
+/// The template that is used without a reason for another.
+pub(super) const DEFAULT: &str = "default";
+/// The template that is used when there are tools, where there is one.
+const TOOL_USE: &str = "tool_use";
 
 /// What a template is rendered with.
 #[derive(Clone, Copy, Debug)]
@@ -71,24 +75,38 @@ impl ChatTemplate {
     /// # Errors
     /// `Template` for a syntax error.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate> {
-        let template = ChatTemplate::unchecked(source, None, bos, eos);
         environment(None)?.template_from_named_str(NAME, &prepared(source)?).map_err(|error| failure(&error))?;
-        Ok(template)
+        let special = [("bos_token", bos), ("eos_token", eos)].map(|(name, text)| (name.to_owned(), text.into()));
+        Ok(ChatTemplate::unchecked(vec![(DEFAULT.to_owned(), source.to_owned())], special.into_iter().collect()))
     }
 
-    /// A template whose faults come out when it is used: a model with a broken one is still good for text.
-    pub(super) fn unchecked(source: &str, tool_use: Option<&str>, bos: &str, eos: &str) -> ChatTemplate {
-        ChatTemplate {
-            source: source.to_owned(),
-            tool_use: tool_use.map(str::to_owned),
-            bos: bos.to_owned(),
-            eos: eos.to_owned(),
-        }
+    /// Named templates whose faults come out when they are used: a model with a broken one is still good for text.
+    pub(super) fn unchecked(
+        templates: Vec<(String, String)>,
+        special: serde_json::Map<String, serde_json::Value>,
+    ) -> ChatTemplate {
+        ChatTemplate { templates, special }
     }
 
-    /// The template's text.
+    /// The template's text; of several, that of the default.
     pub fn source(&self) -> &str {
-        &self.source
+        self.named(DEFAULT).or(self.templates.first().map(|(_, source)| source.as_str())).unwrap_or_default()
+    }
+
+    fn named(&self, name: &str) -> Option<&str> {
+        self.templates.iter().find(|(known, _)| known == name).map(|(_, source)| source.as_str())
+    }
+
+    /// The template for a conversation, chosen as Transformers does.
+    fn chosen(&self, tools: bool) -> Result<&str> {
+        let tool_use = if tools { self.named(TOOL_USE) } else { None };
+        tool_use.or(self.named(DEFAULT)).ok_or_else(|| {
+            let names: Vec<&str> = self.templates.iter().map(|(name, _)| name.as_str()).collect();
+            Error::new(
+                ErrorKind::Template,
+                format!("the model has several chat templates and none is the default: {}", names.join(", ")),
+            )
+        })
     }
 
     /// The text of a conversation.
@@ -97,11 +115,7 @@ impl ChatTemplate {
     /// `Template`: a fault in the template, its own `raise_exception` (whose message is in the error), or more
     /// work or output than a template may need.
     pub fn render(&self, input: &TemplateInput<'_>) -> Result<String> {
-        let source = match (&self.tool_use, input.tools) {
-            (Some(tool_use), Some(_)) => tool_use,
-            _ => &self.source,
-        };
-        let source = prepared(source)?;
+        let source = prepared(self.chosen(input.tools.is_some())?)?;
         let mut environment = environment(input.now)?;
         let mut size = weight(input.messages) + input.tools.map_or(0, weight);
         let mut variables: BTreeMap<&str, Value> = BTreeMap::from([
@@ -109,9 +123,8 @@ impl ChatTemplate {
             ("tools", input.tools.map_or(Value::from(()), json)),
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(input.add_generation_prompt)),
-            ("bos_token", Value::from(&*self.bos)),
-            ("eos_token", Value::from(&*self.eos)),
         ]);
+        variables.extend(self.special.iter().map(|(name, value)| (name.as_str(), json(value))));
         for (name, value) in input.extra.into_iter().flatten() {
             size += weight(value);
             variables.insert(name, json(value));

@@ -1,16 +1,7 @@
-//! Opens any bytes as a safetensors file, and reads what it then promises to hold.
+//! See `safetensors` in tests/support/fuzz.rs.
 #![no_main]
 
-use std::rc::Rc;
+#[path = "../../support/fuzz.rs"]
+mod fuzz;
 
-use libfuzzer_sys::fuzz_target;
-use llamero::format::{Checkpoint, MemorySource};
-
-fuzz_target!(|bytes: &[u8]| {
-    let source = Rc::new(MemorySource::new("fuzz.safetensors", bytes.to_vec()));
-    if let Ok(checkpoint) = pollster::block_on(Checkpoint::open_safetensors(b"{}", None, vec![source])) {
-        for tensor in checkpoint.tensors() {
-            pollster::block_on(checkpoint.read(tensor, 0, tensor.bytes as usize)).expect("in range");
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::safetensors(bytes));

@@ -7,6 +7,7 @@
 //
 // F16: the tiles are f16, so x is normalised as it is fetched (a residual stream may exceed f16); sums of 4 products in
 // f16, all further sums in f32. INT8: the tiles are bytes, see quantize.wgsl.
+// EXPERTS: rows of X are pairs of (row, slot), see grouped.wgsl.
 // Dispatch: [quads / 16, T / (8 EACH)]. Norm and epilogue as in matvec.
 
 #import state
@@ -51,8 +52,18 @@ fn norm_of(t: u32, tokens: u32) -> f32 {
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) i: u32) {
+#ifdef EXPERTS
+    // A tile is of one expert, TILE_TOKENS pairs of it at most; a tile of another part's expert is not this one's work.
+    let tile = expert_tile(group.y);
+    if tile.x >= params.experts { return; }
+    let first_token = tile.y;
+    let tokens = tile.z;
+    let expert_row = tile.x * expert_rows();
+#else
     let tokens = token_count();
     let first_token = group.y * TILE_TOKENS;
+    let expert_row = 0u;
+#endif
     let first_quad = group.x * 16u;
     let tq = i % 16u;
     let tt = i / 16u;
@@ -60,7 +71,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     // The row of W of which this invocation dequantises a half.
     let own_rows = quad_rows(first_quad + i % 16u);
     let own_j = (i / 16u) % 4u;
-    let own_row = select(select(own_rows.x, own_rows.y, own_j == 1u), select(own_rows.z, own_rows.w, own_j == 3u), own_j >= 2u);
+    let own_row = expert_row + select(select(own_rows.x, own_rows.y, own_j == 1u), select(own_rows.z, own_rows.w, own_j == 3u), own_j >= 2u);
     let own_w = i % TILE_ROWS;
     let second = i >= TILE_ROWS;
 

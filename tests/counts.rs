@@ -78,7 +78,7 @@ fn plan(dims: &Dims, dtype: DType) -> Plan {
 const TUNING: Tuning = Tuning { subgroups: true, int8: false, f16: false, columns: true, splits: true };
 
 fn settings(max_binding: u64) -> Settings {
-    Settings { tuning: TUNING, cache: CacheType::F16, max_binding, limits: Limits::for_context(4096, 256, 3) }
+    Settings::new(TUNING, CacheType::F16, max_binding, Limits::for_context(4096, 256, 3))
 }
 
 /// The head for one row.

@@ -116,6 +116,32 @@ fn every_type_on_the_gpu() {
     });
 }
 
+/// Kernels that round activations to 8 bits (llama.cpp does: 0.06 to 0.1 away) or to f16.
+#[test]
+#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+fn every_type_with_rounded_activations() {
+    for_each_case(|case| {
+        // In this one an expert choice flips, in llama.cpp as here.
+        let rounding =
+            harness::rounding_variants().into_iter().filter(|(v, _)| case.name != "moe-Q8_0" || *v != "int8");
+        for (variant, options) in rounding {
+            let name = format!("{} with {variant}", case.name);
+            let allowed = if variant == "f16" { 0.02 } else { 0.15 };
+            let mut executor = on_gpu(&case.model, CONTEXT, &options);
+            for step in [64, 1] {
+                let got = logits(&mut executor, &case.tokens, step);
+                let squares: f64 = got.iter().zip(&case.logits).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+                let rms = (squares / got.len() as f64).sqrt();
+                assert!(rms <= allowed, "{name}, by {step}: rms {rms}");
+                // A kernel that did not round would not be the one in question.
+                let rounds =
+                    variant == "int8" && ["Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K"].contains(&case.name.as_str());
+                assert!(!rounds || rms > 1e-3, "{name}, by {step}: rms {rms} is as good as exact");
+            }
+        }
+    });
+}
+
 #[test]
 #[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
 fn every_type_split_to_small_bindings() {

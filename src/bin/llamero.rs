@@ -50,12 +50,24 @@ struct Device {
     /// Positions to make room for (default: the model's own, at most 4096).
     #[arg(long)]
     max_context: Option<u32>,
-    /// How the GPU stores keys and values: f16 or f32.
+    /// How the GPU stores keys and values: f16, f32 or q8_0.
     #[arg(long, default_value = "f16")]
     kv_cache_type: String,
     /// Leave subgroup kernels out.
     #[arg(long)]
     no_subgroups: bool,
+    /// Use integer dot products (true) or not (false); default: as the adapter's vendor suggests.
+    #[arg(long)]
+    int8: Option<bool>,
+    /// Use f16 in matrix products of prompts, where the adapter has it.
+    #[arg(long)]
+    f16: Option<bool>,
+    /// Use kernels for several rows at a time, and split attention.
+    #[arg(long)]
+    columns: Option<bool>,
+    /// Time each kernel (slower throughout); `bench` prints the times.
+    #[arg(long)]
+    profile: bool,
     /// Quantise F32, F16 and BF16 matrices to this type while loading (q8_0, q4_0, q4_1, q5_0, q5_1).
     #[arg(long)]
     quantize: Option<String>,
@@ -365,8 +377,8 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
     let context = opened.context(device.max_context)?;
     let plan = opened.model.plan.clone();
     let gpu = match device.backend {
-        Backend::Gpu => Some(Gpu::request().await?),
-        Backend::Auto => match Gpu::request().await {
+        Backend::Gpu => Some(Gpu::request_with(device.profile).await?),
+        Backend::Auto => match Gpu::request_with(device.profile).await {
             Ok(gpu) if !gpu.capabilities().software => Some(gpu),
             Ok(gpu) => {
                 say(&format!(
@@ -402,7 +414,12 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
         }
         Some(gpu) => {
             let options = GpuOptions {
+                reference: Some(|plan, limits| Ok(Box::new(ReferenceExecutor::new(plan, limits)?))),
                 subgroups: device.no_subgroups.then_some(false),
+                int8: device.int8,
+                f16: device.f16,
+                columns: device.columns,
+                splits: device.columns,
                 cache: Some(CacheType::from_name(&device.kv_cache_type).ok_or_else(|| {
                     invalid(&format!("--kv-cache-type {}: it may be f16, f32 or q8_0", device.kv_cache_type))
                 })?),

@@ -114,6 +114,7 @@ impl Engine {
         progress: impl FnMut(LoadProgress) -> Result<()>,
     ) -> Result<Engine> {
         load_weights(&opened.model, &opened.checkpoint, executor.as_mut(), progress).await?;
+        executor.ready().await?;
         let limits = executor.limits();
         Ok(Engine {
             file_bytes: opened.checkpoint.total_bytes(),

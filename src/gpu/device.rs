@@ -28,6 +28,8 @@ pub struct Capabilities {
     pub architecture: String,
     /// A software implementation.
     pub software: bool,
+    /// Kernels can be timed, and are.
+    pub timestamps: bool,
     /// Waiting for a result takes about 100 ms (Firefox polls), so many steps must be in flight.
     pub slow_await: bool,
 }
@@ -56,6 +58,10 @@ impl Capabilities {
 /// How often something happened since the device was made.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Steps.
+    pub steps: Cell<u64>,
+    /// Microseconds spent on encoding and submitting them.
+    pub encode_micros: Cell<f64>,
     /// Kernel launches.
     pub dispatches: Cell<u64>,
     /// Compute passes.
@@ -88,6 +94,7 @@ pub struct Gpu {
     capabilities: Rc<Capabilities>,
     counters: Rc<Counters>,
     pub(super) pipelines: Rc<RefCell<Pipelines>>,
+    broken: Rc<RefCell<Vec<String>>>,
     /// First error that no one waited for, or the reason why the device is gone.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -95,6 +102,15 @@ pub struct Gpu {
 impl Gpu {
     /// The best adapter of this machine, with every limit and feature it offers that the kernels can use.
     pub async fn request() -> Result<Gpu> {
+        Gpu::request_with(false).await
+    }
+
+    /// As [`Gpu::request`]; `profile`: one that can time kernels. Such a device is slower throughout (on Metal the bare
+    /// request for timestamps costs up to two thirds of the decode speed), so it is for profiling alone.
+    ///
+    /// # Errors
+    /// Also `Unsupported` where the adapter has no timestamps.
+    pub async fn request_with(profile: bool) -> Result<Gpu> {
         #[cfg(target_arch = "wasm32")]
         super::web::check_available()?;
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
@@ -116,6 +132,12 @@ impl Gpu {
                 features |= wanted;
             }
         }
+        if profile {
+            if !adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+                return Err(Error::unsupported("this adapter cannot time kernels (timestamp-query)"));
+            }
+            features |= wgpu::Features::TIMESTAMP_QUERY;
+        }
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("llamero"),
@@ -135,6 +157,7 @@ impl Gpu {
             .with_source(e.to_string())
         })?;
         let mut capabilities = describe(&adapter.get_info());
+        capabilities.timestamps = profile;
         capabilities.shader_f16 = features.contains(wgpu::Features::SHADER_F16);
         capabilities.max_binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         capabilities.max_buffer = limits.max_buffer_size;
@@ -166,6 +189,7 @@ impl Gpu {
             capabilities: Rc::new(capabilities),
             counters: Rc::default(),
             pipelines: Rc::default(),
+            broken: Rc::default(),
             failure,
         })
     }
@@ -178,6 +202,17 @@ impl Gpu {
     /// What was done so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// For tests of the self-test: pipelines of variants whose name begins so, made from now on, leave their first
+    /// workgroups idle.
+    #[doc(hidden)]
+    pub fn break_kernels(&self, prefix: &str) {
+        self.broken.borrow_mut().push(prefix.to_owned());
+    }
+
+    pub(super) fn is_broken(&self, variant: &str) -> bool {
+        self.broken.borrow().iter().any(|prefix| variant.starts_with(prefix))
     }
 
     /// The error that the device reported, if it did.

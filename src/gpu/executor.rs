@@ -2,10 +2,13 @@
 
 use super::device::{Gpu, add};
 use super::lower::{CacheType, Dispatch, Lowered, Recording, Region, Settings, Shape, Slot, Tuning, padded, splits};
+use super::profile::{Timed, Times};
+use super::self_test::{self, Reference};
 use super::state::{region_words, sampling_words};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Activation, Executor, ExecutorInfo, Inspect, Limits, Op, Output, Pending, Plan, Sampling, Step, TensorId, Want,
+    Activation, Costs, Executor, ExecutorInfo, Inspect, Limits, Op, Output, Pending, Plan, Sampling, SelfTest, Step,
+    TensorId, Want,
 };
 use futures_core::future::LocalBoxFuture;
 use std::cell::RefCell;
@@ -27,8 +30,10 @@ const PARAMS_ALIGN: usize = 256;
 const MAX_GROUPS: u32 = 65_535;
 
 /// Choices that tests and callers may make; `None`: what suits the device.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
+    /// Makes the executor that the kernels are checked against at load; `None`: no self-test.
+    pub reference: Option<Reference>,
     /// Reduce by subgroup shuffles, where the device has them.
     pub subgroups: Option<bool>,
     /// Integer dot products.
@@ -69,6 +74,13 @@ pub struct GpuExecutor {
     weight_bytes: u64,
     cache_bytes: u64,
     rows_of_last_step: u32,
+    /// Errors of pipelines in the making.
+    compiling: Vec<LocalBoxFuture<'static, Option<wgpu::Error>>>,
+    reference: Option<Reference>,
+    self_test: Option<SelfTest>,
+    times: Rc<RefCell<Times>>,
+    /// Norm weights, for [`Inspect::poke`].
+    norms: HashMap<TensorId, Vec<f32>>,
 }
 
 /// Where some rows of a tensor go.
@@ -103,22 +115,30 @@ impl GpuExecutor {
         let run_ahead = if capabilities.slow_await { RUN_AHEAD_SLOW } else { RUN_AHEAD };
         let max_rows = options.max_rows.unwrap_or(MAX_ROWS);
         let tuning = capabilities.tuning();
-        let settings = Settings {
-            tuning: Tuning {
-                subgroups: options.subgroups.unwrap_or(tuning.subgroups) && capabilities.subgroups,
-                int8: options.int8.unwrap_or(tuning.int8),
-                f16: options.f16.unwrap_or(tuning.f16) && capabilities.shader_f16,
-                columns: options.columns.unwrap_or(tuning.columns),
-                splits: options.splits.unwrap_or(tuning.splits),
-            },
-            cache: options.cache.unwrap_or_default(),
-            max_binding: options.max_binding.unwrap_or(u64::MAX).min(capabilities.max_binding),
-            limits: Limits::for_context(context, max_rows, options.run_ahead.unwrap_or(run_ahead)),
+        let tuning = Tuning {
+            subgroups: options.subgroups.unwrap_or(tuning.subgroups) && capabilities.subgroups,
+            int8: options.int8.unwrap_or(tuning.int8),
+            f16: options.f16.unwrap_or(tuning.f16) && capabilities.shader_f16,
+            columns: options.columns.unwrap_or(tuning.columns),
+            splits: options.splits.unwrap_or(tuning.splits),
         };
+        let max_binding = options.max_binding.unwrap_or(u64::MAX).min(capabilities.max_binding);
+        let limits = Limits::for_context(context, max_rows, options.run_ahead.unwrap_or(run_ahead));
+        let settings = Settings::new(tuning, options.cache.unwrap_or_default(), max_binding, limits);
+        let mut executor = GpuExecutor::with_settings(gpu, plan, settings).await?;
+        executor.reference = options.reference;
+        Ok(executor)
+    }
+
+    /// As lowered by these settings; [`Executor::ready`] tells whether the pipelines came to be.
+    pub(super) async fn with_settings(gpu: &Gpu, plan: Plan, settings: Settings) -> Result<GpuExecutor> {
         let lowered = Lowered::new(plan, settings)?;
+        let is_trial = lowered.settings.trial.is_some();
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let built = GpuExecutor::build(gpu, lowered);
-        let out_of_memory = scope.pop().await;
+        let popped = scope.pop();
+        // A trial is small, and a wait may be long.
+        let out_of_memory = if is_trial { None } else { popped.await };
         let mut executor = built?;
         if let Some(error) = out_of_memory {
             return Err(Error::new(
@@ -132,15 +152,35 @@ impl GpuExecutor {
             )
             .with_source(error.to_string()));
         }
-        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let recorded = executor.record_all();
-        let invalid = scope.pop().await;
-        recorded?;
-        if let Some(error) = invalid {
-            return Err(Error::new(ErrorKind::Unsupported, "this GPU's driver refused a kernel; please report it")
-                .with_source(error.to_string()));
-        }
+        executor.record_all()?;
         Ok(executor)
+    }
+
+    /// Resolves when all pipelines are made.
+    pub(super) async fn compiled(&mut self) -> Result<()> {
+        for compiling in std::mem::take(&mut self.compiling) {
+            if let Some(error) = compiling.await {
+                return Err(Error::new(ErrorKind::Unsupported, "this GPU's driver refused a kernel; please report it")
+                    .with_source(error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Records again, without the variants that the self-test found wrong.
+    pub(super) fn replace(&mut self, wrong: Vec<String>) -> Result<()> {
+        self.lowered.settings.wrong.extend(wrong);
+        self.recordings.clear();
+        self.record_all()
+    }
+
+    /// Every dispatch that some step may run, and in which shape.
+    pub(super) fn dispatches(&self) -> impl Iterator<Item = (Shape, bool, &Dispatch)> {
+        self.recordings.iter().flat_map(|((shape, _, split), replay)| {
+            let body = replay.body.iter().chain(&replay.sample).map(move |command| (*shape, *split, &command.dispatch));
+            let heads = replay.heads.iter();
+            body.chain(heads.flat_map(move |(shape, head)| head.iter().map(move |c| (*shape, *split, &c.dispatch))))
+        })
     }
 
     fn build(gpu: &Gpu, lowered: Lowered) -> Result<GpuExecutor> {
@@ -192,7 +232,7 @@ impl GpuExecutor {
         // Activations, for the widest operation that writes each.
         let rows = u64::from(limits.max_rows);
         let (mut query, mut attention, mut ffn, mut expert_ffn) = (0, 0, 0, 0);
-        let (mut cache_rows, mut attention_parts) = (0, 0);
+        let (mut cache_rows, mut attention_parts, mut expert_output) = (0, 0, 0);
         for op in &plan.ops {
             match op {
                 Op::QkvRope { heads, .. } => {
@@ -216,6 +256,7 @@ impl GpuExecutor {
                 }
                 Op::MoeDownResidual { down, experts } => {
                     expert_ffn = expert_ffn.max(padded(plan.tensor(*down).cols as u32) * experts.used);
+                    expert_output = expert_output.max(padded(plan.hidden_size) * experts.used);
                 }
                 _ => {}
             }
@@ -231,6 +272,7 @@ impl GpuExecutor {
         add_buffer(Slot::AttentionParts, rows.min(MAX_SPLIT_ROWS) * u64::from(attention_parts) * 4)?;
         add_buffer(Slot::FeedForward, rows * u64::from(ffn) * 4)?;
         add_buffer(Slot::ExpertFeedForward, rows * u64::from(expert_ffn) * 4)?;
+        add_buffer(Slot::ExpertOutput, rows * u64::from(expert_output) * 4)?;
         add_buffer(Slot::Logits, u64::from(limits.max_heads) * u64::from(plan.vocab_size) * 4)?;
         add_buffer(Slot::Ids, u64::from(limits.max_heads) * 4)?;
         add_buffer(Slot::State, u64::from(lowered.state.words) * 4)?;
@@ -266,13 +308,25 @@ impl GpuExecutor {
             weight_bytes,
             cache_bytes,
             rows_of_last_step: 0,
+            compiling: Vec::new(),
+            reference: None,
+            self_test: None,
+            times: Rc::default(),
+            norms: HashMap::new(),
             lowered,
         })
     }
 
-    /// Makes pipelines and bind groups for every kind of step.
+    /// Makes pipelines and bind groups for every kind of step. Browsers compile them while the weights come.
     fn record_all(&mut self) -> Result<()> {
-        for shape in self.lowered.settings.tuning.shapes().iter().copied() {
+        let scope = self.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let recorded = self.record_shapes();
+        self.compiling.push(Box::pin(scope.pop()));
+        recorded
+    }
+
+    fn record_shapes(&mut self) -> Result<()> {
+        for shape in self.lowered.settings.shapes() {
             for region in [Region::Host, Region::Sampled] {
                 for split in [false, true] {
                     if split && (self.lowered.split_from().is_none() || matches!(shape, Shape::Many(_))) {
@@ -357,7 +411,7 @@ impl GpuExecutor {
     /// Encodes and submits one step, whose rows lie at `pos` or before; `heads` 0: the body alone.
     fn run(&mut self, region: Region, tokens: u32, pos: u32, heads: u32, want: Want) -> Result<Pending> {
         self.gpu.check()?;
-        let shape = self.lowered.settings.tuning.shape(tokens);
+        let shape = self.lowered.settings.shape(tokens);
         let few = matches!(shape, Shape::Few(_));
         let split = few && self.lowered.split_from().is_some_and(|from| pos >= from);
         let splits = splits(pos, self.lowered.settings.limits.page_size);
@@ -367,7 +421,7 @@ impl GpuExecutor {
             .ok_or_else(|| Error::internal(format!("no recording of {shape:?} {region:?}")))?;
         let mut lists: Vec<&[Command]> = vec![&replay.body];
         if want != Want::Nothing {
-            let shape = self.lowered.settings.tuning.shape(heads);
+            let shape = self.lowered.settings.shape(heads);
             let head = replay.heads.iter().find(|(s, _)| *s == shape);
             // A plan that ends before its head (tests have such) has none.
             lists.extend(head.map(|(_, head)| head.as_slice()));
@@ -376,9 +430,22 @@ impl GpuExecutor {
             lists.push(&replay.sample);
         }
         let counters = self.gpu.counters();
+        let began = web_time::Instant::now();
+        let mut profile = match self.gpu.capabilities().timestamps {
+            true => Some(Timed::new(&self.gpu)?),
+            false => None,
+        };
         let mut encoder =
             self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("step") });
-        {
+        if let Some(timed) = &mut profile {
+            for command in lists.into_iter().flatten() {
+                let grid = command.dispatch.grid(tokens, heads, splits);
+                timed.dispatch(&mut encoder, &command.pipeline, &command.bind_group, grid, &command.dispatch.variant);
+                add(&counters.passes, 1);
+                add(&counters.dispatches, 1);
+            }
+            timed.resolve(&mut encoder);
+        } else {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             add(&counters.passes, 1);
             let mut current: Option<&Rc<wgpu::ComputePipeline>> = None;
@@ -394,6 +461,21 @@ impl GpuExecutor {
             }
         }
         add(&counters.submits, 1);
+        add(&counters.steps, 1);
+        let pending = self.finish(encoder, heads, want);
+        let counters = self.gpu.counters();
+        counters.encode_micros.set(counters.encode_micros.get() + began.elapsed().as_secs_f64() * 1e6);
+        let Some(timed) = profile else { return pending };
+        let (pending, gpu, times) = (pending?, self.gpu.clone(), self.times.clone());
+        Ok(Box::pin(async move {
+            let output = pending.await?;
+            timed.collect(&gpu, &times).await?;
+            Ok(output)
+        }))
+    }
+
+    /// Submits a step; resolves to its output.
+    fn finish(&self, mut encoder: wgpu::CommandEncoder, heads: u32, want: Want) -> Result<Pending> {
         match want {
             Want::Nothing => {
                 self.gpu.queue.submit([encoder.finish()]);
@@ -441,6 +523,46 @@ impl GpuExecutor {
 
     fn staging_buffer(&self, size: u64) -> Result<wgpu::Buffer> {
         self.gpu.buffer("staging", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// For a residual stream `[T, E]`: what was kept beside it for the norm that follows, and what that should be.
+    #[expect(clippy::type_complexity, reason = "pairs of found and expected")]
+    pub(super) fn peek_norm(
+        &self,
+        norm: TensorId,
+        x: &[f32],
+    ) -> Result<Vec<(LocalBoxFuture<'static, Result<Vec<f32>>>, Vec<f32>)>> {
+        let hidden = self.lowered.plan.hidden_size as usize;
+        let weight = self.norms.get(&norm).ok_or_else(|| Error::internal("not a norm weight"))?;
+        let rows = x.len() / hidden;
+        let scaled = x.iter().enumerate().map(|(i, v)| v * weight[i % hidden]).collect();
+        let squares = x.chunks_exact(hidden).map(|row| row.iter().map(|v| v * v).sum()).collect();
+        let (width, stride) = (padded(hidden as u32) as usize, self.lowered.partial_stride() as usize);
+        let (found, partials) = (self.read_slot(Slot::Scaled)?, self.read_slot(Slot::Partials)?);
+        let partial_count = self.partial_count();
+        Ok(vec![
+            (
+                Box::pin(async move {
+                    let found = floats(&found.await?);
+                    Ok(found.chunks_exact(width).take(rows).flat_map(|row| row[..hidden].to_vec()).collect())
+                }),
+                scaled,
+            ),
+            (
+                Box::pin(async move {
+                    let found = floats(&partials.await?);
+                    Ok(found.chunks_exact(stride).take(rows).map(|row| row[..partial_count].iter().sum()).collect())
+                }),
+                squares,
+            ),
+        ])
+    }
+
+    /// Partial sums per row that the last producer of the residual stream writes.
+    fn partial_count(&self) -> usize {
+        let bodies = self.recordings.values().flat_map(|replay| &replay.body);
+        let last = bodies.filter(|c| c.dispatch.slots.contains(&Slot::Partials)).last();
+        last.map_or(1, |command| command.dispatch.groups as usize)
     }
 
     /// What the device did so far.
@@ -539,11 +661,23 @@ impl Executor for GpuExecutor {
             weight_bytes: self.weight_bytes,
             cache_bytes: self.cache_bytes,
             cache_type: settings.cache.name().into(),
+            self_test: self.self_test.clone(),
         }
     }
 
     fn limits(&self) -> Limits {
         self.lowered.settings.limits
+    }
+
+    fn costs(&self) -> Costs {
+        let counters = self.gpu.counters();
+        let times = self.times.borrow();
+        Costs {
+            steps: counters.steps.get(),
+            dispatches: counters.dispatches.get(),
+            encode_seconds: counters.encode_micros.get() / 1e6,
+            kernels: times.iter().map(|(name, (count, seconds))| (name.clone(), *count, *seconds)).collect(),
+        }
     }
 
     fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()> {
@@ -582,6 +716,7 @@ impl Executor for GpuExecutor {
                 Target::Norm => {
                     let values = dequantized(spec, bytes)?;
                     self.gpu.write(&self.buffers[&Slot::Norm(tensor)], 0, bytemuck::cast_slice(&values));
+                    self.norms.insert(tensor, values);
                 }
             }
         }
@@ -594,6 +729,16 @@ impl Executor for GpuExecutor {
         }
         self.uploaded = 0;
         Box::pin(self.gpu.idle())
+    }
+
+    fn ready(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.compiled().await?;
+            if let Some(reference) = self.reference {
+                self.self_test = Some(self_test::run(self, reference).await?);
+            }
+            Ok(())
+        })
     }
 
     fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()> {
@@ -660,10 +805,7 @@ impl Inspect for GpuExecutor {
         self.gpu.write(&self.buffers[&slot], 0, bytemuck::cast_slice(&plain));
         if activation == Activation::Residual {
             let norm = norm.ok_or_else(|| Error::internal("the residual stream is kept with a norm weight"))?;
-            let Some(Target::Norm) = self.targets.get(&norm).and_then(|t| t.first()) else {
-                return Err(Error::internal("not a norm weight"));
-            };
-            let weight = floats(&pollster_block(self.read_slot(Slot::Norm(norm))?)?);
+            let weight = self.norms.get(&norm).ok_or_else(|| Error::internal("not a norm weight"))?;
             let scaled = spread(&|t, i| values[t * width + i] * weight[i]);
             self.gpu.write(&self.buffers[&Slot::Scaled], 0, bytemuck::cast_slice(&scaled));
             let stride = self.lowered.partial_stride() as usize;
@@ -712,17 +854,6 @@ impl Inspect for GpuExecutor {
                 }
             })
         })
-    }
-}
-
-/// Waits for a future; only [`Inspect`] does so, natively, in tests.
-fn pollster_block<T>(future: LocalBoxFuture<'static, Result<T>>) -> Result<T> {
-    #[cfg(not(target_arch = "wasm32"))]
-    return pollster::block_on(future);
-    #[cfg(target_arch = "wasm32")]
-    {
-        let _ = future;
-        Err(Error::unsupported("a browser cannot wait for the GPU here"))
     }
 }
 

@@ -2,11 +2,11 @@
 //! many workgroups. Needs no device, so what a step costs can be counted (and is asserted) on any machine.
 
 use super::kernels::{
-    Kernel, Variant, attention, attention_combine, attention_split, attention_tile, cache_store, embed, matvec_gate_up,
-    matvec_moe_down, matvec_moe_gate_up, matvec_qkv, matvec_residual, matvec_silu_mul, matvec_store, qk_norm, route,
-    sample, variant,
+    Kernel, Variant, attention, attention_combine, attention_split, attention_tile, cache_store, embed, grouped_down,
+    grouped_gate_up, matvec_gate_up, matvec_moe_down, matvec_moe_gate_up, matvec_qkv, matvec_residual, matvec_silu_mul,
+    matvec_store, moe_combine, moe_group, qk_norm, route, sample, variant,
 };
-use super::state::StateLayout;
+use super::state::{StateLayout, expert_tiles};
 use crate::error::{Error, Result};
 use crate::plan::{
     Experts, Gating, Heads, Limits, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Mask, Norm, Op, Plan, Temperature, TensorId,
@@ -50,6 +50,8 @@ pub enum Slot {
     FeedForward,
     /// Feed-forward activation of each expert of a row.
     ExpertFeedForward,
+    /// What each expert of a row gives.
+    ExpertOutput,
     /// Logits of the heads.
     Logits,
     /// Sampled ids.
@@ -65,6 +67,10 @@ pub enum Rows {
     Times(u32),
     /// Heads of the step, this many per workgroup.
     Heads(u32),
+    /// Tiles of rows that use the same expert: how many a row uses, and how many there are.
+    ExpertTiles(u32, u32),
+    /// One.
+    One,
 }
 
 /// One kernel launch.
@@ -96,6 +102,8 @@ impl Dispatch {
             Rows::Tokens(n) => (groups, tokens.div_ceil(n)),
             Rows::Times(n) => (groups, tokens * n),
             Rows::Heads(n) => (groups, heads.div_ceil(n)),
+            Rows::ExpertTiles(used, experts) => (groups, expert_tiles(tokens, used, experts)),
+            Rows::One => (groups, 1),
         }
     }
 }
@@ -217,6 +225,47 @@ pub struct Settings {
     pub max_binding: u64,
     /// Capacities.
     pub limits: Limits,
+    /// Names of variants that the self-test found wrong: their plain twins are used.
+    pub wrong: Vec<String>,
+    /// Only what one trial of the self-test needs.
+    pub trial: Option<Trial>,
+}
+
+/// Makes an executor for the self-test: the kernels of one shape, with the override constants that a model's have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trial {
+    /// Instead of all.
+    pub shape: Option<Shape>,
+    /// Lanes of a variant by name, where they are not what the matrix's size would ask for.
+    pub lanes: Vec<(String, u32)>,
+    /// Attention split whatever the length.
+    pub split: bool,
+    /// A norm weight, where no operation has one.
+    pub norm: Option<TensorId>,
+}
+
+impl Settings {
+    /// With nothing known to be wrong.
+    pub fn new(tuning: Tuning, cache: CacheType, max_binding: u64, limits: Limits) -> Settings {
+        Settings { tuning, cache, max_binding, limits, wrong: Vec::new(), trial: None }
+    }
+
+    fn is_wrong(&self, variant: &Variant) -> bool {
+        !self.wrong.is_empty() && self.wrong.contains(&variant.name())
+    }
+
+    /// The shapes of matrix products, for ever more rows.
+    pub fn shapes(&self) -> Vec<Shape> {
+        match self.trial.as_ref().and_then(|trial| trial.shape) {
+            Some(shape) => vec![shape],
+            None => self.tuning.shapes().to_vec(),
+        }
+    }
+
+    /// The shape for this many rows of x.
+    pub fn shape(&self, rows: u32) -> Shape {
+        self.trial.as_ref().and_then(|trial| trial.shape).unwrap_or_else(|| self.tuning.shape(rows))
+    }
 }
 
 /// Kernels for few rows of x per pass over the weights, or for tiles of rows.
@@ -324,9 +373,11 @@ impl Lowered {
                 experts.used, experts.count
             )));
         }
-        let state = StateLayout::new(&settings.limits, used);
+        let count = plan.ops.iter().filter_map(Op::experts).map(|experts| experts.count).max().unwrap_or(0);
+        let state = StateLayout::new(&settings.limits, used, count);
         let mut lowered =
             Lowered { parts: Vec::new(), norms: Vec::new(), matrices: HashMap::new(), state, settings, plan };
+        lowered.norms.extend(lowered.settings.trial.as_ref().and_then(|trial| trial.norm));
         let ops = lowered.plan.ops.clone();
         for op in &ops {
             if let Some(norm) = op.norm()
@@ -495,8 +546,15 @@ impl Lowered {
 
     /// Positions seen by one row from which on steps are recorded with split attention; `None`: never.
     pub fn split_from(&self) -> Option<u32> {
+        if let Some(trial) = &self.settings.trial {
+            return trial.split.then_some(0);
+        }
+        let wrong = self.settings.wrong.iter().any(|name| {
+            let family = name.split('.').next().unwrap_or_default();
+            family == "attention_split" || family == "attention_combine"
+        });
         let longest = self.settings.limits.max_context();
-        (self.settings.tuning.splits && longest > SPLIT_FROM).then_some(SPLIT_FROM)
+        (self.settings.tuning.splits && !wrong && longest > SPLIT_FROM).then_some(SPLIT_FROM)
     }
 
     /// Where new keys and values go at first.
@@ -567,7 +625,8 @@ struct Recorder<'a> {
     out: Recording,
 }
 
-/// How many lanes share a row, and the workgroups that `quads` then make.
+/// How many lanes share a row, and the workgroups that `quads` then make: as few as still read 16 neighbouring blocks at
+/// once, and more where the matrix has too few rows to fill a large GPU.
 fn matvec_grid(quads: u32, blocks: u32) -> (u32, u32) {
     let groups = |lanes: u32| (quads * lanes).div_ceil(MATVEC_WORKGROUP);
     let mut lanes = 4;
@@ -637,27 +696,44 @@ impl Recorder<'_> {
         let matrix = &self.lowered.parts[part];
         let epilogue = K::FAMILY.strip_prefix("matvec_").unwrap_or(K::FAMILY);
         let format = self.format(part);
-        let tuning = self.lowered.settings.tuning;
-        let (family, reduce, constants, groups) = match shape {
-            Shape::Few(_) => {
-                let (lanes, groups) = matvec_grid(quads, matrix.layout.blocks as u32);
-                let reduce = if tuning.subgroups { "subgroups" } else { "plain" };
-                (format!("matvec_{epilogue}"), Some(reduce), vec![("LANES", lanes)], groups)
-            }
-            Shape::Many(_) => (format!("matmul_{epilogue}"), None, Vec::new(), quads.div_ceil(TILE_QUADS)),
-        };
-        let choices = |dot: &'static str| -> Vec<&str> {
-            let cols = (!epilogue.starts_with("moe_")).then(|| shape.choice());
+        let settings = &self.lowered.settings;
+        let tuning = settings.tuning;
+        let grouped = epilogue.starts_with("grouped_");
+        let cols = (!grouped && !epilogue.starts_with("moe_")).then(|| shape.choice());
+        let few = matches!(shape, Shape::Few(_));
+        let kernel = if few { "matvec_" } else { "matmul_" };
+        let family = if grouped { epilogue.to_owned() } else { format!("{kernel}{epilogue}") };
+        // The first that is wished for, that the weight type has, and that is right on this device.
+        let reduces = if few { vec![Some("subgroups"), Some("plain")] } else { vec![None] };
+        let candidates = ["int8", "f16", "f32"].into_iter().flat_map(|dot| reduces.iter().map(move |r| (dot, *r)));
+        let wished = candidates.filter(|(dot, reduce)| match (*dot, *reduce) {
+            ("int8", _) if !tuning.int8 => false,
+            ("f16", _) if !tuning.f16 => false,
+            (_, Some("subgroups")) => tuning.subgroups,
+            _ => true,
+        });
+        let choices = wished.map(|(dot, reduce)| -> Vec<&str> {
             [format].into_iter().chain(reduce).chain([dot]).chain(cols).chain(more_choices.iter().copied()).collect()
+        });
+        let possible: Vec<(Vec<&str>, Variant)> =
+            choices.filter_map(|choices| variant(&family, &choices).map(|v| (choices, v))).collect();
+        let right = possible.iter().find(|(_, variant)| !settings.is_wrong(variant)).or(possible.last());
+        let (choices, chosen) =
+            right.ok_or_else(|| Error::internal(format!("no kernel {family} for {format} {more_choices:?}")))?;
+        let (constants, groups) = if few {
+            let (lanes, _) = matvec_grid(quads, matrix.layout.blocks as u32);
+            let tried = settings.trial.as_ref().and_then(|trial| {
+                let name = chosen.name();
+                trial.lanes.iter().find(|(variant, _)| *variant == name).map(|(_, lanes)| *lanes)
+            });
+            let lanes = tried.unwrap_or(lanes);
+            (vec![("LANES", lanes)], (quads * lanes).div_ceil(MATVEC_WORKGROUP))
+        } else {
+            (Vec::new(), quads.div_ceil(TILE_QUADS))
         };
-        // The first that is wished for and that the weight type has.
-        let dots = [("int8", tuning.int8), ("f16", tuning.f16)];
-        let mut wished = dots.into_iter().filter(|(_, on)| *on).map(|(dot, _)| dot);
-        let dot = wished.find(|dot| variant(&family, &choices(dot)).is_some()).unwrap_or("f32");
-        let choices = choices(dot);
         let tile = shape.rows();
         let rows = if by_head { Rows::Heads(tile) } else { Rows::Tokens(tile) };
-        self.push_to(&family, &choices, constants, params, bindings, groups, rows)
+        self.push_to(&family, choices, constants, params, bindings, groups, rows)
     }
 
     fn kv(&self) -> &'static str {
@@ -693,8 +769,8 @@ impl Recorder<'_> {
             Op::DownResidual { down } => self.residual(*down, Slot::FeedForward),
             Op::GateUpSilu { norm, gate, up } => self.gate_up(*norm, *gate, *up),
             Op::LmHead { norm, weight } => {
-                let shapes = lowered.settings.tuning.shapes().iter().filter(|s| s.rows() <= self.shape.rows());
-                self.out.heads = shapes.map(|s| Ok((*s, self.head(*s, *norm, *weight)?))).collect::<Result<_>>()?;
+                let shapes = lowered.settings.shapes().into_iter().filter(|s| s.rows() <= self.shape.rows());
+                self.out.heads = shapes.map(|s| Ok((s, self.head(s, *norm, *weight)?))).collect::<Result<_>>()?;
                 Ok(())
             }
             Op::Sample => {
@@ -851,7 +927,24 @@ impl Recorder<'_> {
         };
         let dispatch = self.push(&[self.format(part)], params, &bindings, 1, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
+        if self.grouped() {
+            let params = moe_group::Params {
+                rows_at: self.rows_at,
+                routes_at: lowered.state.routes_at,
+                groups_at: lowered.state.groups_at,
+                used: experts.used,
+                experts: experts.count,
+                max_pairs: lowered.settings.limits.max_rows * experts.used,
+            };
+            let dispatch = self.push(&[], params, &moe_group::Bindings { state: Slot::State }, 1, Rows::One)?;
+            self.out.body.push(dispatch);
+        }
         Ok(())
+    }
+
+    /// Rows are grouped by expert where there are many: an expert's weights are then read once for a tile of them.
+    fn grouped(&self) -> bool {
+        matches!(self.shape, Shape::Many(_))
     }
 
     /// For each part: its index, its first expert, how many it holds.
@@ -875,6 +968,40 @@ impl Recorder<'_> {
         let rows = (lowered.plan.tensor(gate).rows / u64::from(experts.count)) as u32;
         for (part, first_expert, held) in self.expert_parts(&[gate, up], experts) {
             let layout = &lowered.parts[part].layout;
+            if self.grouped() {
+                let params = grouped_gate_up::Params {
+                    rows,
+                    blocks: layout.blocks as u32,
+                    scale_stride: layout.scale_stride as u32,
+                    bias_at: 0,
+                    rows_at: self.rows_at,
+                    partials: self.partials,
+                    partial_stride: lowered.partial_stride(),
+                    inv_hidden: self.inv_hidden(),
+                    eps: norm.eps,
+                    out_stride: padded(rows),
+                    routes_at: lowered.state.routes_at,
+                    groups_at: lowered.state.groups_at,
+                    max_pairs: lowered.settings.limits.max_rows * experts.used,
+                    used: experts.used,
+                    first_expert,
+                    experts: held,
+                    weigh: u32::from(experts.gating == Gating::Sigmoid),
+                };
+                let bindings = grouped_gate_up::Bindings {
+                    weights: Slot::Weights(part),
+                    scales: Slot::Scales(part),
+                    input: Slot::Scaled,
+                    state: Slot::State,
+                    partials: Slot::Partials,
+                    output: Slot::ExpertFeedForward,
+                };
+                let mut dispatch =
+                    self.product(Shape::Many(4), part, rows.div_ceil(2), &[], false, params, &bindings)?;
+                dispatch.rows = Rows::ExpertTiles(experts.used, experts.count);
+                self.out.body.push(dispatch);
+                continue;
+            }
             let params = matvec_moe_gate_up::Params {
                 rows,
                 blocks: layout.blocks as u32,
@@ -913,6 +1040,34 @@ impl Recorder<'_> {
         let rows = (lowered.plan.tensor(down).rows / u64::from(experts.count)) as u32;
         for (part, first_expert, held) in self.expert_parts(&[down], experts) {
             let layout = &lowered.parts[part].layout;
+            if self.grouped() {
+                let params = grouped_down::Params {
+                    rows,
+                    blocks: layout.blocks as u32,
+                    scale_stride: layout.scale_stride as u32,
+                    bias_at: 0,
+                    rows_at: self.rows_at,
+                    out_stride: padded(lowered.plan.hidden_size),
+                    routes_at: lowered.state.routes_at,
+                    groups_at: lowered.state.groups_at,
+                    max_pairs: lowered.settings.limits.max_rows * experts.used,
+                    first_expert,
+                    experts: held,
+                    weigh: u32::from(experts.gating == Gating::Softmax),
+                };
+                let bindings = grouped_down::Bindings {
+                    weights: Slot::Weights(part),
+                    scales: Slot::Scales(part),
+                    input: Slot::ExpertFeedForward,
+                    state: Slot::State,
+                    output: Slot::ExpertOutput,
+                };
+                let mut dispatch =
+                    self.product(Shape::Many(4), part, rows.div_ceil(4), &[], false, params, &bindings)?;
+                dispatch.rows = Rows::ExpertTiles(experts.used, experts.count);
+                self.out.body.push(dispatch);
+                continue;
+            }
             let params = matvec_moe_down::Params {
                 rows,
                 blocks: layout.blocks as u32,
@@ -942,6 +1097,24 @@ impl Recorder<'_> {
             self.partials = dispatch.groups;
             self.out.body.push(dispatch);
         }
+        if self.grouped() {
+            let params = moe_combine::Params {
+                hidden: lowered.plan.hidden_size,
+                x_stride: padded(lowered.plan.hidden_size),
+                partial_stride: lowered.partial_stride(),
+                used: experts.used,
+            };
+            let bindings = moe_combine::Bindings {
+                given: Slot::ExpertOutput,
+                next_norm,
+                x: Slot::Residual,
+                scaled: Slot::Scaled,
+                partials_out: Slot::Partials,
+            };
+            let dispatch = self.push(&[], params, &bindings, 1, Rows::Tokens(1))?;
+            self.out.body.push(dispatch);
+            self.partials = 1;
+        }
         Ok(())
     }
 
@@ -969,7 +1142,9 @@ impl Recorder<'_> {
         };
         // Queries of a tile: a multiple of 4 that fits. Where heads are too long for four, row by row.
         let queries = (TILE_QUERY_QUADS / quads / 4 * 4).min(TILE_QUERIES);
-        let tiled = matches!(self.shape, Shape::Many(_)) && queries > 0;
+        let tile = variant("attention_tile", &[self.kv()]);
+        let right = tile.is_some_and(|tile| !lowered.settings.is_wrong(&tile));
+        let tiled = matches!(self.shape, Shape::Many(_)) && queries > 0 && right;
         let most = if tiled {
             queries
         } else if quads * 8 <= PART_QUADS {

@@ -10,6 +10,8 @@ mod executor;
 pub mod kernels;
 pub mod lower;
 mod pipelines;
+mod profile;
+mod self_test;
 mod state;
 #[cfg(target_arch = "wasm32")]
 mod web;
@@ -17,3 +19,4 @@ mod web;
 pub use device::{Capabilities, Counters, Gpu};
 pub use executor::{GpuExecutor, GpuOptions};
 pub use lower::CacheType;
+pub use self_test::Reference;

@@ -36,6 +36,12 @@ impl Gpu {
         if variant.subgroups() {
             source.insert_str(0, gpu.capabilities().subgroups_preamble);
         }
+        if gpu.is_broken(&name)
+            && let Some(main) = source.find("fn main(")
+            && let Some(body) = source[main..].find(") {\n")
+        {
+            source.insert_str(main + body + 4, "if group.x == 0u { return; }\n");
+        }
         let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&name),
             source: wgpu::ShaderSource::Wgsl(source.into()),

@@ -17,24 +17,38 @@ pub struct StateLayout {
     pub pages_at: u32,
     /// Experts of each row of a step, written by the router: expert and weight (f32), `[max_rows, used, 2]`.
     pub routes_at: u32,
+    /// Those pairs of row and slot sorted by expert, `[max_rows * used]`, and tiles of one expert, `[tiles, 3]`: expert, first
+    /// pair, end.
+    pub groups_at: u32,
     /// All of it.
     pub words: u32,
 }
 
 impl StateLayout {
-    /// For these capacities, and rows of at most `experts_used` experts.
-    pub fn new(limits: &Limits, experts_used: u32) -> StateLayout {
+    /// For these capacities, and rows of at most `experts_used` experts out of `experts`.
+    pub fn new(limits: &Limits, experts_used: u32, experts: u32) -> StateLayout {
         let region = ROW_WORDS + limits.max_rows * ROW_WORDS;
         let pages_at = 2 * region;
         let routes_at = pages_at + limits.max_seqs * limits.max_pages_per_seq;
+        let groups_at = routes_at + limits.max_rows * experts_used * 2;
+        let tiles = expert_tiles(limits.max_rows, experts_used, experts);
         StateLayout {
             host_at: 0,
             sampled_at: region,
             pages_at,
             routes_at,
-            words: routes_at + limits.max_rows * experts_used * 2,
+            groups_at,
+            words: groups_at + limits.max_rows * experts_used + 3 * tiles,
         }
     }
+}
+
+/// Pairs of row and slot per tile of the grouped products; twin of `shaders/moe_group.wgsl`.
+pub const EXPERT_TILE: u32 = 32;
+
+/// Tiles that the pairs of `rows` rows fill at most, each expert's last one being a part.
+pub fn expert_tiles(rows: u32, used: u32, experts: u32) -> u32 {
+    (rows * used).div_ceil(EXPERT_TILE) + experts
 }
 
 /// A step's region: header, then a row's token, sequence, position, and the row of the head of that number.

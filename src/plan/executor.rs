@@ -126,6 +126,30 @@ pub struct ExecutorInfo {
     pub cache_bytes: u64,
     /// How cached keys and values are stored.
     pub cache_type: String,
+    /// What checking the kernels at load found, where that is done.
+    pub self_test: Option<SelfTest>,
+}
+
+/// What steps cost so far, where the executor counts it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Costs {
+    /// Steps.
+    pub steps: u64,
+    /// Kernel launches.
+    pub dispatches: u64,
+    /// Seconds of the calling thread spent on encoding and submitting steps.
+    pub encode_seconds: f64,
+    /// By kernel: how often, and seconds in all. Only while profiling.
+    pub kernels: Vec<(String, u64, f64)>,
+}
+
+/// What the self-test at load found.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct SelfTest {
+    /// Kernels that were run on small inputs and compared with the reference.
+    pub kernels: u32,
+    /// Those that gave wrong values, and were replaced.
+    pub replaced: Vec<String>,
 }
 
 /// Runs a [`super::Plan`]. Weights are loaded once by rows; the cache is paged, its pages assigned by the engine.
@@ -136,12 +160,22 @@ pub trait Executor {
     /// Capacities.
     fn limits(&self) -> Limits;
 
+    /// What steps cost so far.
+    fn costs(&self) -> Costs {
+        Costs::default()
+    }
+
     /// Stores whole rows of a tensor, in the type that the plan states: `bytes` holds
     /// `bytes.len() / row_bytes` rows from `first_row` on.
     fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()>;
 
     /// Resolves when everything loaded so far has left the caller's memory (back-pressure while loading).
     fn flush_loads(&mut self) -> LocalBoxFuture<'static, Result<()>>;
+
+    /// Resolves when all is ready for the first step: after the weights are loaded, before any step.
+    fn ready(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Assigns cache pages to a sequence: position `p` lives in `pages[p / page_size]`.
     fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()>;

@@ -12,7 +12,8 @@ mod routing;
 mod sampling;
 
 pub use executor::{
-    Activation, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, Step, Want,
+    Activation, Costs, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step,
+    Want,
 };
 pub use routing::route;
 pub use sampling::{Sampler, Sampling, exponential, ordered_key};

@@ -10,8 +10,11 @@ mod k_quants;
 mod levels;
 pub mod planes;
 mod quantize;
+mod samples;
 mod tables;
 mod ternary;
+
+pub use samples::sample_rows;
 
 use crate::error::{Error, Result};
 

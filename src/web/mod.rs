@@ -37,6 +37,17 @@ fn start() {
     console_error_panic_hook::set_once();
 }
 
+/// `GpuOptions` of the same names.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct KernelOptions {
+    subgroups: Option<bool>,
+    int8: Option<bool>,
+    f16: Option<bool>,
+    columns: Option<bool>,
+    splits: Option<bool>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct LoadOptions {
@@ -45,6 +56,7 @@ struct LoadOptions {
     kv_cache_type: Option<String>,
     threads: Option<u32>,
     quantize: Option<String>,
+    kernels: KernelOptions,
 }
 
 #[derive(Default, Deserialize)]
@@ -251,7 +263,7 @@ async fn load(
         report("compile", 0, total)?;
         let plan = opened.model.plan.clone();
         let executor: Result<Box<dyn Executor>> = if gpu {
-            on_gpu(plan, context, cache, auto).await
+            on_gpu(plan, context, cache, options.kernels, auto).await
         } else if options.device.as_deref() == Some("reference") {
             reference(plan, context).map(|e| Box::new(e) as Box<dyn Executor>)
         } else {
@@ -286,6 +298,7 @@ async fn load(
     if let (Some(reason), Some(device)) = (reason, device.as_object_mut()) {
         device.insert("fallback_reason".into(), reason.to_string().into());
     }
+    let self_test = device.as_object_mut().and_then(|device| device.remove("self_test"));
     let info = serde_json::json!({
         "name": config.name,
         "architecture": config.architecture,
@@ -294,6 +307,7 @@ async fn load(
         "bytes": engine.file_bytes(),
         "context": engine.context(),
         "chat_template": engine.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
+        "selfTest": self_test,
         "device": device,
     });
     Ok(Engine {
@@ -325,7 +339,13 @@ fn of_the_device(error: &Error) -> bool {
 }
 
 /// The plan on WebGPU. Of its own accord (`auto`) not on an adapter that is software: the CPU's own kernels are faster.
-async fn on_gpu(plan: Plan, context: u32, cache: Option<CacheType>, auto: bool) -> Result<Box<dyn Executor>> {
+async fn on_gpu(
+    plan: Plan,
+    context: u32,
+    cache: Option<CacheType>,
+    kernels: KernelOptions,
+    auto: bool,
+) -> Result<Box<dyn Executor>> {
     let gpu = Gpu::request().await?;
     let found = gpu.capabilities();
     if auto && found.software {
@@ -335,7 +355,17 @@ async fn on_gpu(plan: Plan, context: u32, cache: Option<CacheType>, auto: bool) 
             format!("the browser's only WebGPU adapter ({}) is itself software on the CPU", name.trim()),
         ));
     }
-    let options = GpuOptions { cache, ..GpuOptions::default() };
+    let KernelOptions { subgroups, int8, f16, columns, splits } = kernels;
+    let options = GpuOptions {
+        reference: Some(inspected_reference),
+        subgroups,
+        int8,
+        f16,
+        columns,
+        splits,
+        cache,
+        ..GpuOptions::default()
+    };
     Ok(Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?))
 }
 
@@ -382,6 +412,11 @@ pub fn pool_died(handle: u32) {
 
 fn reference(plan: Plan, context: u32) -> Result<ReferenceExecutor> {
     ReferenceExecutor::new(plan, Limits::for_context(context, REFERENCE_ROWS, 1))
+}
+
+/// What the GPU's kernels are checked against.
+fn inspected_reference(plan: Plan, limits: Limits) -> Result<Box<dyn crate::plan::Inspect>> {
+    Ok(Box::new(ReferenceExecutor::new(plan, limits)?))
 }
 
 fn busy() -> Error {

@@ -24,6 +24,40 @@ describe('weight types in Chromium', { skip, timeout: 1_200_000 }, () => {
 
   test('there is a file of every type', () => assert.equal(types.length, 26));
 
+  // Kernels that a software adapter does not use of itself: they must be right in this browser's compiler too.
+  const chosen = { columns: true, splits: true };
+  for (const [type, kernels, cache, tolerance] of [
+    ['Q8_0', { ...chosen, subgroups: false }, 'f32', 2e-3],
+    ['Q4_K', chosen, 'f16', 0.03],
+    ['Q6_K', { ...chosen, int8: true }, 'q8_0', 1],
+    ['Q4_0', { ...chosen, int8: true, subgroups: false }, 'f32', 1],
+  ]) {
+    test(`${type} with ${JSON.stringify(kernels)}, cache ${cache}`, async (t) => {
+      const { tokens } = json(FIXTURES, 'quants/expected.json');
+      const got = await page.evaluate(
+        async ({ url, tokens, kernels, cache }) => {
+          const llama = await lib.Llama.load(url, { device: 'webgpu', kv_cache_type: cache, max_context: 512, kernels });
+          const logits = [];
+          for (const n of [1, 2, 4, 8, tokens.length]) logits.push([...(await llama.logits(tokens.slice(0, n)))]);
+          const { selfTest } = llama.info;
+          const { features } = llama.info.device;
+          await llama.dispose();
+          return { logits, selfTest, features };
+        },
+        { url: `/fixtures/quants/${models[type].file}`, tokens, kernels, cache },
+      );
+      assert.ok(got.features.includes('columns') && got.features.includes('int8') === !!kernels.int8, got.features);
+      assert.deepEqual(got.selfTest.replaced, []);
+      assert.ok(got.selfTest.kernels >= 28, `${got.selfTest.kernels} kernels tested`);
+      const exact = npy(path.join(FIXTURES, 'quants', `${type}.numpy.npy`));
+      for (const logits of got.logits) {
+        const difference = largestDifference(logits, exact.subarray(0, logits.length));
+        t.diagnostic(`largest difference ${difference.toExponential(1)}`);
+        assert.ok(difference <= tolerance, `logits differ by ${difference}`);
+      }
+    });
+  }
+
   for (const type of types) {
     test(type, async (t) => {
       const { tokens } = json(FIXTURES, 'quants/expected.json');
@@ -33,12 +67,14 @@ describe('weight types in Chromium', { skip, timeout: 1_200_000 }, () => {
           const many = [...(await llama.logits(tokens))];
           const one = [...(await llama.logits(tokens.slice(0, 1)))];
           const { kind } = llama.info.device;
+          const { selfTest } = llama.info;
           await llama.dispose();
-          return { many, one, kind };
+          return { many, one, kind, selfTest };
         },
         { url: `/fixtures/quants/${models[type].file}`, tokens },
       );
       assert.equal(got.kind, 'webgpu');
+      assert.deepEqual(got.selfTest.replaced, []);
       const exact = npy(path.join(FIXTURES, 'quants', `${type}.numpy.npy`));
       const many = largestDifference(got.many, exact);
       const one = largestDifference(got.one, exact.subarray(0, got.one.length));

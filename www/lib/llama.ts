@@ -77,6 +77,7 @@ export class Llama {
     if (options.device !== undefined) engineOptions.device = options.device;
     if (options.max_context !== undefined) engineOptions.max_context = options.max_context;
     if (options.kv_cache_type !== undefined) engineOptions.kv_cache_type = options.kv_cache_type;
+    if (options.kernels !== undefined) engineOptions.kernels = options.kernels;
     if (options.threads !== undefined) engineOptions.threads = options.threads;
     if (options.quantize !== undefined) engineOptions.quantize = options.quantize;
     const client = new WorkerClient(spawn(options.workerUrl));

@@ -10,6 +10,7 @@ export interface EngineOptions {
   device?: string;
   max_context?: number;
   kv_cache_type?: string;
+  kernels?: Record<string, boolean>;
   threads?: number;
 }
 

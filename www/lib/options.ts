@@ -5,7 +5,8 @@ import type { ChatMessage, FileSource, GenerationOptions, LoadOptions } from './
 import type { GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
 
-const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const KERNELS: readonly string[] = ['subgroups', 'int8', 'f16', 'columns', 'splits'] satisfies (keyof NonNullable<LoadOptions['kernels']>)[];
 const QUANTIZE: readonly string[] = ['q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1'] satisfies LoadOptions['quantize'][];
 const SETTINGS = [
   'max_new_tokens',
@@ -50,6 +51,11 @@ export function checkLoadOptions(options: LoadOptions): void {
   }
   if (cache !== undefined && !['f16', 'f32', 'q8_0'].includes(cache)) {
     throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16", "f32" or "q8_0"`);
+  }
+  for (const [name, on] of Object.entries(options.kernels ?? {})) {
+    if (!KERNELS.includes(name) || typeof on !== 'boolean') {
+      throw invalid(`kernels.${name} is ${JSON.stringify(on)}; there are ${KERNELS.join(', ')}, each true or false`);
+    }
   }
   const { quantize } = options;
   if (quantize !== undefined && !QUANTIZE.includes(quantize)) {

@@ -18,6 +18,7 @@ export interface EngineOptions {
   kv_cache_type?: string;
   threads?: number;
   quantize?: string;
+  kernels?: Record<string, boolean>;
 }
 
 /** What `generate` of the engine is asked; see GenerationOptions. */

@@ -51,6 +51,11 @@ export interface LoadOptions {
   threads?: number;
   /** Matrices that are stored as F32, F16 or BF16 become this type while loading, as if quantised before. */
   quantize?: 'q8_0' | 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1';
+  /**
+   * Which kernels WebGPU uses where there is a choice; default: what suits the adapter (`info.device.features` tells).
+   * `int8: false` keeps activations exact on adapters where integer dot products are the default.
+   */
+  kernels?: Partial<Record<'subgroups' | 'int8' | 'f16' | 'columns' | 'splits', boolean>>;
   /** Called some ten times a second while loading. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load, and closes its connections. */
@@ -70,7 +75,11 @@ export interface DeviceInfo {
   name: string;
   vendor: string;
   architecture: string;
-  /** Optional features in use: `subgroups`, `shader-f16`; on the CPU `simd128`, `relaxed-simd`, `threads`. */
+  /**
+   * On WebGPU the kernels in use where there is a choice: `subgroups`, `int8` (integer dot products on activations of 8
+   * bits), `shader-f16`, `columns` (several rows at a time), `splits` (long sequences divided in attention); on the CPU
+   * `simd128`, `relaxed-simd`, `threads`.
+   */
   features: string[];
   /** Bytes on the device: the weights, and the cache of keys and values. */
   weight_bytes: number;
@@ -89,6 +98,11 @@ export interface ModelInfo {
   architecture: string;
   /** Hyperparameters by their Hugging Face names. */
   config: Record<string, unknown>;
+  /**
+   * On WebGPU: how many kernels were checked against the reference at load, and the names of those that this device got
+   * wrong and that were replaced. `null` elsewhere.
+   */
+  selfTest: { kernels: number; replaced: string[] } | null;
   /** Number of weights. */
   parameters: number;
   /** Bytes of the file or files. */

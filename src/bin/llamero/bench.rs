@@ -47,6 +47,14 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
             decode.push(result.timings.decode_tokens_per_second);
         }
     }
+    let costs = engine.executor().costs();
+    for (kernel, count, seconds) in &costs.kernels {
+        let each = seconds / *count as f64 * 1e6;
+        print(
+            &json!({ "bench": "kernel", "kernel": kernel, "count": count, "seconds": seconds, "microseconds": each }),
+        )?;
+    }
+    let per_step = |n: f64| if costs.steps == 0 { 0.0 } else { n / costs.steps as f64 };
     print(&json!({
         "bench": "prefill_decode",
         "model": model.file_name().map(|n| n.to_string_lossy()),
@@ -55,6 +63,9 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
         "prefill_tps": median(&mut prefill), "decode_tps": median(&mut decode),
         "weight_bytes_per_token": engine.plan().bytes_per_token(),
         "cache_type": info.cache_type,
+        "dispatches_per_step": per_step(costs.dispatches as f64),
+        "encode_ms": per_step(costs.encode_seconds * 1e3),
+        "self_test": info.self_test,
         "max_logit_difference_from_reference": largest,
     }))
 }

@@ -1,0 +1,43 @@
+// moe_down_residual for many rows: what each expert of a row gives, weighed; `moe_combine` adds them up.
+
+#import norm_none
+#import grouped
+
+struct Params {
+    rows: u32,              // E
+    blocks: u32,
+    scale_stride: u32,
+    bias_at: u32,           // 0
+    rows_at: u32,
+    out_stride: u32,
+    routes_at: u32,
+    groups_at: u32,
+    max_pairs: u32,
+    first_expert: u32,
+    experts: u32,
+    weigh: u32,             // 1: the expert's output is weighed
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> input: array<vec4<f32>>;    // [T, used, blocks * 8]
+@group(0) @binding(4) var<storage, read> state: array<u32>;
+@group(0) @binding(5) var<storage, read_write> output: array<f32>;   // [T, used, out_stride]
+
+fn input_row(t: u32) -> u32 { return pair_at(t); }
+fn expert_rows() -> u32 { return params.rows; }
+
+fn quad_rows(quad: u32) -> vec4<u32> {
+    return min(vec4<u32>(quad * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.rows - 1u));
+}
+
+fn finish(t: u32, quad: u32, rows: vec4<u32>, v: vec4<f32>) -> f32 {
+    let pair = pair_at(t);
+    let y = v * pair_weight(pair);
+    let r = quad * 4u;
+    let at = pair * params.out_stride + r;
+    if r < params.rows { output[at] = y.x; }
+    if r + 1u < params.rows { output[at + 1u] = y.y; }
+    if r + 2u < params.rows { output[at + 2u] = y.z; }
+    if r + 3u < params.rows { output[at + 3u] = y.w; }
+    return 0.0;
+}

@@ -38,8 +38,10 @@ impl Capabilities {
     /// Which kernels suit this adapter, where nobody asks for others.
     ///
     /// Integer dot products: measured faster on NVIDIA, AMD and Intel, slower on Apple (llama.cpp pull request 23594;
-    /// ONNX Runtime chooses alike); their activations have 8 bits, so they are the default only there. A software
-    /// adapter compiles slowly and gains nothing from variants for a few rows.
+    /// ONNX Runtime chooses alike); their activations have 8 bits, so they are the default only there. Tiles of f16 round
+    /// activations too, and what a GPU gains by them we have not measured, so they are nobody's default
+    /// (`kernels: { f16: true }` asks for them). A software adapter compiles slowly and gains nothing from variants for
+    /// a few rows.
     pub fn tuning(&self) -> Tuning {
         let vendor = self.vendor.to_lowercase();
         let is = |names: &[&str]| names.iter().any(|name| vendor == *name);
@@ -48,7 +50,7 @@ impl Capabilities {
         Tuning {
             subgroups: self.subgroups,
             int8: int8 && !plain,
-            f16: self.shader_f16 && !plain,
+            f16: false,
             columns: !plain,
             splits: !plain,
         }

@@ -254,6 +254,38 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       server.faults.clear();
     });
 
+    test('a GPU that is lost comes back once; lost again, the CPU goes on and the page says so', async (t) => {
+      // A browser of its own, whose GPU process may crash as often as it is told to.
+      const own = await chromium({ args: ['--disable-gpu-process-crash-limit', '--disable-domain-blocking-for-3d-apis'] });
+      try {
+        const page = await open(own, server, `${query}&device=webgpu`);
+        await ready(page);
+        await openSettings(page);
+        await set(page, 'max_new_tokens', 4);
+        for (const kind of [/WebGPU/, /CPU \(/]) {
+          const crash = await page.context().newPage();
+          await crash.goto('chrome://gpucrash', { timeout: 5000 }).catch(() => {});
+          await crash.close();
+          await page.getByLabel('Message').fill('Hello');
+          await page.getByRole('button', { name: 'Send' }).click();
+          await page.locator('model-card').getByRole('progressbar').waitFor({ timeout: 30_000 });
+          // The message was given back.
+          assert.equal(await page.getByLabel('Message').inputValue(), 'Hello');
+          await page.locator('model-card #device').waitFor({ timeout: 120_000 });
+          const device = (await page.locator('model-card #device').textContent()).trim().replace(/\s+/g, ' ');
+          t.diagnostic(device);
+          assert.match(device, kind);
+        }
+        await page.getByText(/The GPU was lost twice, so the CPU runs this model now/).waitFor();
+        await page.getByRole('button', { name: 'Send' }).click();
+        await settle(page);
+        assert.equal(await replies(page).count(), 1);
+        assert.deepEqual(page.problems, []);
+      } finally {
+        await own.close();
+      }
+    });
+
     test('loading can be cancelled', async () => {
       server.faults.set('/test/tiny.gguf', { bytesPerSecond: 10_000 });
       const page = await open(browser, server, query);

@@ -87,10 +87,11 @@ export class ModelCard extends LitElement {
     const info = this.state.llama?.info;
     if (!info) return nothing;
     const { text, warning } = deviceWords(info.device);
+    const notice = this.state.notice ?? warning;
     return html`<div class="soft" id="device">
         ${count(info.parameters)} weights, ${megabytes(info.bytes)} · context ${info.context} · runs on ${text}
       </div>
-      ${warning ? html`<p class="warn" role="status">${warning}</p>` : nothing}`;
+      ${notice ? html`<p class="warn" role="status">${notice}</p>` : nothing}`;
   }
 
   private bar() {

@@ -15,6 +15,8 @@ export class ModelState implements ReactiveController {
   progress: LoadProgress | undefined;
   llama: Llama | undefined;
   error: LlameroError | undefined;
+  /** What became of the device, where that is not what was asked for. */
+  notice: string | undefined;
   private source: ModelSource | undefined;
   private abort: AbortController | undefined;
 
@@ -37,7 +39,9 @@ export class ModelState implements ReactiveController {
     Object.assign(this, { status: 'loading', label, source, progress: undefined, llama: undefined, error: undefined });
     this.host.requestUpdate();
     // A GPU that was lost may come back, once; after that the CPU is what one can rely on.
-    const device = this.losses > 1 ? 'cpu' : new URLSearchParams(location.search).get('device');
+    const givenUp = this.losses > 1;
+    const device = givenUp ? 'cpu' : new URLSearchParams(location.search).get('device');
+    this.notice = givenUp ? 'The GPU was lost twice, so the CPU runs this model now. Reload the page to try the GPU again.' : undefined;
     try {
       const llama = await Llama.load(source, {
         signal: abort.signal,

@@ -428,14 +428,17 @@ test_all() {
   else
     note "clippy is missing"; record "clippy" 0 0 1
   fi
+  # The engine's builds take as long as the native tests, and both leave processors idle at times. What they need is
+  # installed first: not under a compiler that runs.
+  (need_wasm_rust && want_threads_rust) || true
+  build_page_alone >"$LOGS/build.log" 2>&1 &
+  local building=$!
   test_native
-  check_one "wasm and package build" build_package_alone
-  check_one "page build" build_page_alone
+  check_one "package and page build" built "$building"
   check_one "types of www/app (tsc)" node_modules/.bin/tsc -p www/app
   test_unit
-  # The command line makes the tiny model that the browser tests run by default.
-  native_cargo build --quiet --release --features cli --bin llamero || note "the command line does not build"
-  LLAMERO_CLI=$ROOT/target/release/llamero CHROMIUM=$(chromium_path || true) FIREFOX=$(firefox_path || true)
+  # The command line, which the native tests built, makes the tiny model that the browser tests run by default.
+  LLAMERO_CLI=$ROOT/target/debug/llamero CHROMIUM=$(chromium_path || true) FIREFOX=$(firefox_path || true)
   export LLAMERO_CLI CHROMIUM FIREFOX
   local file
   for file in tests/browser/*.test.mjs; do
@@ -448,9 +451,15 @@ test_all() {
   echo "$last"
   [ "$FAILED" = 0 ]
 }
-# In a shell of their own: a failing command ends the build, not the test run.
-build_package_alone() { "$BASH" "$ROOT/build.sh" _package; }
+# In a shell of its own: a failing command ends the build, not the test run.
 build_page_alone() { "$BASH" "$ROOT/build.sh" build; }
+# Waits for the build that process PID is, and shows what it printed.
+built() { # PID
+  local status=0
+  wait "$1" || status=$?
+  cat "$LOGS/build.log"
+  return "$status"
+}
 
 check() {
   local missing=0
@@ -488,7 +497,6 @@ case $verb in
   test) test_all ;;
   package) package ;;
   build) build_page ;;
-  _package) build_package ;;
   _engine) need_wasm_rust; need_native_rust; find_threads_rust || true; mkdir -p "$WEB_DIR"; build_engine "$1" ;;
   bench) bench "$@" ;;
   model) need_model ;;

@@ -391,19 +391,22 @@ test_unit() {
   record "vitest" "$1" "$2" "$3"
 }
 
-test_browser() { # NAME FILE...
-  local name=$1 log status=0 counts
-  shift
-  step "$name"
-  log=$LOGS/$(echo "$name" | tr ' /' '--').tap
+# In Chromium and Firefox. Two files at a time: most of what they wait for is one processor that compiles shaders.
+test_browser() {
+  step "browser tests"
+  local log=$LOGS/browser.tap status=0 counts name files=() longest=(quants models page library cpu)
+  for name in "${longest[@]}"; do files+=("tests/browser/$name.test.mjs"); done
+  for name in tests/browser/*.test.mjs; do
+    case " ${files[*]} " in *" $name "*) ;; *) files+=("$name") ;; esac
+  done
   rm -f "$log"
-  timeout 1200 node --test --test-concurrency=1 --test-reporter=spec --test-reporter-destination=stdout \
-    --test-reporter=tap --test-reporter-destination="$log" "$@" || status=$?
+  timeout 2400 node --test --test-concurrency=2 --test-reporter=spec --test-reporter-destination=stdout \
+    --test-reporter=tap --test-reporter-destination="$log" "${files[@]}" || status=$?
   counts=$(awk '/^# pass /{p=$3} /^# fail /{f=$3} /^# cancelled /{c=$3} /^# skipped /{s=$3} /^# todo /{t=$3} END { print p+0, f+c, s+t }' "$log" 2>/dev/null) || counts="0 1 0"
   # shellcheck disable=SC2086
   set -- $counts
   if [ "$status" != 0 ] && [ "$2" = 0 ]; then set -- "$1" 1 "$3"; fi
-  record "$name" "$1" "$2" "$3"
+  record "browser tests" "$1" "$2" "$3"
 }
 
 clippy() {
@@ -440,10 +443,7 @@ test_all() {
   # The command line, which the native tests built, makes the tiny model that the browser tests run by default.
   LLAMERO_CLI=$ROOT/target/debug/llamero CHROMIUM=$(chromium_path || true) FIREFOX=$(firefox_path || true)
   export LLAMERO_CLI CHROMIUM FIREFOX
-  local file
-  for file in tests/browser/*.test.mjs; do
-    test_browser "browser: $(basename "$file" .test.mjs)" "$file"
-  done
+  test_browser
 
   printf '\n== summary\n%s\n' "$SUMMARY"
   local last="$PASSED passed, $FAILED failed"

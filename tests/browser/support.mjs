@@ -1,7 +1,7 @@
 // What the browser tests share: browsers, servers, models, and the words for why a test is skipped.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chromium as playwright } from 'playwright-core';
@@ -28,10 +28,14 @@ export const FIREFOX = program('FIREFOX', ['firefox-esr', 'firefox']);
 
 /** A tiny model that the project makes itself, or undefined where the command line is not built. */
 function makeTiny() {
-  const cli = process.env.LLAMERO_CLI ?? path.join(ROOT, 'target/release/llamero');
+  const built = ['release', 'debug'].map((profile) => path.join(ROOT, 'target', profile, 'llamero'));
+  const cli = process.env.LLAMERO_CLI ?? built.find(existsSync) ?? '';
   const file = path.join(SCRATCH, 'tiny.gguf');
   if (!existsSync(cli)) return undefined;
-  execFileSync(cli, ['make', file, '--shape', 'tiny', '--type', 'Q8_0'], { stdio: ['ignore', 'ignore', 'inherit'] });
+  // Test files run side by side: only a whole file may appear under its name.
+  const part = path.join(SCRATCH, `tiny-${process.pid}.part`);
+  execFileSync(cli, ['make', part, '--shape', 'tiny', '--type', 'Q8_0'], { stdio: ['ignore', 'ignore', 'inherit'] });
+  renameSync(part, file);
   return file;
 }
 export const TINY = makeTiny();

@@ -115,17 +115,98 @@ fn perplexity_of_a_file() {
     assert_eq!(found["tokens"], tokens - tokens.div_ceil(64), "{found}");
 }
 
+/// The lines that `bench` prints.
+fn bench(args: &[&str]) -> Vec<Value> {
+    let model = tiny("Q8_0");
+    let output = run(&[&["bench", text(&model), "--trials", "1", "--gen", "4"], args].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn bench_prints_one_object_per_size() {
+    let lines = bench(&["--backend", "cpu", "--prompt", "16,40", "--context", "33,500", "--batch", "1,2"]);
+    let of = |name: &str| lines.iter().filter(|line| line["bench"] == name).collect::<Vec<_>>();
+    let device = of("device")[0];
+    assert_eq!(device["backend"], "cpu");
+    assert!(device["copy_bytes_per_second"].as_f64().unwrap() > 1e6, "{device}");
+    let prefill = of("prefill");
+    assert_eq!(prefill.iter().map(|line| line["prompt"].as_u64().unwrap()).collect::<Vec<_>>(), [16, 40]);
+    assert!(prefill.iter().all(|line| line["prefill_tps"].as_f64().unwrap() > 0.0), "{prefill:?}");
+    let decode = of("decode");
+    assert_eq!(decode.len(), 4);
+    for line in &decode[..2] {
+        assert!(line["decode_tps"].as_f64().unwrap() > 0.0, "{line}");
+        let weights = device["weight_bytes_per_token"].as_f64().unwrap();
+        // 4 blocks of 2 heads of 16 keys and values in f16, 35 positions on average.
+        let cache = 35.0 * 4.0 * 2.0 * 2.0 * 16.0 * 2.0 * line["batch"].as_f64().unwrap();
+        assert_eq!(line["bytes_per_step"].as_f64().unwrap(), weights + cache, "{line}");
+    }
+    // The model goes up to 512 positions: what does not fit is said.
+    assert!(decode[3]["skipped"].as_str().unwrap().contains("512"), "{decode:?}");
+}
+
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
-fn bench_prints_one_object_per_line() {
-    let model = tiny("Q8_0");
-    let output = run(&["bench", text(&model), "--prompt", "16", "--gen", "4"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines: Vec<Value> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let speed = lines.iter().find(|line| line["bench"] == "prefill_decode").unwrap();
-    assert!(speed["decode_tps"].as_f64().unwrap() > 0.0);
-    assert!(speed["weight_bytes_per_token"].as_u64().unwrap() > 0);
+fn bench_counts_what_a_step_on_a_gpu_costs() {
+    let lines = bench(&["--backend", "gpu", "--prompt", "16", "--context", "32"]);
+    let decode = lines.iter().find(|line| line["bench"] == "decode").unwrap();
+    // Five for each of 4 blocks; embedding, head, sampling.
+    assert_eq!(decode["dispatches_per_step"], 23.0, "{decode}");
+    assert!(decode["encode_ms_per_step"].as_f64().unwrap() > 0.0, "{decode}");
+    assert!(decode["share_of_copy_bandwidth"].as_f64().unwrap() > 0.0, "{decode}");
+}
+
+#[test]
+fn models_of_real_shapes_are_made_with_as_few_blocks_as_asked() {
+    for (shape, dtype, hidden, kv_heads, vocab) in
+        [("1b", "Q4_0", 2048, 8, 128_256), ("3b", "Q4_K", 3072, 8, 128_256), ("7b", "Q6_K", 4096, 32, 32_000)]
+    {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{shape}.gguf"));
+        result(&["make", text(&path), "--shape", shape, "--type", dtype, "--blocks", "1"]);
+        let info = result(&["inspect", text(&path)]);
+        let config = &info["config"];
+        assert_eq!(config["hidden_size"], hidden);
+        assert_eq!(config["num_key_value_heads"], kv_heads);
+        assert_eq!(config["num_hidden_layers"], 1);
+        assert_eq!(config["vocab_size"], vocab);
+        assert!(info["tensors"][dtype]["count"].as_u64().unwrap() >= 8, "{info}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("none.gguf");
+    assert!(failure(&["make", text(&path), "--blocks", "0"]).contains("--blocks"));
+    assert!(failure(&["make", text(&path), "--type", "Q4_K"]).contains("smaller blocks"));
+}
+
+#[test]
+fn requantised_models_keep_their_logits_nearly() {
+    let from = tiny("Q8_0");
+    let logits = |model: &Path| {
+        let out = scratch("requantised.npy", "");
+        result(&["logits", text(model), "--ids", "5,6,7", "--out", text(&out), "--backend", "reference"]);
+        npy::read_npy(&out).1
+    };
+    let (want, rms) = (logits(&from), |a: &[f32], b: &[f32]| {
+        (a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / a.len() as f32).sqrt()
+    });
+    let spread = rms(&want, &vec![0.0; want.len()]);
+    for (dtype, stored, most) in
+        [("F16", "F16", 0.01), ("Q5_1", "Q5_1", 0.15), ("Q4_0", "Q4_0", 0.4), ("Q4_K", "Q5_0", 0.2)]
+    {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("requantised-{dtype}.gguf"));
+        result(&["requantize", text(&from), text(&path), "--type", dtype]);
+        let info = result(&["inspect", text(&path)]);
+        assert!(info["tensors"][stored]["count"].as_u64().unwrap() >= 28, "{info}");
+        let got = logits(&path);
+        assert_eq!(got.len(), want.len());
+        let off = rms(&got, &want) / spread;
+        assert!(off > 0.0 && off < most, "{dtype}: {off} of the logits' spread");
+        assert_eq!(
+            result(&["tokenize", text(&path), "--text", "the end"]),
+            result(&["tokenize", text(&from), "--text", "the end"])
+        );
+    }
+    assert!(failure(&["requantize", text(&from), "x.gguf", "--type", "Q9"]).contains("Q9"));
 }
 
 #[test]

@@ -3,10 +3,14 @@
 
 #[path = "llamero/bench.rs"]
 mod bench;
+#[path = "llamero/gguf_writer.rs"]
+mod gguf_writer;
 #[path = "llamero/make.rs"]
 mod make;
 #[path = "llamero/npy.rs"]
 mod npy;
+#[path = "llamero/requantize.rs"]
+mod requantize;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
@@ -71,6 +75,13 @@ struct Device {
     /// Quantise F32, F16 and BF16 matrices to this type while loading (q8_0, q4_0, q4_1, q5_0, q5_1).
     #[arg(long)]
     quantize: Option<String>,
+}
+
+impl Device {
+    /// Threads that the CPU executor uses.
+    fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+    }
 }
 
 #[derive(Args)]
@@ -196,18 +207,8 @@ enum Command {
     /// Speed of prefill and decode, as JSON lines; the output is checked against the reference first.
     Bench {
         model: PathBuf,
-        /// Prompt tokens.
-        #[arg(long, default_value_t = 128)]
-        prompt: u32,
-        /// Generated tokens.
-        #[arg(long, default_value_t = 64)]
-        r#gen: u32,
-        /// Sequences decoded together.
-        #[arg(long, default_value_t = 1)]
-        batch: u32,
-        /// Repetitions.
-        #[arg(long, default_value_t = 5)]
-        trials: u32,
+        #[command(flatten)]
+        sizes: bench::Sizes,
         #[command(flatten)]
         device: Device,
     },
@@ -218,6 +219,18 @@ enum Command {
         shape: make::Shape,
         /// Weight type of the matrices, ggml's name.
         #[arg(long, default_value = "Q8_0")]
+        r#type: String,
+        /// Blocks (default: the shape's own).
+        #[arg(long)]
+        blocks: Option<u32>,
+    },
+    /// Writes a GGUF's matrices in another weight type, to measure speed: it rounds once more, and keeps less quality
+    /// than a conversion tool.
+    Requantize {
+        model: PathBuf,
+        out: PathBuf,
+        /// Weight type of the matrices, ggml's name.
+        #[arg(long)]
         r#type: String,
     },
 }
@@ -340,10 +353,9 @@ async fn run(command: Command) -> Result<()> {
             let (perplexity, tokens) = engine.perplexity(&ids, context.unwrap_or(u32::MAX)).await?;
             print(&json!({ "perplexity": perplexity, "tokens": tokens }))
         }
-        Command::Bench { model, prompt, r#gen, batch, trials, device } => {
-            bench::run(&model, &device, &bench::Sizes { prompt, r#gen, batch, trials }).await
-        }
-        Command::Make { out, shape, r#type } => make::run(&out, shape, &r#type),
+        Command::Bench { model, sizes, device } => bench::run(&model, &device, &sizes).await,
+        Command::Make { out, shape, r#type, blocks } => make::run(&out, shape, &r#type, blocks),
+        Command::Requantize { model, out, r#type } => requantize::run(&model, &out, &r#type).await,
     }
 }
 
@@ -370,10 +382,11 @@ fn hf_folder(folder: &Path) -> Result<HfFolder> {
 
 async fn load(model: &Path, device: &Device) -> Result<Engine> {
     let opened = open(model, device.quantize.as_deref()).await?;
-    load_opened(opened, device).await
+    Ok(load_with(opened, device).await?.0)
 }
 
-async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
+/// The engine, and the GPU if that is what runs it.
+async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gpu>)> {
     let context = opened.context(device.max_context)?;
     let plan = opened.model.plan.clone();
     let gpu = match device.backend {
@@ -394,18 +407,17 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
         },
         Backend::Cpu | Backend::Reference => None,
     };
-    let executor: Box<dyn Executor> = match gpu {
+    let executor: Box<dyn Executor> = match &gpu {
         None if device.backend == Backend::Reference => {
             Box::new(ReferenceExecutor::new(plan, Limits::for_context(context, 64, 1))?)
         }
         None => {
-            let cores = || std::thread::available_parallelism().map_or(1, usize::from);
             let cache_f16 = match device.kv_cache_type.as_str() {
                 "f16" => true,
                 "f32" => false,
                 other => return Err(invalid(&format!("--kv-cache-type {other}: on the CPU it may be f16 or f32"))),
             };
-            let pool = Some(Pool::with_threads(device.threads.unwrap_or_else(cores).max(1)));
+            let pool = Some(Pool::with_threads(device.threads()));
             Box::new(CpuExecutor::new(
                 plan,
                 context,
@@ -425,7 +437,7 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
                 })?),
                 ..GpuOptions::default()
             };
-            Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?)
+            Box::new(GpuExecutor::new(gpu, plan, context, &options).await?)
         }
     };
     let show = std::io::stderr().is_terminal();
@@ -439,7 +451,7 @@ async fn load_opened(opened: Opened, device: &Device) -> Result<Engine> {
     if show {
         eprint!("\r\x1b[K");
     }
-    Ok(engine)
+    Ok((engine, gpu))
 }
 
 /// The tokenizer of a GGUF, of a `tokenizer.json`, or of a Hugging Face folder.

@@ -3,11 +3,12 @@
 //! The vocabulary is byte-level (256 bytes, a few merges, three special tokens), padded to the shape's size; the chat
 //! template is ChatML. The same shape and type give the same bytes everywhere.
 
-use llamero::error::{Error, ErrorKind, Result};
-use llamero::quant::DType;
+use super::gguf_writer::{Entry, GgufWriter};
+use super::{invalid, print};
+use llamero::error::{ErrorKind, Result};
+use llamero::format::{Metadata, StringArray, Value};
+use llamero::quant::{DType, sample_rows};
 use serde_json::json;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 #[derive(Copy, Clone, Debug, PartialEq, clap::ValueEnum)]
@@ -67,36 +68,26 @@ impl Shape {
     }
 }
 
-/// GGUF value types.
-const U32: u32 = 4;
-const F32: u32 = 6;
-const BOOL: u32 = 7;
-const STRING: u32 = 8;
-const ARRAY: u32 = 9;
-const I32: u32 = 5;
-const ALIGNMENT: u64 = 32;
-
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + \
                       '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}\
                       {% endif %}";
 
-pub fn run(out: &Path, shape: Shape, type_name: &str) -> Result<()> {
-    let dtype = DType::from_name(type_name)
-        .ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("{type_name} is no weight type; try Q8_0")))?;
-    let dims = shape.dims();
-    let tensors = tensors(&dims, dtype)?;
-    let mut file = BufWriter::new(File::create(out).map_err(|e| Error::from(e).at(out.display()))?);
-    let mut header = Vec::new();
-    write_header(&dims, &tensors, &mut header);
-    header.resize(header.len().next_multiple_of(ALIGNMENT as usize), 0);
-    file.write_all(&header)?;
-    let mut total = header.len() as u64;
-    for (seed, tensor) in tensors.iter().enumerate() {
-        total += write_tensor(&mut file, tensor, seed as u64)?;
+/// Writes a model of the shape, its matrices in `type_name`; `blocks`: with that many blocks instead of the shape's own.
+pub fn run(out: &Path, shape: Shape, type_name: &str, blocks: Option<u32>) -> Result<()> {
+    let dtype =
+        DType::from_name(type_name).ok_or_else(|| invalid(&format!("{type_name} is no weight type; try Q8_0")))?;
+    let mut dims = shape.dims();
+    dims.layers = blocks.unwrap_or(dims.layers);
+    if dims.layers == 0 {
+        return Err(invalid("--blocks must be at least 1"));
     }
-    file.flush()?;
-    println!("{}", json!({ "out": out, "bytes": total, "tensors": tensors.len() }));
-    Ok(())
+    let tensors = tensors(&dims, dtype);
+    let entries: Vec<Entry> = tensors.iter().map(Tensor::entry).collect();
+    let mut writer = GgufWriter::create(out, &metadata(&dims), &entries)?;
+    for (seed, tensor) in tensors.iter().enumerate() {
+        write_tensor(&mut writer, tensor, seed as u64)?;
+    }
+    print(&json!({ "out": out, "bytes": writer.finish()?, "tensors": tensors.len() }))
 }
 
 struct Tensor {
@@ -108,32 +99,32 @@ struct Tensor {
     scale: f32,
 }
 
-fn tensors(dims: &Dims, dtype: DType) -> Result<Vec<Tensor>> {
+impl Tensor {
+    fn entry(&self) -> Entry {
+        let shape = if self.rows == 1 { vec![self.cols] } else { vec![self.rows, self.cols] };
+        Entry { name: self.name.clone(), dtype: self.dtype, shape }
+    }
+}
+
+fn tensors(dims: &Dims, dtype: DType) -> Vec<Tensor> {
     let mut list = Vec::new();
-    let mut matrix = |name: String, rows: u64, cols: u64, gain: f32| -> Result<()> {
-        if dtype.row_bytes(cols).is_none() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("{name}: rows of {cols} are not whole blocks of {}", dtype.name()),
-            ));
-        }
+    let mut matrix = |name: String, rows: u64, cols: u64, gain: f32| {
         list.push(Tensor { name, dtype, rows, cols, scale: gain / (cols as f32).sqrt() });
-        Ok(())
     };
     let (q, kv) = (u64::from(dims.heads * dims.head_dim), u64::from(dims.kv_heads * dims.head_dim));
     // Logits of a standard deviation of some 3, whether tied or not.
-    matrix("token_embd.weight".into(), dims.vocab, dims.hidden, 3.0)?;
+    matrix("token_embd.weight".into(), dims.vocab, dims.hidden, 3.0);
     for i in 0..dims.layers {
-        matrix(format!("blk.{i}.attn_q.weight"), q, dims.hidden, 1.0)?;
-        matrix(format!("blk.{i}.attn_k.weight"), kv, dims.hidden, 1.0)?;
-        matrix(format!("blk.{i}.attn_v.weight"), kv, dims.hidden, 1.0)?;
-        matrix(format!("blk.{i}.attn_output.weight"), dims.hidden, q, 1.0)?;
-        matrix(format!("blk.{i}.ffn_gate.weight"), dims.ffn, dims.hidden, 1.0)?;
-        matrix(format!("blk.{i}.ffn_up.weight"), dims.ffn, dims.hidden, 1.0)?;
-        matrix(format!("blk.{i}.ffn_down.weight"), dims.hidden, dims.ffn, 1.0)?;
+        matrix(format!("blk.{i}.attn_q.weight"), q, dims.hidden, 1.0);
+        matrix(format!("blk.{i}.attn_k.weight"), kv, dims.hidden, 1.0);
+        matrix(format!("blk.{i}.attn_v.weight"), kv, dims.hidden, 1.0);
+        matrix(format!("blk.{i}.attn_output.weight"), dims.hidden, q, 1.0);
+        matrix(format!("blk.{i}.ffn_gate.weight"), dims.ffn, dims.hidden, 1.0);
+        matrix(format!("blk.{i}.ffn_up.weight"), dims.ffn, dims.hidden, 1.0);
+        matrix(format!("blk.{i}.ffn_down.weight"), dims.hidden, dims.ffn, 1.0);
     }
     if !dims.tied {
-        matrix("output.weight".into(), dims.vocab, dims.hidden, 3.0)?;
+        matrix("output.weight".into(), dims.vocab, dims.hidden, 3.0);
     }
     let norm = |name: String| Tensor { name, dtype: DType::F32, rows: 1, cols: dims.hidden, scale: 0.0 };
     for i in 0..dims.layers {
@@ -141,31 +132,16 @@ fn tensors(dims: &Dims, dtype: DType) -> Result<Vec<Tensor>> {
         list.push(norm(format!("blk.{i}.ffn_norm.weight")));
     }
     list.push(norm("output_norm.weight".into()));
-    Ok(list)
+    list
 }
 
-fn write_header(dims: &Dims, tensors: &[Tensor], out: &mut Vec<u8>) {
-    let mut keys = Vec::new();
-    let mut count = 0u64;
-    let mut key = |name: &str, kind: u32, value: &[u8]| {
-        put_string(&mut keys, name);
-        keys.extend_from_slice(&kind.to_le_bytes());
-        keys.extend_from_slice(value);
-        count += 1;
+fn metadata(dims: &Dims) -> Metadata {
+    let mut metadata = Metadata::default();
+    let mut set = |key: &str, value: Value| {
+        metadata.insert(key, value);
     };
-    let text = |s: &str| {
-        let mut v = Vec::new();
-        put_string(&mut v, s);
-        v
-    };
-    let array = |kind: u32, len: usize, body: Vec<u8>| {
-        let mut v = kind.to_le_bytes().to_vec();
-        v.extend_from_slice(&(len as u64).to_le_bytes());
-        v.extend(body);
-        v
-    };
-    key("general.architecture", STRING, &text("llama"));
-    key("general.name", STRING, &text(dims.name));
+    set("general.architecture", "llama".into());
+    set("general.name", dims.name.into());
     for (name, value) in [
         ("context_length", dims.context),
         ("embedding_length", dims.hidden as u32),
@@ -177,41 +153,21 @@ fn write_header(dims: &Dims, tensors: &[Tensor], out: &mut Vec<u8>) {
         ("attention.value_length", dims.head_dim),
         ("rope.dimension_count", dims.head_dim),
     ] {
-        key(&format!("llama.{name}"), U32, &value.to_le_bytes());
+        set(&format!("llama.{name}"), value.into());
     }
-    key("llama.attention.layer_norm_rms_epsilon", F32, &1e-5f32.to_le_bytes());
-    key("llama.rope.freq_base", F32, &dims.theta.to_le_bytes());
+    set("llama.attention.layer_norm_rms_epsilon", 1e-5f32.into());
+    set("llama.rope.freq_base", dims.theta.into());
     let (tokens, types, merges) = vocabulary(dims.vocab as usize);
-    let strings = |list: &[String]| list.iter().flat_map(|s| text(s)).collect::<Vec<u8>>();
-    key("tokenizer.ggml.model", STRING, &text("gpt2"));
-    key("tokenizer.ggml.pre", STRING, &text("smollm"));
-    key("tokenizer.ggml.tokens", ARRAY, &array(STRING, tokens.len(), strings(&tokens)));
-    let types: Vec<u8> = types.iter().flat_map(|t: &i32| t.to_le_bytes()).collect();
-    key("tokenizer.ggml.token_type", ARRAY, &array(I32, tokens.len(), types));
-    key("tokenizer.ggml.merges", ARRAY, &array(STRING, merges.len(), strings(&merges)));
-    key("tokenizer.ggml.bos_token_id", U32, &1u32.to_le_bytes());
-    key("tokenizer.ggml.eos_token_id", U32, &2u32.to_le_bytes());
-    key("tokenizer.ggml.add_bos_token", BOOL, &[0]);
-    key("tokenizer.chat_template", STRING, &text(CHATML));
-
-    out.extend_from_slice(b"GGUF");
-    out.extend_from_slice(&3u32.to_le_bytes());
-    out.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
-    out.extend_from_slice(&count.to_le_bytes());
-    out.extend(keys);
-    let mut offset = 0u64;
-    for t in tensors {
-        put_string(out, &t.name);
-        let vector = t.rows == 1;
-        out.extend_from_slice(&(if vector { 1u32 } else { 2 }).to_le_bytes());
-        out.extend_from_slice(&t.cols.to_le_bytes());
-        if !vector {
-            out.extend_from_slice(&t.rows.to_le_bytes());
-        }
-        out.extend_from_slice(&t.dtype.ggml_id().to_le_bytes());
-        out.extend_from_slice(&offset.to_le_bytes());
-        offset += (t.rows * t.dtype.row_bytes(t.cols).unwrap_or(0)).next_multiple_of(ALIGNMENT);
-    }
+    set("tokenizer.ggml.model", "gpt2".into());
+    set("tokenizer.ggml.pre", "smollm".into());
+    set("tokenizer.ggml.tokens", tokens.into_iter().collect::<StringArray>().into());
+    set("tokenizer.ggml.token_type", types.into());
+    set("tokenizer.ggml.merges", merges.into_iter().collect::<StringArray>().into());
+    set("tokenizer.ggml.bos_token_id", 1u32.into());
+    set("tokenizer.ggml.eos_token_id", 2u32.into());
+    set("tokenizer.ggml.add_bos_token", false.into());
+    set("tokenizer.chat_template", CHATML.into());
+    metadata
 }
 
 /// Three special tokens, the 256 bytes in GPT-2's spelling, merges of common pairs, padding.
@@ -244,33 +200,35 @@ fn vocabulary(size: usize) -> (Vec<String>, Vec<i32>, Vec<String>) {
     (tokens, types, merges)
 }
 
-fn put_string(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
 /// Writes one tensor; the rows of a large one repeat a few hundred random rows in a shuffled order.
-fn write_tensor(file: &mut impl Write, tensor: &Tensor, seed: u64) -> Result<u64> {
+fn write_tensor(writer: &mut GgufWriter, tensor: &Tensor, seed: u64) -> Result<()> {
     const DISTINCT_ROWS: u64 = 256;
     let mut random = SplitMix(seed.wrapping_mul(0x5851_F42D_4C95_7F2D) + 1);
     let mut rows = Vec::new();
     for _ in 0..tensor.rows.min(if tensor.rows > 4096 { DISTINCT_ROWS } else { u64::MAX }) {
-        let values: Vec<f32> = (0..tensor.cols)
-            .map(|_| if tensor.scale == 0.0 { 1.0 + 0.1 * random.normal() } else { tensor.scale * random.normal() })
-            .collect();
-        let mut bytes = Vec::new();
-        tensor.dtype.quantize(&values, &mut bytes)?;
-        rows.push(bytes);
+        rows.push(random_row(tensor, &mut random)?);
     }
-    let mut written = 0u64;
-    for r in 0..tensor.rows {
-        let row = if (r as usize) < rows.len() { r as usize } else { random.next() as usize % rows.len() };
-        file.write_all(&rows[row])?;
-        written += rows[row].len() as u64;
+    for r in 0..tensor.rows as usize {
+        let row = if r < rows.len() { r } else { random.next() as usize % rows.len() };
+        writer.put(&rows[row])?;
     }
-    let padded = written.next_multiple_of(ALIGNMENT);
-    file.write_all(&vec![0; (padded - written) as usize])?;
-    Ok(padded)
+    writer.end_tensor()
+}
+
+fn random_row(tensor: &Tensor, random: &mut SplitMix) -> Result<Vec<u8>> {
+    let values: Vec<f32> = (0..tensor.cols)
+        .map(|_| if tensor.scale == 0.0 { 1.0 + 0.1 * random.normal() } else { tensor.scale * random.normal() })
+        .collect();
+    let mut bytes = Vec::new();
+    match tensor.dtype.quantize(&values, &mut bytes) {
+        Ok(()) => Ok(bytes),
+        // Types that need a search: random blocks with scales that give about the same deviation as a uniform
+        // distribution of this half width.
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            sample_rows(tensor.dtype, 1, tensor.cols, tensor.scale * 3f32.sqrt(), &mut || random.next())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// SplitMix64 (Steele et al. 2014).

@@ -191,9 +191,9 @@ want_test_tools() {
 
 # ---------------------------------------------------------------- what changed
 
-# digest FILE_OR_FOLDER...: of names and contents
+# digest FILE_OR_FOLDER...: of names and contents; the command line (src/bin) is part of no build
 digest() {
-  { find "$@" -type f -not -path '*/node_modules/*' -not -path '*/target/*' -print0 2>/dev/null || true; } | LC_ALL=C sort -z |
+  { find "$@" -type f -not -path '*/node_modules/*' -not -path '*/target/*' -not -path 'src/bin/*' -print0 2>/dev/null || true; } | LC_ALL=C sort -z |
     xargs -0 -r sha256sum | sha256sum | cut -d' ' -f1
 }
 fresh() { local name=$1; shift; [ -f "$STAMPS/$name" ] && [ "$(cat "$STAMPS/$name")" = "$(digest "$@")" ]; }

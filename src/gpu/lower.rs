@@ -6,7 +6,7 @@ use super::kernels::{
     grouped_gate_up, matvec_gate_up, matvec_moe_down, matvec_moe_gate_up, matvec_qkv, matvec_residual, matvec_silu_mul,
     matvec_store, moe_combine, moe_group, qk_norm, route, sample, variant,
 };
-use super::state::{StateLayout, expert_tiles};
+use super::state::{AdjustmentLayout, StateLayout, expert_tiles};
 use crate::error::{Error, Result};
 use crate::plan::{
     Experts, Gating, Heads, Limits, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Mask, Norm, Op, Plan, Temperature, TensorId,
@@ -30,6 +30,8 @@ pub enum Slot {
     State,
     /// Sampling settings of each sequence.
     Sampling,
+    /// Token counts, masks and biases of each sequence.
+    Adjustments,
     /// The residual stream.
     Residual,
     /// The residual stream times the next norm's weight.
@@ -774,17 +776,22 @@ impl Recorder<'_> {
                 Ok(())
             }
             Op::Sample => {
+                let adjustments = AdjustmentLayout::new(lowered.plan.vocab_size);
                 let params = sample::Params {
                     vocab: lowered.plan.vocab_size,
                     logits_stride: lowered.plan.vocab_size,
                     rows_at: self.rows_at,
                     next_at: lowered.state.sampled_at,
+                    mask_at: adjustments.mask_at,
+                    biases_at: adjustments.biases_at,
+                    adjustments_stride: adjustments.stride,
                 };
                 let bindings = sample::Bindings {
                     logits: Slot::Logits,
                     sampling: Slot::Sampling,
                     state: Slot::State,
                     ids: Slot::Ids,
+                    adjustments: Slot::Adjustments,
                 };
                 let dispatch = self.push(&[], params, &bindings, 1, Rows::Heads(1))?;
                 self.out.sample = vec![dispatch];

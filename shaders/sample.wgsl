@@ -3,6 +3,7 @@
 // One workgroup per head. Instead of sorting the vocabulary: the smallest kept logit is found by radix selection on
 // an order-preserving integer key (4 passes of 8 bits; by count for top_k, by probability mass in units of 2^-30 for
 // top_p), then the draw is an argmax over the kept logits plus noise that depends on (seed, position, id) alone.
+// Adjustments (biases, penalties, the mask) are made in place, by the very invocation that reads a logit later.
 // Dispatch: [1, heads]
 
 #import state
@@ -12,6 +13,9 @@ struct Params {
     logits_stride: u32,
     rows_at: u32,
     next_at: u32,        // region of the rows that the next decode step runs
+    mask_at: u32,        // in a sequence's adjustments, which begin with the counts
+    biases_at: u32,
+    adjustments_stride: u32,
 }
 
 struct Sampling {        // host: gpu/state.rs
@@ -20,17 +24,27 @@ struct Sampling {        // host: gpu/state.rs
     top_p: f32,
     min_p: f32,
     seed: vec2<u32>,
-    pad: vec2<u32>,
+    biases: u32,         // entries of the list of biases
+    flags: u32,          // COUNTED | MASKED
+    repetition: f32,
+    inverse_repetition: f32,
+    presence: f32,
+    frequency: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;             // [heads, logits_stride]
+@group(0) @binding(1) var<storage, read_write> logits: array<f32>;       // [heads, logits_stride]
 @group(0) @binding(2) var<storage, read> sampling: array<Sampling>;      // [sequences]
 @group(0) @binding(3) var<storage, read_write> state: array<u32>;
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>;          // [heads]
+// [sequences, adjustments_stride]: counts [vocab], mask [ceil(vocab / 32)], biases [, 2] of id and f32
+@group(0) @binding(5) var<storage, read_write> adjustments: array<u32>;
 
 const WORKGROUP: u32 = 256u;
-const LOW: f32 = -3.4e38;
+const LOW: f32 = -3.4e38;        // what the mask makes of a logit
+const COUNTED: u32 = 1u;
+const MASKED: u32 = 2u;
+const PROMPT: u32 = 0x80000000u; // of a count: the prompt has the token; the other bits: how often it was drawn
 
 var<workgroup> best_value: array<f32, 256>;
 var<workgroup> best_id: array<u32, 256>;
@@ -61,6 +75,23 @@ fn exponential(seed: vec2<u32>, pos: u32, id: u32) -> f32 {
     let u = min((f32(pcg4d(vec4<u32>(seed, pos, id))) + 0.5) * (1.0 / 4294967296.0), 1.0 - 1.0 / 16777216.0);
     if u < 0.015625 { return u * (1.0 + u * (0.5 + u * (1.0 / 3.0 + u * 0.25))); }
     return -log(1.0 - u);
+}
+
+// A logit after penalties and mask.
+fn adjusted(logit: f32, n: u32, base: u32, settings: Sampling) -> f32 {
+    var v = logit;
+    if (settings.flags & COUNTED) != 0u {
+        let count = adjustments[base + n];
+        if count != 0u {
+            v *= select(settings.repetition, settings.inverse_repetition, v > 0.0);
+            let drawn = count & ~PROMPT;
+            if drawn > 0u { v -= settings.frequency * f32(drawn) + settings.presence; }
+        }
+    }
+    if (settings.flags & MASKED) != 0u && ((adjustments[base + params.mask_at + n / 32u] >> (n % 32u)) & 1u) == 0u {
+        v = LOW;
+    }
+    return v;
 }
 
 // Largest value and its id over the workgroup, the lowest id among equals; in slot 0 for all to read.
@@ -142,11 +173,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let seq = workgroupUniformLoad(&own_seq);
     let settings = sampling[seq];
     let pos = row_pos(head_row(head));
+    let base = seq * params.adjustments_stride;
 
+    if settings.biases > 0u {
+        for (var k = i; k < settings.biases; k += WORKGROUP) {
+            let entry = base + params.biases_at + 2u * k;
+            logits[at + adjustments[entry]] += bitcast<f32>(adjustments[entry + 1u]);
+        }
+        storageBarrier();
+    }
     var value = LOW;
     var id = 0u;
     for (var n = i; n < params.vocab; n += WORKGROUP) {
-        let v = logits[at + n];
+        var v = logits[at + n];
+        if settings.flags != 0u {
+            v = adjusted(v, n, base, settings);
+            logits[at + n] = v;
+        }
         if v > value {
             value = v;
             id = n;
@@ -177,7 +220,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var n = i; n < params.vocab; n += WORKGROUP) {
             let v = logits[at + n];
             let scaled = (v - high) * inv_t;
-            if ordered_key(v) >= least && exp(scaled) >= settings.min_p {
+            if v > LOW && ordered_key(v) >= least && exp(scaled) >= settings.min_p {
                 let score = scaled - log(exponential(settings.seed, pos, n));
                 if score > value {
                     value = score;
@@ -191,6 +234,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if i == 0u {
         let token = best_id[0];
         ids[head] = token;
+        if (settings.flags & COUNTED) != 0u { adjustments[base + token] += 1u; }
         state[params.next_at] = head_count();
         state[params.next_at + 1u] = head_count();
         let next = params.next_at + ROW_WORDS + head * ROW_WORDS;

@@ -92,6 +92,21 @@ fn template_and_generation_from_messages() {
 }
 
 #[test]
+fn sampling_options_reach_the_engine() {
+    let model = tiny("Q8_0");
+    let base = ["generate", text(&model), "--ids", "1,2", "--backend", "reference", "--max-new-tokens", "4"];
+    let with = |options: &[&'static str]| [&base[..], &["--ignore-eos"], options].concat();
+    let biased = with(&["--logit-bias", "65=99.5,66=100", "--logit-bias", "7=-100", "--suppress-tokens", "66,67"]);
+    assert_eq!(result(&biased)["sequences"][0]["ids"], json!([65, 65, 65, 65]));
+    let penalised = with(&["--allowed-tokens", "65,66", "--presence-penalty", "2", "--frequency-penalty", "2"]);
+    let penalised = [&penalised[..], &["--repetition-penalty", "1.5", "--logit-bias", "65=0.5"]].concat();
+    let drawn = result(&penalised)["sequences"][0]["ids"].to_string();
+    assert!(drawn.contains("65") && drawn.contains("66"), "{drawn}");
+    assert!(failure(&with(&["--logit-bias", "five"])).contains("--logit-bias"));
+    assert!(failure(&with(&["--repetition-penalty", "-1"])).contains("repetition_penalty"));
+}
+
+#[test]
 fn logits_are_an_npy_file() {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("logits.npy");
     let model = tiny("Q8_0");

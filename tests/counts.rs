@@ -11,7 +11,8 @@ use llamero::gpu::kernels::FAMILIES;
 use llamero::gpu::lower::{CacheType, Lowered, Recording, Region, Rows, Settings, Shape, Slot, Tuning};
 use llamero::gpu::{GpuExecutor, GpuOptions};
 use llamero::plan::{
-    CacheSpec, Executor, Heads, Limits, Linear, Mask, Norm, Op, Plan, Rope, Row, Step, TensorId, TensorSpec, Want,
+    CacheSpec, Executor, Heads, History, Limits, Linear, Mask, Norm, Op, Penalties, Plan, Rope, Row, Sampling, Step,
+    TensorId, TensorSpec, TokenMask, Want,
 };
 use llamero::quant::DType;
 
@@ -193,16 +194,29 @@ fn a_decode_step_makes_nothing_and_is_one_submit() {
             counters.read_bytes.get(),
         ]
     };
-    let before = read();
-    const STEPS: u64 = 5;
-    for _ in 0..STEPS {
-        pollster::block_on(executor.submit(Step::Next).unwrap()).unwrap();
+    // A step costs the same whatever the sampler is asked.
+    let mut mask = TokenMask::new(SMALL.vocab, true);
+    mask.set(3, false);
+    let adjusted = Sampling {
+        temperature: 1.0,
+        penalties: Penalties { repetition: 1.2, presence: 0.5, frequency: 0.5 },
+        bias: Some([(5, 2.0)].into()),
+        mask: Some(mask.into()),
+        ..Sampling::GREEDY
+    };
+    for sampling in [Sampling::GREEDY, adjusted] {
+        executor.set_sampling(0, &sampling, History { prompt: &[1], generated: &[] }).unwrap();
+        let before = read();
+        const STEPS: u64 = 5;
+        for _ in 0..STEPS {
+            pollster::block_on(executor.submit(Step::Next).unwrap()).unwrap();
+        }
+        let spent: Vec<u64> = read().iter().zip(before).map(|(after, before)| after - before).collect();
+        let dispatches = 5 * u64::from(SMALL.blocks) + 3;
+        assert_eq!(
+            spent,
+            [dispatches, 1, 1, 0, 0, 0, 0, 4].map(|n| n * STEPS),
+            "dispatches, passes, submits, bind groups, pipelines, buffers, writes, bytes read back"
+        );
     }
-    let spent: Vec<u64> = read().iter().zip(before).map(|(after, before)| after - before).collect();
-    let dispatches = 5 * u64::from(SMALL.blocks) + 3;
-    assert_eq!(
-        spent,
-        [dispatches, 1, 1, 0, 0, 0, 0, 4].map(|n| n * STEPS),
-        "dispatches, passes, submits, bind groups, pipelines, buffers, writes, bytes read back"
-    );
 }

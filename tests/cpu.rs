@@ -5,6 +5,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
 
+#[path = "support/adjustments.rs"]
+mod adjustments;
 #[path = "support/harness.rs"]
 mod harness;
 
@@ -12,8 +14,8 @@ use harness::{Random, assert_close, assign_pages, random_weights};
 use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::error::ErrorKind;
 use llamero::plan::{
-    Activation, CacheSpec, Executor, Experts, Gating, Heads, Inspect, Limits, Linear, Mask, Norm, Op, Output, Plan,
-    Rope, Row, Sampling, Step, Temperature, TensorId, TensorSpec, Want,
+    Activation, CacheSpec, Executor, Experts, Gating, Heads, History, Inspect, Limits, Linear, Mask, Norm, Op, Output,
+    Plan, Rope, Row, Sampling, Step, Temperature, TensorId, TensorSpec, Want,
 };
 use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
@@ -377,7 +379,7 @@ fn mixtures_of_experts() {
 
 #[test]
 fn sampling_picks_the_same_tokens() {
-    let settings = |temperature, top_k, top_p, min_p| Sampling { temperature, top_k, top_p, min_p, seed: 0 };
+    let settings = |temperature, top_k, top_p, min_p| Sampling { temperature, top_k, top_p, min_p, ..Sampling::GREEDY };
     let list = [
         Sampling::GREEDY,
         settings(1.0, 0, 1.0, 0.0),
@@ -393,18 +395,28 @@ fn sampling_picks_the_same_tokens() {
         let mut random = Random(u64::from(vocab));
         for sampling in &list {
             for seed in 0..20 {
-                let sampling = Sampling { seed: seed << 30 | seed, ..*sampling };
+                let sampling = Sampling { seed: seed << 30 | seed, ..sampling.clone() };
                 let row = [Row { token: 0, seq: 0, pos: 3 * seed as u32 }];
                 let logits: Vec<f32> =
                     (0..vocab).map(|_| ((random.value() * 8.0).powi(3) / 64.0 * 16.0).round() / 16.0).collect();
                 let ids = [&mut cpu as &mut dyn Inspect, &mut reference].map(|executor| {
                     executor.poke(Activation::Logits, &logits, None).unwrap();
-                    executor.set_sampling(0, &sampling).unwrap();
+                    executor.set_sampling(0, &sampling, History::default()).unwrap();
                     run(executor, &row, &[0], Want::Ids)
                 });
                 assert_eq!(ids[0], ids[1], "vocabulary {vocab}, {sampling:?}");
             }
         }
+    }
+}
+
+#[test]
+fn adjusted_logits_give_the_same_tokens() {
+    for vocab in [1u32, 2, 255, 5003] {
+        let mut case = Case::new(32, vocab);
+        case.plan.ops = vec![Op::Sample];
+        let (mut cpu, mut reference) = (case.cpu(2, true), case.reference());
+        adjustments::compare(vocab, [&mut cpu, &mut reference]);
     }
 }
 

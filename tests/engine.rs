@@ -121,6 +121,92 @@ fn one_seed_gives_one_text_on_every_executor() {
     assert_agree(&all);
 }
 
+/// Penalties, biases and a mask.
+fn adjusted(request: Request) -> Request {
+    Request {
+        repetition_penalty: Some(1.3),
+        presence_penalty: Some(0.25),
+        frequency_penalty: Some(0.5),
+        logit_bias: Some([("40".into(), 1.5), ("41".into(), -100.0)].into()),
+        suppress_tokens: Some(vec![50, 51]),
+        ..request
+    }
+}
+
+/// The formulas of Transformers and OpenAI, applied by hand to the logits that the engine reports.
+#[test]
+fn greedy_with_penalties_is_what_the_formulas_say() {
+    for (name, mut engine) in
+        executors(&tiny("F32"), 128, &GpuOptions { cache: Some(CacheType::F32), ..GpuOptions::default() })
+    {
+        let mut held: Vec<u32> = vec![5, 9, 200, 9];
+        let request = Request { prompt: None, ids: Some(held.clone()), ..adjusted(prompt("", 16)) };
+        let got = ids(&generate(&mut engine, &request)).remove(0);
+        let prompt_len = held.len();
+        for (step, token) in got.iter().enumerate() {
+            let mut last = Vec::new();
+            let keep = |_: usize, rows: &[f32]| {
+                last = rows[rows.len() - 320..].to_vec();
+                Ok(())
+            };
+            pollster::block_on(engine.logits(&held, keep)).unwrap();
+            let score = |id: u32| {
+                let mut l = last[id as usize] + if id == 40 { 1.5 } else { 0.0 } - if id == 41 { 100.0 } else { 0.0 };
+                if held.contains(&id) {
+                    l = if l > 0.0 { l / 1.3 } else { l * 1.3 };
+                }
+                let count = held[prompt_len..].iter().filter(|t| **t == id).count() as f32;
+                let present = if count > 0.0 { 0.25 } else { 0.0 };
+                if id == 50 || id == 51 { f32::NEG_INFINITY } else { l - 0.5 * count - present }
+            };
+            let best = (0..320).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
+            assert_eq!(*token, best, "{name}: token {step} of {got:?}");
+            held.push(*token);
+        }
+        let plain = Request { prompt: None, ids: Some(held[..prompt_len].to_vec()), ..prompt("", 16) };
+        assert_ne!(ids(&generate(&mut engine, &plain))[0], got, "{name}: the settings are felt");
+    }
+}
+
+#[test]
+fn one_seed_gives_one_text_with_penalties_too() {
+    let options = GpuOptions { cache: Some(CacheType::F32), ..GpuOptions::default() };
+    let all: Vec<_> = executors(&tiny("F32"), 128, &options)
+        .into_iter()
+        .map(|(name, mut engine)| {
+            let whole = generate(&mut engine, &adjusted(sampled("Hello", 20, 4)));
+            // A sequence that ends first has the others submitted anew: they must not count a token twice.
+            let stop: String = whole.sequences[1].text.chars().skip(4).take(2).collect();
+            let stopped = Request { stop: Some(Stop::One(stop)), ..adjusted(sampled("Hello", 20, 4)) };
+            let stopped = ids(&generate(&mut engine, &stopped));
+            assert!(stopped[1].len() < 20, "{name}");
+            for (stopped, whole) in stopped.iter().zip(ids(&whole)) {
+                assert_eq!(*stopped, whole[..stopped.len()], "{name}");
+            }
+            (name, (ids(&whole), stopped))
+        })
+        .collect();
+    assert_agree(&all);
+}
+
+#[test]
+fn only_allowed_tokens_are_drawn() {
+    for (name, mut engine) in executors(&tiny("Q8_0"), 128, &GpuOptions::default()) {
+        let allowed = Request { allowed_tokens: Some(vec![7, 65, 319]), ..sampled("Hello", 30, 2) };
+        let drawn = ids(&generate(&mut engine, &allowed)).concat();
+        assert!(drawn.iter().all(|id| [7, 65, 319].contains(id)), "{name}: {drawn:?}");
+        assert!(drawn.iter().any(|id| *id != drawn[0]), "{name}: {drawn:?}");
+        let one = Request { allowed_tokens: Some(vec![65]), ..prompt("Hello", 5) };
+        assert_eq!(ids(&generate(&mut engine, &one)), [[65; 5]], "{name}");
+        let beyond = Request { suppress_tokens: Some(vec![320]), ..prompt("Hello", 5) };
+        let beyond = error(&mut engine, &beyond);
+        assert_eq!(beyond.kind(), ErrorKind::InvalidInput, "{name}");
+        assert!(beyond.to_string().contains("suppress_tokens"), "{name}: {beyond}");
+        // A setting of one request is not that of the next.
+        assert_ne!(ids(&generate(&mut engine, &prompt("Hello", 5))), [[65; 5]], "{name}");
+    }
+}
+
 #[test]
 fn sequences_together_are_as_each_alone() {
     for (name, mut engine) in executors(&tiny("F32"), 256, &GpuOptions::default()) {

@@ -6,14 +6,16 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
 
+#[path = "support/adjustments.rs"]
+mod adjustments;
 #[path = "support/harness.rs"]
 mod harness;
 
 use harness::{Random, assert_close, assign_pages, gpu, gpu_variants, random_weights, rounding_variants};
 use llamero::gpu::{CacheType, GpuExecutor, GpuOptions};
 use llamero::plan::{
-    Activation, CacheSpec, Executor, Experts, Gating, Heads, Inspect, Limits, Linear, Mask, Norm, Op, Output, Plan,
-    Rope, Row, Sampling, Step, Temperature, TensorId, TensorSpec, Want,
+    Activation, CacheSpec, Executor, Experts, Gating, Heads, History, Inspect, Limits, Linear, Mask, Norm, Op, Output,
+    Plan, Rope, Row, Sampling, Step, Temperature, TensorId, TensorSpec, Want,
 };
 use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
@@ -553,7 +555,7 @@ fn rope_is_exact_at_large_positions() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn sampling_picks_the_same_tokens() {
-    let settings = |temperature, top_k, top_p, min_p| Sampling { temperature, top_k, top_p, min_p, seed: 0 };
+    let settings = |temperature, top_k, top_p, min_p| Sampling { temperature, top_k, top_p, min_p, ..Sampling::GREEDY };
     let list = [
         Sampling::GREEDY,
         settings(1.0, 0, 1.0, 0.0),
@@ -575,7 +577,7 @@ fn sampling_picks_the_same_tokens() {
         let mut different = std::collections::BTreeSet::new();
         for (i, sampling) in list.iter().enumerate() {
             for seed in 0..20 {
-                let sampling = Sampling { seed: seed << 30 | seed, ..*sampling };
+                let sampling = Sampling { seed: seed << 30 | seed, ..sampling.clone() };
                 let row = [Row { token: 0, seq: 0, pos: 3 * seed as u32 }];
                 // Peaked like a model's, with equal values among them.
                 let logits: Vec<f32> =
@@ -583,7 +585,7 @@ fn sampling_picks_the_same_tokens() {
                 let mut ids = Vec::new();
                 for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
                     executor.poke(Activation::Logits, &logits, None).unwrap();
-                    executor.set_sampling(0, &sampling).unwrap();
+                    executor.set_sampling(0, &sampling, History::default()).unwrap();
                     ids.push(run(executor, &row, &[0], Want::Ids));
                 }
                 assert_eq!(ids[0], ids[1], "vocabulary {vocab}, {sampling:?}");
@@ -595,5 +597,16 @@ fn sampling_picks_the_same_tokens() {
             }
         }
         assert!(vocab < 255 || different.len() > 5, "sampling must vary: {different:?}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn adjusted_logits_give_the_same_tokens() {
+    for vocab in [1u32, 2, 255, 1000, 5003] {
+        let mut case = Case::new(32, vocab, 9);
+        case.plan.ops = vec![Op::Sample];
+        let (mut on_gpu, mut reference) = (case.gpu(&gpu_variants()[0].1), case.reference());
+        adjustments::compare(vocab, [&mut on_gpu, &mut reference]);
     }
 }

@@ -22,6 +22,7 @@ use llamero::plan::{Executor, Limits, LocalBoxFuture};
 use llamero::reference::ReferenceExecutor;
 use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFolder, TemplateInput, Tokenizer};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -107,6 +108,24 @@ struct Sampling {
     /// Same seed, same text.
     #[arg(long)]
     seed: Option<u64>,
+    /// Makes tokens of prompt and output less likely; 1: none.
+    #[arg(long, allow_negative_numbers = true)]
+    repetition_penalty: Option<f32>,
+    /// Taken from the logits of tokens in the output.
+    #[arg(long, allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
+    /// Taken from the logits of tokens in the output, as often as they are there.
+    #[arg(long, allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
+    /// Adds a value to a token's logit, as ID=VALUE; may be repeated, or several with commas.
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
+    logit_bias: Vec<String>,
+    /// Ids of tokens that are never drawn, with commas.
+    #[arg(long, value_delimiter = ',')]
+    suppress_tokens: Option<Vec<u32>>,
+    /// Ids of the only tokens that may be drawn, with commas.
+    #[arg(long, value_delimiter = ',')]
+    allowed_tokens: Option<Vec<u32>>,
     /// Text that ends the output; may be repeated.
     #[arg(long)]
     stop: Vec<String>,
@@ -333,6 +352,12 @@ async fn run(command: Command) -> Result<()> {
                 top_p: sampling.top_p,
                 min_p: sampling.min_p,
                 seed: sampling.seed,
+                repetition_penalty: sampling.repetition_penalty,
+                presence_penalty: sampling.presence_penalty,
+                frequency_penalty: sampling.frequency_penalty,
+                logit_bias: biases(&sampling.logit_bias)?,
+                suppress_tokens: sampling.suppress_tokens,
+                allowed_tokens: sampling.allowed_tokens,
                 stop: (!sampling.stop.is_empty()).then_some(Stop::Many(sampling.stop)),
                 ignore_eos: Some(sampling.ignore_eos),
                 num_return_sequences: sampling.n,
@@ -550,6 +575,19 @@ fn read_text(path: &Path) -> Result<String> {
 
 fn from_json<T: for<'de> serde::Deserialize<'de>>(path: &Path) -> Result<T> {
     serde_json::from_str(&read_text(path)?).map_err(|e| invalid(&format!("{}: {e}", path.display())))
+}
+
+/// Biases as `--logit-bias` gives them, ID=VALUE each.
+fn biases(texts: &[String]) -> Result<Option<BTreeMap<String, f32>>> {
+    let mut biases = BTreeMap::new();
+    for text in texts {
+        let pair = text.split_once('=').and_then(|(id, value)| Some((id.trim(), value.trim().parse().ok()?)));
+        let (id, value) = pair.ok_or_else(|| invalid(&format!("--logit-bias is {text:?}; it must be ID=VALUE")))?;
+        if biases.insert(id.to_owned(), value).is_some() {
+            return Err(invalid(&format!("--logit-bias names token {id} twice")));
+        }
+    }
+    Ok((!biases.is_empty()).then_some(biases))
 }
 
 fn date_time(text: &str) -> Result<DateTime> {

@@ -9,8 +9,9 @@ use super::pool::Pool;
 use super::simd::RELAXED;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Activation, Executor, ExecutorInfo, Experts, Gating, Heads, Inspect, Limits, Linear, LocalBoxFuture, Mask, Norm,
-    Op, Output, Pending, Plan, Row, Sampler, Sampling, Step, Temperature, TensorId, Want, route,
+    Activation, Executor, ExecutorInfo, Experts, Gating, Heads, History, Inspect, Limits, Linear, LocalBoxFuture, Mask,
+    Norm, Op, Output, Pending, Plan, Row, Sampler, Sampling, SequenceSampling, Step, Temperature, TensorId, Want,
+    route,
 };
 use crate::quant::DType;
 use std::rc::Rc;
@@ -60,7 +61,7 @@ pub struct CpuExecutor {
     caches: Vec<Cache>,
     /// Cache pages of each sequence.
     pages: Vec<Vec<u32>>,
-    sampling: Vec<Sampling>,
+    sampling: Vec<SequenceSampling>,
     sampler: Sampler,
     /// Rows that [`Step::Next`] runs.
     next: Vec<Row>,
@@ -197,7 +198,7 @@ impl CpuExecutor {
             weights,
             caches: caches.collect::<Result<Vec<_>>>()?,
             pages: vec![Vec::new(); limits.max_seqs as usize],
-            sampling: vec![Sampling::GREEDY; limits.max_seqs as usize],
+            sampling: vec![SequenceSampling::greedy(); limits.max_seqs as usize],
             sampler: Sampler::default(),
             next: Vec::new(),
             scratch: Vec::new(),
@@ -648,7 +649,7 @@ impl CpuExecutor {
         self.next.clear();
         for (logits, head) in self.logits.chunks_exact(vocab).zip(heads) {
             let row = rows[*head as usize];
-            let token = self.sampler.pick(logits, &self.sampling[row.seq as usize], row.pos);
+            let token = self.sampler.draw(logits, &mut self.sampling[row.seq as usize], row.pos);
             self.next.push(Row { token, seq: row.seq, pos: row.pos + 1 });
         }
         self.next.iter().map(|row| row.token).collect()
@@ -749,8 +750,8 @@ impl Executor for CpuExecutor {
         Ok(())
     }
 
-    fn set_sampling(&mut self, seq: u32, sampling: &Sampling) -> Result<()> {
-        self.sampling[seq as usize] = *sampling;
+    fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()> {
+        self.sampling[seq as usize] = SequenceSampling::new(sampling, self.plan.vocab_size, history)?;
         Ok(())
     }
 

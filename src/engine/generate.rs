@@ -8,7 +8,7 @@ use super::request::{Options, Request};
 use super::text::TextStream;
 use super::{Engine, Prompt, overflow};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Output, Pending, Row, Step, Want};
+use crate::plan::{History, Output, Pending, Row, Step, Want};
 use crate::tokenizer::Tokenizer;
 use futures_core::future::LocalBoxFuture;
 use serde::Serialize;
@@ -126,7 +126,7 @@ impl Engine {
             return Err(overflow(ids.len(), self.context, self.config.max_position_embeddings));
         }
         self.check_ids(&ids)?;
-        let options = request.options(ids.len() as u32, self.context, random_seed)?;
+        let options = request.options(ids.len() as u32, self.context, self.plan.vocab_size, random_seed)?;
 
         let start = Instant::now();
         let mut run = Run { usage: Usage { prompt_tokens: ids.len() as u32, ..Usage::default() }, ..Run::default() };
@@ -200,7 +200,7 @@ impl Engine {
             }
             for (seq, (pages, sampling)) in pages.iter().zip(&options.sampling[range.clone()]).enumerate() {
                 self.executor.set_pages(seq as u32, pages)?;
-                self.executor.set_sampling(seq as u32, sampling)?;
+                self.executor.set_sampling(seq as u32, sampling, History { prompt: ids, generated: &[] })?;
             }
 
             // Prefill, all but the tail that every sequence computes.

@@ -2,8 +2,10 @@
 //! unknown option is an error, never ignored.
 
 use crate::error::{Error, Result};
-use crate::plan::Sampling;
+use crate::plan::{MAX_BIASES, Penalties, Sampling, TokenMask};
 use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Tokens generated when neither `max_new_tokens` nor `max_length` is given.
 const DEFAULT_MAX_NEW_TOKENS: u32 = 256;
@@ -38,6 +40,19 @@ pub struct Request {
     pub min_p: Option<f32>,
     /// Same seed, same text.
     pub seed: Option<u64>,
+    /// Makes tokens of the prompt and of the output less likely: logits above 0 are divided by it, others multiplied. 1:
+    /// none.
+    pub repetition_penalty: Option<f32>,
+    /// Taken from the logits of tokens in the output, -2 to 2.
+    pub presence_penalty: Option<f32>,
+    /// Taken from the logits of tokens in the output, times how often they are there, -2 to 2.
+    pub frequency_penalty: Option<f32>,
+    /// Token ids (JSON has them as texts) and what is added to their logits, -100 to 100.
+    pub logit_bias: Option<BTreeMap<String, f32>>,
+    /// Ids of tokens that are never drawn.
+    pub suppress_tokens: Option<Vec<u32>>,
+    /// Ids of the only tokens that may be drawn.
+    pub allowed_tokens: Option<Vec<u32>>,
     /// Texts that end the output; they are not part of it.
     pub stop: Option<Stop>,
     /// Go on past the model's end-of-text tokens.
@@ -70,9 +85,13 @@ pub struct Options {
 }
 
 impl Request {
-    /// Checks the options against a prompt of `prompt_tokens` and a context of `context` positions. `random_seed` is
-    /// used where the caller gave none.
-    pub fn options(&self, prompt_tokens: u32, context: u32, random_seed: u64) -> Result<Options> {
+    /// Checks the options against a prompt of `prompt_tokens`, a context of `context` positions and a vocabulary of
+    /// `vocab` tokens. `random_seed` is used where the caller gave none.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::error::ErrorKind::InvalidInput`], which names the option that is out of its range.
+    pub fn options(&self, prompt_tokens: u32, context: u32, vocab: u32, random_seed: u64) -> Result<Options> {
         let room = context.saturating_sub(prompt_tokens);
         let max_new_tokens = match (self.max_new_tokens, self.max_length) {
             (Some(_), Some(_)) => return Err(Error::invalid_input("give max_new_tokens or max_length, not both")),
@@ -104,6 +123,13 @@ impl Request {
             top_p: number("top_p", self.top_p.unwrap_or(1.0), 0.0, 1.0)?,
             min_p: number("min_p", self.min_p.unwrap_or(0.0), 0.0, 1.0)?,
             seed: self.seed.unwrap_or(random_seed),
+            penalties: Penalties {
+                repetition: number("repetition_penalty", self.repetition_penalty.unwrap_or(1.0), 0.01, 100.0)?,
+                presence: number("presence_penalty", self.presence_penalty.unwrap_or(0.0), -2.0, 2.0)?,
+                frequency: number("frequency_penalty", self.frequency_penalty.unwrap_or(0.0), -2.0, 2.0)?,
+            },
+            bias: self.bias(vocab)?,
+            mask: self.mask(vocab)?,
         };
         if sequences > 1 && sampling.temperature == 0.0 {
             return Err(Error::invalid_input(format!(
@@ -113,7 +139,10 @@ impl Request {
         }
         // Each sequence has its own noise: a fixed odd stride keeps neighbouring seeds apart.
         let sampling = (0..u64::from(sequences))
-            .map(|i| Sampling { seed: sampling.seed.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15)), ..sampling })
+            .map(|i| Sampling {
+                seed: sampling.seed.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+                ..sampling.clone()
+            })
             .collect();
         let stop = match &self.stop {
             None => Vec::new(),
@@ -125,6 +154,54 @@ impl Request {
         }
         Ok(Options { max_new_tokens, sampling, stop, ignore_eos: self.ignore_eos.unwrap_or(false) })
     }
+
+    fn bias(&self, vocab: u32) -> Result<Option<Rc<[(u32, f32)]>>> {
+        let Some(biases) = self.logit_bias.as_ref().filter(|biases| !biases.is_empty()) else { return Ok(None) };
+        if biases.len() > MAX_BIASES {
+            return Err(Error::invalid_input(format!(
+                "logit_bias has {} tokens; it may have {MAX_BIASES}",
+                biases.len()
+            )));
+        }
+        let mut list = BTreeMap::new();
+        for (text, bias) in biases {
+            let id = text
+                .parse()
+                .map_err(|_| Error::invalid_input(format!("logit_bias: {text:?} is no token id; ids are numbers")))?;
+            let bias = number(&format!("logit_bias of token {id}"), *bias, -100.0, 100.0)?;
+            if list.insert(token("logit_bias", id, vocab)?, bias).is_some() {
+                return Err(Error::invalid_input(format!("logit_bias names token {id} twice")));
+            }
+        }
+        Ok(Some(list.into_iter().collect()))
+    }
+
+    /// The tokens that may be drawn, unless all may.
+    fn mask(&self, vocab: u32) -> Result<Option<Rc<TokenMask>>> {
+        let suppressed = self.suppress_tokens.as_deref().unwrap_or_default();
+        if self.allowed_tokens.is_none() && suppressed.is_empty() {
+            return Ok(None);
+        }
+        let mut mask = TokenMask::new(vocab, self.allowed_tokens.is_none());
+        for id in self.allowed_tokens.iter().flatten() {
+            mask.set(token("allowed_tokens", *id, vocab)?, true);
+        }
+        for id in suppressed {
+            mask.set(token("suppress_tokens", *id, vocab)?, false);
+        }
+        if mask.count() == 0 {
+            return Err(Error::invalid_input("allowed_tokens and suppress_tokens leave no token to draw"));
+        }
+        Ok(Some(Rc::new(mask)))
+    }
+}
+
+/// A token id of an option, checked.
+fn token(option: &str, id: u32, vocab: u32) -> Result<u32> {
+    if id < vocab {
+        return Ok(id);
+    }
+    Err(Error::invalid_input(format!("{option}: token id {id} is not below the vocabulary size {vocab}")))
 }
 
 fn number(name: &str, value: f32, low: f32, high: f32) -> Result<f32> {
@@ -144,19 +221,37 @@ mod tests {
 
     #[test]
     fn greedy_unless_asked() {
-        let options = parse(r#"{"prompt":"a"}"#).options(3, 100, 7).expect("valid");
-        assert_eq!(options.sampling, [Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 7 }]);
+        let options = parse(r#"{"prompt":"a"}"#).options(3, 100, 320, 7).expect("valid");
+        assert_eq!(options.sampling, [Sampling { seed: 7, ..Sampling::GREEDY }]);
         assert_eq!(options.max_new_tokens, 97);
-        let options = parse(r#"{"prompt":"a","top_p":0.9}"#).options(3, 100, 7).expect("valid");
+        let options = parse(r#"{"prompt":"a","top_p":0.9}"#).options(3, 100, 320, 7).expect("valid");
         assert_eq!((options.sampling[0].temperature, options.sampling[0].top_p), (1.0, 0.9));
     }
 
     #[test]
     fn several_sequences_sample_with_different_seeds() {
-        let options = parse(r#"{"prompt":"a","num_return_sequences":5,"seed":1}"#).options(1, 100, 7).expect("valid");
+        let options =
+            parse(r#"{"prompt":"a","num_return_sequences":5,"seed":1}"#).options(1, 100, 320, 7).expect("valid");
         assert_eq!(options.sampling.len(), 5);
         assert_eq!(options.sampling[0].seed, 1);
         assert_ne!(options.sampling[0].seed, options.sampling[1].seed);
+    }
+
+    #[test]
+    fn penalties_alone_stay_greedy() {
+        let json = r#"{"prompt":"a","repetition_penalty":1.3,"presence_penalty":0.5,"frequency_penalty":-0.25,
+            "logit_bias":{"7":-100,"31":2.5},"suppress_tokens":[3],"allowed_tokens":[3,4,319]}"#;
+        let options = parse(json).options(3, 100, 320, 7).expect("valid");
+        let [sampling] = &options.sampling[..] else { panic!("one sequence") };
+        assert_eq!(sampling.temperature, 0.0);
+        assert_eq!(sampling.penalties, Penalties { repetition: 1.3, presence: 0.5, frequency: -0.25 });
+        assert_eq!(sampling.bias.as_deref(), Some(&[(7, -100.0), (31, 2.5)][..]));
+        let mask = sampling.mask.as_ref().expect("a mask");
+        let allowed: Vec<u32> = (0..320).filter(|id| mask.allows(*id)).collect();
+        assert_eq!(allowed, [4, 319]);
+        let none = parse(r#"{"prompt":"a","repetition_penalty":1,"logit_bias":{},"suppress_tokens":[]}"#);
+        let none = none.options(3, 100, 320, 7).expect("valid");
+        assert_eq!(none.sampling, [Sampling { seed: 7, ..Sampling::GREEDY }]);
     }
 
     #[test]
@@ -171,8 +266,19 @@ mod tests {
             (r#"{"num_return_sequences":5,"do_sample":false}"#, "greedy"),
             (r#"{"num_return_sequences":0}"#, "num_return_sequences"),
             (r#"{"stop":""}"#, "stop"),
+            (r#"{"repetition_penalty":0}"#, "repetition_penalty"),
+            (r#"{"presence_penalty":2.5}"#, "presence_penalty"),
+            (r#"{"frequency_penalty":-3}"#, "frequency_penalty"),
+            (r#"{"logit_bias":{"5":101}}"#, "logit_bias of token 5"),
+            (r#"{"logit_bias":{"320":1}}"#, "logit_bias: token id 320"),
+            (r#"{"logit_bias":{"five":1}}"#, "logit_bias"),
+            (r#"{"logit_bias":{"5":1,"05":1}}"#, "logit_bias"),
+            (r#"{"suppress_tokens":[320]}"#, "suppress_tokens"),
+            (r#"{"allowed_tokens":[1,320]}"#, "allowed_tokens"),
+            (r#"{"allowed_tokens":[]}"#, "allowed_tokens"),
+            (r#"{"allowed_tokens":[5],"suppress_tokens":[5]}"#, "no token"),
         ] {
-            let error = parse(json).options(5, 100, 0).expect_err(json);
+            let error = parse(json).options(5, 100, 320, 0).expect_err(json);
             assert!(error.to_string().contains(word), "{json}: {error}");
         }
         assert!(serde_json::from_str::<Request>(r#"{"beams":2}"#).is_err());

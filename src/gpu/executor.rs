@@ -4,11 +4,11 @@ use super::device::{Gpu, add};
 use super::lower::{CacheType, Dispatch, Lowered, Recording, Region, Settings, Shape, Slot, Tuning, padded, splits};
 use super::profile::{Timed, Times};
 use super::self_test::{self, Reference};
-use super::state::{region_words, sampling_words};
+use super::state::{AdjustmentLayout, SAMPLING_WORDS, region_words, sampling_words};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Activation, Costs, Executor, ExecutorInfo, Inspect, Limits, Op, Output, Pending, Plan, Sampling, SelfTest, Step,
-    TensorId, Want,
+    Activation, Costs, Executor, ExecutorInfo, History, Inspect, Limits, MAX_BIASES, Op, Output, Pending, Plan,
+    Sampling, SelfTest, Step, TensorId, TokenCounts, Want,
 };
 use futures_core::future::LocalBoxFuture;
 use std::cell::RefCell;
@@ -276,7 +276,9 @@ impl GpuExecutor {
         add_buffer(Slot::Logits, u64::from(limits.max_heads) * u64::from(plan.vocab_size) * 4)?;
         add_buffer(Slot::Ids, u64::from(limits.max_heads) * 4)?;
         add_buffer(Slot::State, u64::from(lowered.state.words) * 4)?;
-        add_buffer(Slot::Sampling, u64::from(limits.max_seqs) * 32)?;
+        add_buffer(Slot::Sampling, u64::from(limits.max_seqs * SAMPLING_WORDS) * 4)?;
+        let adjustments = AdjustmentLayout::new(plan.vocab_size);
+        add_buffer(Slot::Adjustments, u64::from(limits.max_seqs) * u64::from(adjustments.stride) * 4)?;
         let mut cache_bytes = 0;
         for (i, cache) in plan.caches.iter().enumerate() {
             let positions = u64::from(limits.num_pages) * u64::from(limits.page_size);
@@ -753,9 +755,31 @@ impl Executor for GpuExecutor {
         Ok(())
     }
 
-    fn set_sampling(&mut self, seq: u32, sampling: &Sampling) -> Result<()> {
-        let words = sampling_words(sampling);
-        self.gpu.write(&self.buffers[&Slot::Sampling], u64::from(seq) * 32, bytemuck::cast_slice(&words));
+    fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()> {
+        let vocab = self.lowered.plan.vocab_size;
+        let layout = AdjustmentLayout::new(vocab);
+        let write = |at: u32, words: &[u32]| {
+            let offset = (u64::from(seq) * u64::from(layout.stride) + u64::from(at)) * 4;
+            self.gpu.write(&self.buffers[&Slot::Adjustments], offset, bytemuck::cast_slice(words));
+        };
+        if sampling.penalises() {
+            write(0, TokenCounts::new(vocab, history)?.words());
+        }
+        if let Some(mask) = &sampling.mask {
+            if mask.words().len() != vocab.div_ceil(32) as usize {
+                return Err(Error::internal("a token mask for another vocabulary"));
+            }
+            write(layout.mask_at, mask.words());
+        }
+        if let Some(bias) = &sampling.bias {
+            if bias.len() > MAX_BIASES || bias.iter().any(|(id, _)| *id >= vocab) {
+                return Err(Error::internal(format!("{} biases, or one beyond the vocabulary", bias.len())));
+            }
+            let words: Vec<u32> = bias.iter().flat_map(|(id, bias)| [*id, bias.to_bits()]).collect();
+            write(layout.biases_at, &words);
+        }
+        let offset = u64::from(seq * SAMPLING_WORDS) * 4;
+        self.gpu.write(&self.buffers[&Slot::Sampling], offset, bytemuck::cast_slice(&sampling_words(sampling)));
         Ok(())
     }
 

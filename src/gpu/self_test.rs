@@ -9,11 +9,12 @@ use super::executor::GpuExecutor;
 use super::lower::{Dispatch, Settings, Shape, Slot, Trial, Tuning};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Activation, CacheSpec, Executor, Experts, Heads, Inspect, Limits, Linear, LocalBoxFuture, Norm, Op, Output, Plan,
-    Row, Sampling, SelfTest, Step, TensorId, TensorSpec, Want,
+    Activation, CacheSpec, Executor, Experts, Heads, History, Inspect, Limits, Linear, LocalBoxFuture, Norm, Op,
+    Output, Penalties, Plan, Row, Sampling, SelfTest, Step, TensorId, TensorSpec, TokenMask, Want,
 };
 use crate::quant::{DType, sample_rows};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// Makes an executor of the reference.
 pub type Reference = fn(Plan, Limits) -> Result<Box<dyn Inspect>>;
@@ -173,7 +174,21 @@ impl Builder {
         }
         let pages: Vec<u32> = (0..executor.limits().num_pages).rev().collect();
         executor.set_pages(0, &pages)?;
-        executor.set_sampling(0, &Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.01, seed: 7 })
+        // All that the sampler can do at once.
+        let vocab = self.plan.vocab_size;
+        let mut mask = TokenMask::new(vocab, true);
+        (0..vocab).step_by(3).for_each(|id| mask.set(id, false));
+        let sampling = Sampling {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.01,
+            seed: 7,
+            penalties: Penalties { repetition: 1.2, presence: 0.5, frequency: 0.25 },
+            bias: Some(Rc::new([(1, 2.0), (5, -3.0)])),
+            mask: Some(Rc::new(mask)),
+        };
+        executor.set_sampling(0, &sampling, History { prompt: &[1, 2, 4], generated: &[7, 8, 7] })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Layout of the small buffers that host and kernels share: the rows of a step, page tables, sampling settings. The
 //! twin of `shaders/shared/state.wgsl` and of `Sampling` in `shaders/sample.wgsl`.
 
-use crate::plan::{Limits, Row, Sampling};
+use crate::plan::{Limits, MAX_BIASES, Penalties, Row, Sampling};
 
 /// Words of a region's header, and of a row.
 const ROW_WORDS: u32 = 4;
@@ -60,8 +60,12 @@ pub fn region_words(rows: &[Row], heads: &[u32]) -> Vec<u32> {
     words
 }
 
+/// Words of [`sampling_words`].
+pub const SAMPLING_WORDS: u32 = 12;
+
 /// `Sampling` as `shaders/sample.wgsl` declares it.
-pub fn sampling_words(sampling: &Sampling) -> [u32; 8] {
+pub fn sampling_words(sampling: &Sampling) -> [u32; SAMPLING_WORDS as usize] {
+    let Penalties { repetition, presence, frequency } = sampling.penalties;
     [
         sampling.temperature.to_bits(),
         sampling.top_k,
@@ -69,7 +73,31 @@ pub fn sampling_words(sampling: &Sampling) -> [u32; 8] {
         sampling.min_p.to_bits(),
         sampling.seed as u32,
         (sampling.seed >> 32) as u32,
-        0,
-        0,
+        sampling.bias.as_ref().map_or(0, |bias| bias.len() as u32),
+        u32::from(sampling.penalises()) | u32::from(sampling.mask.is_some()) << 1,
+        repetition.to_bits(),
+        (1.0 / repetition).to_bits(),
+        presence.to_bits(),
+        frequency.to_bits(),
     ]
+}
+
+/// What [`crate::plan::SequenceSampling`] keeps of a sequence, as `shaders/sample.wgsl` reads it: u32 offsets into its
+/// part of the buffer. Counts come first.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct AdjustmentLayout {
+    /// Bits of the token mask.
+    pub mask_at: u32,
+    /// Biases: token id and f32, `[MAX_BIASES, 2]`.
+    pub biases_at: u32,
+    /// All of one sequence.
+    pub stride: u32,
+}
+
+impl AdjustmentLayout {
+    /// For a vocabulary of `vocab`.
+    pub fn new(vocab: u32) -> AdjustmentLayout {
+        let biases_at = vocab + vocab.div_ceil(32);
+        AdjustmentLayout { mask_at: vocab, biases_at, stride: biases_at + 2 * MAX_BIASES as u32 }
+    }
 }

@@ -1,6 +1,6 @@
 //! The contract between the engine and whoever runs a plan.
 
-use super::{Sampling, TensorId};
+use super::{History, Sampling, TensorId};
 use crate::error::Result;
 pub use futures_core::future::LocalBoxFuture;
 
@@ -180,8 +180,10 @@ pub trait Executor {
     /// Assigns cache pages to a sequence: position `p` lives in `pages[p / page_size]`.
     fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()>;
 
-    /// How tokens of a sequence are chosen from now on.
-    fn set_sampling(&mut self, seq: u32, sampling: &Sampling) -> Result<()>;
+    /// How tokens of a sequence are chosen from now on. With penalties, `history` is what the sequence holds now; what
+    /// steps draw for it is counted as it is drawn (one head of such a sequence per step), so that this is called again
+    /// only where drawn tokens are given up.
+    fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()>;
 
     /// Starts a step. The engine guarantees rows within limits and pages assigned.
     fn submit(&mut self, step: Step<'_>) -> Result<Pending>;

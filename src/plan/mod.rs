@@ -7,16 +7,18 @@
 //! Shapes in this crate use these letters: `T` rows (tokens) in a step, `S` cached positions, `H` attention
 //! heads, `KV` key/value heads, `D` head dimension, `E` hidden size, `F` feed-forward size, `V` vocabulary.
 
+mod adjustments;
 mod executor;
 mod routing;
 mod sampling;
 
+pub use adjustments::{History, Penalties, SequenceSampling, TokenCounts, TokenMask};
 pub use executor::{
     Activation, Costs, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step,
     Want,
 };
 pub use routing::route;
-pub use sampling::{Sampler, Sampling, exponential, ordered_key};
+pub use sampling::{MAX_BIASES, Sampler, Sampling, exponential, ordered_key};
 
 use crate::quant::DType;
 use std::fmt::Write as _;

@@ -1,15 +1,26 @@
 //! How a token is chosen from logits: one definition, which executors share ([`Sampler`]) or implement, so that the same
 //! logits and seed give the same token everywhere.
 //!
+//! First, where the settings say so, logits are adjusted, in this order, which is that of Transformers and vLLM: biases are
+//! added ([`Sampling::bias`]), tokens that the sequence holds are penalised ([`Penalties`]), and what the mask forbids is
+//! out ([`Sampling::mask`]). Where it forbids everything, token 0 comes. All that follows sees the adjusted logits.
+//!
 //! With `temperature == 0` the largest logit wins, the lowest id among equals. Otherwise, with
 //! `s_i = (logit_i - max) / temperature`: keep the `top_k` largest (ties with the k-th are kept, as Transformers does);
 //! of those keep the smallest set of most likely tokens whose probability reaches `top_p`; drop tokens less likely
 //! than `min_p` times the most likely one; and among the kept draw by the Gumbel-max trick: the token with the
 //! largest `s_i - ln(e_i)`, where `e_i` is exponentially distributed noise, a hash of (seed, position, token id).
-//! The draw therefore needs no state besides the position: a rewound sequence draws the same again.
+//! The draw therefore needs no state besides the position and, with penalties, counts of the sequence's tokens: a rewound
+//! sequence whose sampling is set again with the tokens it still holds draws the same again.
+
+use super::{Penalties, SequenceSampling, TokenMask};
+use std::rc::Rc;
+
+/// Entries that [`Sampling::bias`] may have.
+pub const MAX_BIASES: usize = 1024;
 
 /// Sampling settings of one sequence.
-#[derive(Copy, Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// 0: greedy.
     pub temperature: f32,
@@ -21,11 +32,36 @@ pub struct Sampling {
     pub min_p: f32,
     /// Random seed.
     pub seed: u64,
+    /// For tokens that the sequence holds.
+    pub penalties: Penalties,
+    /// Added to the logits of these tokens: ids, each once, and finite numbers; at most [`MAX_BIASES`].
+    pub bias: Option<Rc<[(u32, f32)]>>,
+    /// Tokens that may be drawn; `None`: all.
+    pub mask: Option<Rc<TokenMask>>,
 }
 
 impl Sampling {
     /// Always the most likely token.
-    pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 };
+    pub const GREEDY: Sampling = Sampling {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        seed: 0,
+        penalties: Penalties::NONE,
+        bias: None,
+        mask: None,
+    };
+
+    /// Whether the tokens of a sequence have to be counted.
+    pub fn penalises(&self) -> bool {
+        self.penalties != Penalties::NONE
+    }
+
+    /// Whether logits are adjusted at all.
+    fn adjusts(&self) -> bool {
+        self.penalises() || self.bias.is_some() || self.mask.is_some()
+    }
 }
 
 /// pcg4d, a counter-based hash (Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT 2020).
@@ -64,16 +100,38 @@ pub fn ordered_key(x: f32) -> u32 {
 pub struct Sampler {
     /// Token ids, the likeliest first as far as that is needed.
     order: Vec<u32>,
+    /// Adjusted logits.
+    adjusted: Vec<f32>,
 }
 
 impl Sampler {
-    /// The token that follows a row at position `pos` with these logits.
-    pub fn pick(&mut self, logits: &[f32], sampling: &Sampling, pos: u32) -> u32 {
+    /// The token that follows a row of a sequence at position `pos` with these logits; it is counted.
+    pub fn draw(&mut self, logits: &[f32], sequence: &mut SequenceSampling, pos: u32) -> u32 {
+        let token = if sequence.settings.adjusts() {
+            let mut adjusted = std::mem::take(&mut self.adjusted);
+            adjusted.clear();
+            adjusted.extend_from_slice(logits);
+            sequence.adjust(&mut adjusted);
+            let token = self.pick(&adjusted, &sequence.settings, pos);
+            self.adjusted = adjusted;
+            token
+        } else {
+            self.pick(logits, &sequence.settings, pos)
+        };
+        sequence.count(token);
+        token
+    }
+
+    /// The token for logits that are adjusted already.
+    fn pick(&mut self, logits: &[f32], sampling: &Sampling, pos: u32) -> u32 {
         if sampling.temperature <= 0.0 {
             return best(logits.len(), |i| logits[i]);
         }
         let inv_t = 1.0 / sampling.temperature;
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if max == f32::NEG_INFINITY {
+            return 0;
+        }
         let p = |i: usize| ((logits[i] - max) * inv_t).exp();
         let key = |i: &u32| ordered_key(logits[*i as usize]);
 
@@ -217,7 +275,7 @@ mod tests {
                     (1.0, 1, 0.5, 0.0),
                     (1.0, 0, 0.0, 0.0),
                 ] {
-                    let sampling = Sampling { temperature, top_k, top_p, min_p, seed };
+                    let sampling = Sampling { temperature, top_k, top_p, min_p, seed, ..Sampling::GREEDY };
                     let got = sampler.pick(&logits, &sampling, 3);
                     assert_eq!(got, by_definition(&logits, &sampling, 3), "{len} {sampling:?}");
                     different.insert(got);

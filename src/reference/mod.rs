@@ -7,8 +7,8 @@ pub mod ops;
 
 use crate::error::{Error, Result};
 use crate::plan::{
-    Activation, Executor, ExecutorInfo, Gating, Inspect, Limits, Linear, Norm, Op, Output, Pending, Plan, Row, Sampler,
-    Sampling, Step, TensorId, Want, route,
+    Activation, Executor, ExecutorInfo, Gating, History, Inspect, Limits, Linear, Norm, Op, Output, Pending, Plan, Row,
+    Sampler, Sampling, SequenceSampling, Step, TensorId, Want, route,
 };
 use futures_core::future::LocalBoxFuture;
 use ops::{Cache, Matrix};
@@ -23,7 +23,7 @@ pub struct ReferenceExecutor {
     caches: Vec<Cache>,
     /// Cache pages of each sequence.
     pages: Vec<Vec<u32>>,
-    sampling: Vec<Sampling>,
+    sampling: Vec<SequenceSampling>,
     sampler: Sampler,
     /// Rows that [`Step::Next`] runs.
     next: Vec<Row>,
@@ -58,7 +58,7 @@ impl ReferenceExecutor {
             tensors,
             caches,
             pages: vec![Vec::new(); limits.max_seqs as usize],
-            sampling: vec![Sampling::GREEDY; limits.max_seqs as usize],
+            sampling: vec![SequenceSampling::greedy(); limits.max_seqs as usize],
             sampler: Sampler::default(),
             next: Vec::new(),
             x: Vec::new(),
@@ -190,7 +190,7 @@ impl ReferenceExecutor {
                         let mut next = Vec::with_capacity(heads.len());
                         for (logits, head) in self.logits.chunks_exact(vocab).zip(heads) {
                             let row = rows[*head as usize];
-                            let token = self.sampler.pick(logits, &self.sampling[row.seq as usize], row.pos);
+                            let token = self.sampler.draw(logits, &mut self.sampling[row.seq as usize], row.pos);
                             ids.push(token);
                             next.push(Row { token, seq: row.seq, pos: row.pos + 1 });
                         }
@@ -246,8 +246,8 @@ impl Executor for ReferenceExecutor {
         Ok(())
     }
 
-    fn set_sampling(&mut self, seq: u32, sampling: &Sampling) -> Result<()> {
-        self.sampling[seq as usize] = *sampling;
+    fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()> {
+        self.sampling[seq as usize] = SequenceSampling::new(sampling, self.plan.vocab_size, history)?;
         Ok(())
     }
 

@@ -17,6 +17,8 @@ const thrown = (call: () => unknown): LlameroError => {
 describe('options', () => {
   test('become the engine request', () => {
     expect(textRequest('a', { max_new_tokens: 3, temperature: undefined as never })).toEqual({ prompt: 'a', max_new_tokens: 3 });
+    const adjusted = { repetition_penalty: 1.1, logit_bias: { 5: -100 }, suppress_tokens: [1], allowed_tokens: [2, 5] };
+    expect(textRequest('a', adjusted)).toEqual({ prompt: 'a', ...adjusted });
     expect(textRequest([1, 2], { seed: 7 })).toEqual({ ids: Uint32Array.of(1, 2), seed: 7 });
     const messages = [{ role: 'user', content: 'x' }];
     expect(chatRequest(messages, { stop: ['a'], tools: [1] })).toEqual({ messages, stop: ['a'], tools: [1] });

@@ -138,6 +138,18 @@ export interface GenerationOptions {
   min_p?: number;
   /** Same seed, same text. */
   seed?: number | bigint;
+  /** Makes tokens of the prompt and of the output less likely, as in Transformers; above 0, 1: none. */
+  repetition_penalty?: number;
+  /** Taken from the logits of tokens in the output, -2 to 2; as in OpenAI, like the next two. */
+  presence_penalty?: number;
+  /** Taken from the logits of tokens in the output as often as they are there, -2 to 2. */
+  frequency_penalty?: number;
+  /** What is added to the logits of tokens, by token id: -100 to 100, for at most 1024 tokens. */
+  logit_bias?: Record<number, number>;
+  /** Ids of tokens that are never drawn. */
+  suppress_tokens?: readonly number[];
+  /** Ids of the only tokens that may be drawn. */
+  allowed_tokens?: readonly number[];
   /** Texts that end the output; they are not part of it. */
   stop?: string | string[];
   /** Go on past the model's end-of-text tokens. */

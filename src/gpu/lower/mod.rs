@@ -33,6 +33,8 @@ pub enum Slot {
     State,
     /// Sampling settings of each sequence.
     Sampling,
+    /// Token counts, masks and biases of each sequence.
+    Adjustments,
     /// The residual stream.
     Residual,
     /// The residual stream times the next norm's weight.

@@ -3,6 +3,7 @@
 use super::super::kernels::{
     Kernel, Variant, embed, matvec_gate_up, matvec_residual, matvec_silu_mul, matvec_store, sample, variant,
 };
+use super::super::state::AdjustmentLayout;
 use super::{Dispatch, Lowered, Recording, Rows, Shape, Slot, padded};
 use crate::error::{Error, Result};
 use crate::plan::{Linear, Norm, Op, TensorId};
@@ -181,17 +182,22 @@ impl<'a> Recorder<'a> {
                 Ok(())
             }
             Op::Sample => {
+                let adjustments = AdjustmentLayout::new(lowered.plan.vocab_size);
                 let params = sample::Params {
                     vocab: lowered.plan.vocab_size,
                     logits_stride: lowered.plan.vocab_size,
                     rows_at: self.rows_at,
                     next_at: lowered.state.sampled_at,
+                    mask_at: adjustments.mask_at,
+                    biases_at: adjustments.biases_at,
+                    adjustments_stride: adjustments.stride,
                 };
                 let bindings = sample::Bindings {
                     logits: Slot::Logits,
                     sampling: Slot::Sampling,
                     state: Slot::State,
                     ids: Slot::Ids,
+                    adjustments: Slot::Adjustments,
                 };
                 let dispatch = self.push(&[], params, &bindings, 1, Rows::Heads(1))?;
                 self.out.sample = vec![dispatch];

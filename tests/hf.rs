@@ -165,7 +165,12 @@ impl Executor for Collect {
     fn set_pages(&mut self, _seq: u32, _pages: &[u32]) -> llamero::error::Result<()> {
         Ok(())
     }
-    fn set_sampling(&mut self, _seq: u32, _sampling: &llamero::plan::Sampling) -> llamero::error::Result<()> {
+    fn set_sampling(
+        &mut self,
+        _seq: u32,
+        _sampling: &llamero::plan::Sampling,
+        _history: llamero::plan::History<'_>,
+    ) -> llamero::error::Result<()> {
         Ok(())
     }
     fn submit(&mut self, _step: llamero::plan::Step<'_>) -> llamero::error::Result<llamero::plan::Pending> {

@@ -36,7 +36,10 @@ usage() {
   test                          set up and run every test; the last line is "N passed, N failed"
   package                       build the npm package (pkg/ and its tarball) and print its size
   build                         build the package and the page, and stop
-  bench [OPTIONS]               measure the default model natively; one JSON object per line
+  bench                         measure the default model natively and in Chromium; one JSON object per line
+  bench OPTIONS                 natively alone (llamero bench --help)
+  bench --browser OPTIONS       in Chromium alone (tests/bench/browser.mjs)
+  bench --against LIST OPTIONS  in Chromium beside wllama and transformers (a list with commas), and the ratios
   model                         fetch the default model
   fmt                           format the Rust sources
   check                         list what is present and what is missing; changes nothing
@@ -342,11 +345,36 @@ package() {
   node www/tools/package.mjs --pack pkg
 }
 
+# Versions of what --against measures; installed on demand, and no part of the package.
+PEERS=target/peers
+PEER_PACKAGES=(@wllama/wllama@3.8.1 @huggingface/transformers@4.3.1)
+need_peers() {
+  [ -f "$PEERS/installed" ] && [ "$(cat "$PEERS/installed")" = "${PEER_PACKAGES[*]}" ] && return
+  step "installing ${PEER_PACKAGES[*]} in $PEERS"
+  mkdir -p "$PEERS"
+  # Their install scripts fetch native libraries that a browser has no use for.
+  npm install --prefix "$PEERS" --ignore-scripts --no-audit --no-fund --loglevel=error "${PEER_PACKAGES[@]}" </dev/null
+  echo "${PEER_PACKAGES[*]}" >"$PEERS/installed"
+}
+
 bench() {
-  case " $* " in *" --against "*) die "bench --against comes with the benchmark issue; only the native bench works so far." ;; esac
-  need_native_rust
   need_model >&2
+  case " $* " in
+    *" --against"*) need_peers >&2; bench_browser "$@" ;;
+    " --browser "*) shift; bench_browser "$@" ;;
+    "  ") bench_native; bench_browser ;;
+    *) bench_native "$@" ;;
+  esac
+}
+bench_native() {
+  need_native_rust >&2
   native_cargo run --quiet --release --features cli --bin llamero -- bench "$MODEL" "$@"
+}
+bench_browser() {
+  build_package >&2
+  CHROMIUM=$(chromium_path) || die "Chromium is missing." "as root: $(apt_line chromium), or set CHROMIUM"
+  export CHROMIUM
+  node tests/bench/browser.mjs "$@"
 }
 
 # ---- test: each runner's own counts, added up

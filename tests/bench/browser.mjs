@@ -1,164 +1,330 @@
-// The package's speed in headless Chromium, as one JSON line.
+// Speed in headless Chromium, as JSON lines: this package, and other runtimes beside it in the same browser.
 //
-//   node tests/bench/browser.mjs MODEL.gguf [--device cpu|webgpu] [--build base|relaxed|threads] [--threads N]
-//                                [--trials N] [--predict N] [--context N] [--profile FILE]
+//   node tests/bench/browser.mjs MODEL.gguf... [--device cpu|webgpu] [--build base|relaxed|threads] [--threads N]
+//     [--prefill 256,512] [--predict 64] [--context N] [--trials N] [--profile FILE]
+//     [--against wllama,transformers] [--peers FOLDER] [--wllama-model FILE.gguf]... [--onnx FOLDER] [--dtype q8]
 //
-// prefill: prompt tokens / time to the first token, one token asked for, another prompt each time; decode: (n - 1) / time
-// from the first token to the last. Medians. Logits are compared with the reference before anything is timed.
+// prefill: prompt tokens / time to the first token, one token asked for, another prompt each time; decode: (n - 1) /
+// time from the first token to the last, end-of-text ignored. Medians. Each runtime has a browser of its own, so that
+// memory can be told apart; all are loaded first, then they take turns, another one beginning each round, after one that
+// is not counted.
+//
+// Before anything is timed, our logits are compared with the reference's, and each runtime shows where it runs. One is a
+// module runtimes/NAME.mjs, loaded in its page, with `load(options)`, which resolves to
+//   ran                      what really runs, as far as it can be known
+//   prefill(prompt)          {tokens, ms}
+//   decode(prompt, count)    {tokens, ms, text}, greedy
 
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { ROOT, chromium, libraryPage } from '../browser/support.mjs';
 import { serve } from '../../www/tools/serve.mjs';
+import { mark, peakMemory, since, started } from './processes.mjs';
+import { profiler } from './profiler.mjs';
 
+const string = (fallback) => ({ type: 'string', ...(fallback === undefined ? {} : { default: fallback }) });
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: Object.fromEntries(
-    ['device', 'build', 'threads', 'trials', 'predict', 'context', 'profile'].map((name) => [name, { type: 'string' }]),
-  ),
+  options: {
+    device: string('cpu'),
+    build: string(),
+    threads: string(),
+    trials: string('5'),
+    predict: string('64'),
+    prefill: string('256,512'),
+    context: string('1024'),
+    profile: string(),
+    against: string(''),
+    peers: string(path.join(ROOT, 'target/peers')),
+    'wllama-model': { type: 'string', multiple: true },
+    onnx: string(path.join(ROOT, 'models/onnx')),
+    dtype: string('q8'),
+  },
 });
-const model = path.resolve(positionals[0] ?? path.join(ROOT, 'models/SmolLM2-135M-Instruct.Q4_1.gguf'));
-const device = values.device ?? 'cpu';
-const build = values.build;
-const trials = Number(values.trials ?? 5);
-const predict = Number(values.predict ?? 64);
-const context = Number(values.context ?? 1024);
-const threads = build === 'base' || build === 'relaxed' ? 1 : values.threads && Number(values.threads);
+const { device, build, dtype } = values;
+const number = (name) => {
+  const n = Number(values[name]);
+  if (!Number.isInteger(n) || n < 1) throw new Error(`--${name} wants a number of at least 1`);
+  return n;
+};
+const trials = number('trials');
+const predict = number('predict');
+const context = number('context');
+const lengths = values.prefill.split(',').map(Number);
+const threads = build === 'base' || build === 'relaxed' ? 1 : values.threads && number('threads');
+const models = positionals.length ? positionals : [path.join(ROOT, 'models/SmolLM2-135M-Instruct.Q4_1.gguf')];
+const against = values.against.split(',').filter(Boolean);
+for (const n of lengths)
+  if (!(n > 0 && n < context)) throw new Error(`a prompt of ${n} tokens does not fit the context`);
 
-const server = await serve({ '/pkg/': path.join(ROOT, 'pkg'), '/model.gguf': model, '/blank.html': path.join(ROOT, 'tests/browser/blank.html') });
-const options = { device, max_context: context };
-if (threads) options.threads = threads;
-if (build === 'base') options.wasmUrl = '/pkg/llamero_engine_bg.wasm';
-const ids = Array.from({ length: 5 }, (_, i) => (i * 7919 + 13) % 32_000);
-/** Logits in a browser of their own, so that what is timed starts afresh. */
-async function logits(options) {
-  const browser = await chromium();
+const DECODE_PROMPT = 'Once upon a time, in a small village by the sea,';
+/**
+ * Root mean square of what logits differ by, as a share of their spread: about a tenth where activations are rounded to 8
+ * bits, about 1 where a kernel is wrong.
+ */
+const TOLERANCE = 0.15;
+/** Which file of an ONNX folder a data type is. */
+const ONNX_FILES = { q8: 'model_quantized', q4: 'model_q4', q4f16: 'model_q4f16', fp16: 'model_fp16', fp32: 'model' };
+
+const mounts = {
+  '/pkg/': path.join(ROOT, 'pkg'),
+  '/bench/': path.join(ROOT, 'tests/bench'),
+  '/blank.html': path.join(ROOT, 'tests/browser/blank.html'),
+};
+
+/** A model as the server gives it. */
+function mounted(file) {
+  const absolute = path.resolve(file);
+  if (!existsSync(absolute)) throw new Error(`${file} is not there`);
+  const name = `/models/${path.basename(absolute)}`;
+  mounts[name] = absolute;
+  return name;
+}
+
+/** What takes part: {name, runtime, model, options}. */
+function participants() {
+  const list = models.map((file) => ({
+    name: 'llamero',
+    version: version('.'),
+    model: path.basename(file),
+    options: { model: mounted(file), build },
+  }));
+  for (const peer of against) {
+    const folder = (name) => {
+      const found = path.join(values.peers, 'node_modules', name);
+      if (!existsSync(found))
+        throw new Error(`${name} is not installed in ${values.peers}; ./build.sh bench --against does it`);
+      mounts[`/peers/${name}/`] = found;
+      return version(found);
+    };
+    if (peer === 'wllama') {
+      const installed = folder('@wllama/wllama');
+      for (const file of values['wllama-model'] ?? models) {
+        list.push({
+          name: 'wllama',
+          version: installed,
+          model: path.basename(file),
+          options: { model: mounted(file) },
+        });
+      }
+    } else if (peer === 'transformers') {
+      const runtime = folder('onnxruntime-web');
+      const installed = `${folder('@huggingface/transformers')} (onnxruntime-web ${runtime})`;
+      const file = path.join(values.onnx, `onnx/${ONNX_FILES[dtype] ?? dtype}.onnx`);
+      if (!existsSync(file)) {
+        throw new Error(
+          `transformers.js reads ONNX, and ${file} is not there: give --onnx a folder with config.json, ` +
+            'tokenizer.json, tokenizer_config.json and onnx/, as the model has it on the Hugging Face hub',
+        );
+      }
+      mounts['/onnx/model/'] = path.resolve(values.onnx);
+      list.push({
+        name: 'transformers',
+        version: installed,
+        model: `ONNX ${dtype}`,
+        options: { folder: '/onnx/', dtype },
+      });
+    } else throw new Error(`--against ${peer}: it may be wllama or transformers`);
+  }
+  return list.map((entry) => ({
+    ...entry,
+    options: { device, context, ...(threads ? { threads } : {}), ...entry.options },
+  }));
+}
+
+const version = (folder) =>
+  JSON.parse(readFileSync(path.join(folder === '.' ? ROOT : folder, 'package.json'), 'utf8')).version;
+const median = (list) => {
+  const sorted = [...list].sort((a, b) => a - b);
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
+};
+const round = (x, digits = 2) => Number(x.toFixed(digits));
+const print = (line) => console.log(JSON.stringify(line));
+// A CPU run in a browser without WebGPU cannot have run on anything else.
+const browserOptions = { webgpu: device === 'webgpu' };
+
+/** Logits of some tokens, in a browser of their own, so that what is timed starts afresh. */
+async function logits(server, { model, ...options }) {
+  const browser = await chromium(browserOptions);
   try {
     const page = await libraryPage(browser, server);
     page.setDefaultTimeout(0);
-    return await page.evaluate(async ({ options, ids }) => [...(await (await lib.Llama.load('/model.gguf', options)).logits(ids))], { options, ids });
+    const ids = Array.from({ length: 5 }, (_, i) => (i * 7919 + 13) % 32_000);
+    return await page.evaluate(
+      async ({ model, options, ids }) => {
+        const llama = await lib.Llama.load(model, options);
+        return [...(await llama.logits(ids.map((id) => id % llama.info.config.vocab_size)))];
+      },
+      { model, options, ids },
+    );
   } finally {
     await browser.close();
   }
 }
 
-let browser;
-try {
-  const [got, want] = [await logits(options), await logits({ device: 'reference', max_context: 64 })];
-  const rms = Math.sqrt(got.reduce((sum, x, i) => sum + (x - want[i]) ** 2, 0) / got.length);
-  if (!(rms < 0.3)) throw new Error(`logits are ${rms} (rms) off the reference: nothing was timed`);
-  browser = await chromium();
-  const page = await libraryPage(browser, server);
+async function check(server, { options: { model, build, ...rest } }) {
+  const options = { device, max_context: rest.context };
+  if (threads) options.threads = threads;
+  if (build === 'base') options.wasmUrl = '/pkg/llamero_engine_bg.wasm';
+  const got = await logits(server, { model, ...options });
+  const want = await logits(server, { model, device: 'reference', max_context: 64 });
+  const rms = (values) => Math.sqrt(values.reduce((sum, x) => sum + x * x, 0) / values.length);
+  const mean = want.reduce((sum, x) => sum + x, 0) / want.length;
+  const off = rms(got.map((x, i) => x - want[i])) / rms(want.map((x) => x - mean));
+  if (!(off < TOLERANCE)) throw new Error(`${model}: logits are off the reference by ${off} of their spread`);
+  return round(off, 4);
+}
+
+/** A page in which a runtime is loaded, as `window.runtime`. */
+async function open(server, entry) {
+  const [browser, process] = await started(() => chromium(browserOptions));
+  browsers.push(browser);
+  const page = await browser.newPage();
   page.setDefaultTimeout(0);
-  const session = values.profile && (await profiler(page));
-  const result = await page.evaluate(
-    async ({ options, trials, predict, context }) => {
-      const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
-      const ids = (salt, n) => Array.from({ length: n }, (_, i) => (i * 7919 + 13 + salt * 104_729) % 32_000);
+  const placed = [];
+  page.on('console', (message) => {
+    const found = /placed on \[(\w+)\].*?(\d+)/.exec(message.text());
+    if (found) placed.push([found[1], Number(found[2])]);
+  });
+  await page.goto(`${server.url}/blank.html`);
+  const profiled = values.profile && entry.name === 'llamero' ? await profiler(page) : undefined;
+  const loaded = await page.evaluate(
+    async ({ name, options }) => {
       const began = performance.now();
-      const llama = await lib.Llama.load('/model.gguf', options);
-      const load_ms = performance.now() - began;
-      const prefill = {};
-      let salt = 1;
-      for (const n of [256, 512]) {
-        if (n >= context) continue;
-        const rates = [];
-        for (let trial = 0; trial <= trials; trial += 1) {
-          const start = performance.now();
-          await llama.generate(ids((salt += 1), n), { max_new_tokens: 1 }).result();
-          if (trial > 0) rates.push(n / ((performance.now() - start) / 1000));
-        }
-        prefill[n] = median(rates);
-      }
-      const decode = [];
-      for (let trial = 0; trial < trials; trial += 1) {
-        let first;
-        let last;
-        let count = 0;
-        const prompt = 'Once upon a time, in a small village by the sea,';
-        for await (const _ of llama.generate(prompt, { max_new_tokens: predict, ignore_eos: true })) {
-          last = performance.now();
-          first ??= last;
-          count += 1;
-        }
-        decode.push((count - 1) / ((last - first) / 1000));
-      }
-      const { kind, name, features, weight_bytes, cache_bytes, cache_type } = llama.info.device;
-      const { wasm_heap_bytes } = await llama.memory();
-      return {
-        kind,
-        name,
-        features,
-        load_ms: Math.round(load_ms),
-        prefill_256: prefill[256],
-        prefill_512: prefill[512],
-        decode: median(decode),
-        weight_bytes,
-        cache_bytes,
-        cache_type,
-        wasm_heap_bytes,
-      };
+      window.runtime = await (await import(`/bench/runtimes/${name}.mjs`)).load(options);
+      return { load_ms: Math.round(performance.now() - began), isolated: crossOriginIsolated, ...runtime.ran };
     },
-    { options, trials, predict, context },
+    { name: entry.name, options: entry.options },
   );
-  if (session) writeFileSync(values.profile, JSON.stringify(await session.stop()));
-  console.log(JSON.stringify({ model: path.basename(model), build, ...result, rms, renderer_peak_mb: rendererPeak() }));
-} finally {
-  await browser?.close();
-  await server.close();
-}
-
-/** Most memory that a renderer of this browser has had, in MB (Linux). */
-function rendererPeak() {
-  let most = 0;
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-      const parents = ancestors(pid);
-      if (!command.includes('--type=renderer') || !parents.includes(String(process.pid))) continue;
-      most = Math.max(most, Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) >> 10);
-    } catch {
-      // It ended meanwhile.
-    }
+  if (entry.name === 'transformers' && device === 'webgpu') {
+    loaded.placed = Object.fromEntries(placed);
+    if (!placed.some(([provider]) => /webgpu/i.test(provider)))
+      throw new Error(`transformers: asked for webgpu, placed on ${JSON.stringify(placed)}`);
   }
-  return most;
-}
-
-function ancestors(pid) {
-  const list = [];
-  for (let at = pid; at !== '0' && at !== '1'; ) {
-    const stat = readFileSync(`/proc/${at}/stat`, 'utf8');
-    at = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1];
-    list.push(at);
-  }
-  return list;
-}
-
-/** Samples of the engine's worker, as DevTools takes them. */
-async function profiler(page) {
-  const client = await page.context().newCDPSession(page);
-  let worker;
-  client.on('Target.attachedToTarget', ({ sessionId }) => (worker ??= sessionId));
-  const profiles = [];
-  client.on('Target.receivedMessageFromTarget', ({ message }) => profiles.push(JSON.parse(message)));
-  const send = (id, method, params = {}) => client.send('Target.sendMessageToTarget', { sessionId: worker, message: JSON.stringify({ id, method, params }) });
-  await client.send('Target.setAutoAttach', { autoAttach: true, waitForDebuggerOnStart: false, flatten: false });
-  const started = setInterval(async () => {
-    if (!worker) return;
-    clearInterval(started);
-    await send(1, 'Profiler.enable');
-    await send(2, 'Profiler.start');
-  }, 50);
   return {
-    async stop() {
-      await send(3, 'Profiler.stop');
-      for (let i = 0; i < 100; i += 1) {
-        const found = profiles.find(({ id }) => id === 3);
-        if (found) return found.result.profile;
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      }
-      throw new Error('no profile came');
-    },
+    ...entry,
+    page,
+    process,
+    loaded,
+    profiled,
+    results: { decode: [], ...Object.fromEntries(lengths.map((n) => [n, []])) },
   };
+}
+
+/** One round of a participant: every prompt length, then decoding. */
+async function turn(one, prompts, keep) {
+  const { page, results } = one;
+  const timed = async (call, argument) => {
+    const start = mark();
+    const result = await page.evaluate(call, argument);
+    return { ...result, ...since(start) };
+  };
+  for (const n of keep ? lengths : lengths.slice(0, 1)) {
+    const result = await timed((prompt) => runtime.prefill(prompt), prompts[n]);
+    if (result.tokens !== n) throw new Error(`${one.name} made ${result.tokens} tokens of a prompt of ${n}`);
+    if (keep) results[n].push({ ...result, rate: n / (result.ms / 1000) });
+  }
+  const result = await timed(({ prompt, count }) => runtime.decode(prompt, count), {
+    prompt: DECODE_PROMPT,
+    count: predict,
+  });
+  if (result.tokens !== predict) throw new Error(`${one.name} generated ${result.tokens} tokens, not ${predict}`);
+  if (keep) results.decode.push({ ...result, rate: (predict - 1) / (result.ms / 1000) });
+}
+
+/** Words that are one token each, so that a text can be cut to any number of tokens. */
+const WORDS =
+  'the of and a to in is was he for it with as his on be at by had not are but from or have an they which one you were ' +
+  'her all she there would their we him been has when who will more no if out so said what up its about into than them';
+
+/**
+ * A text of `n` tokens. Texts of adjacent numbers begin with different words: what a runtime keeps of one is of no use
+ * to the next.
+ */
+async function promptOf(page, n, number) {
+  return page.evaluate(
+    async ({ n, number, words }) => {
+      const { tokenizer } = runtime;
+      for (let attempt = 0; attempt < 100; attempt += 1) {
+        let state = number * 1000 + attempt;
+        // Numerical Recipes' generator; its low bits are poor.
+        const word = () => {
+          state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+          return words[(state >>> 8) % words.length];
+        };
+        const text = [words[number % words.length], ...Array.from({ length: 2 * n }, word)].join(' ');
+        const cut = await tokenizer.decode((await tokenizer.encode(text)).slice(0, n));
+        if ((await tokenizer.encode(cut)).length === n) return cut;
+      }
+      throw new Error(`no text of ${n} tokens was found`);
+    },
+    { n, number, words: WORDS.split(' ') },
+  );
+}
+
+function summary(one) {
+  const { results } = one;
+  const rates = (list) => round(median(list.map(({ rate }) => rate)));
+  const all = [results.decode, ...lengths.map((n) => results[n])];
+  return {
+    bench: 'runtime',
+    runtime: one.name,
+    version: one.version,
+    model: one.model,
+    ...one.loaded,
+    ...(one.logits_off === undefined ? {} : { logits_off: one.logits_off }),
+    trials,
+    prefill: Object.fromEntries(lengths.map((n) => [n, rates(results[n])])),
+    decode: rates(results.decode),
+    prefill_cores: round(median(results[lengths[0]].map(({ cores }) => cores))),
+    others_cores: round(Math.max(...all.flat().map(({ others_cores }) => others_cores))),
+    renderer_peak_mb: peakMemory(one.process),
+    raw: {
+      ...Object.fromEntries(lengths.map((n) => [n, results[n].map(({ rate }) => round(rate))])),
+      decode: results.decode.map(({ rate }) => round(rate)),
+    },
+    text: results.decode[0].text.slice(0, 60),
+  };
+}
+
+/** Ours to the best of the others; for memory to the least of wllama's. */
+function ratios(lines) {
+  const peers = lines.filter(({ runtime }) => runtime !== 'llamero');
+  const best = (of) => Math.max(...peers.map(of));
+  const wllama = peers.filter(({ runtime }) => runtime === 'wllama');
+  return lines
+    .filter(({ runtime }) => runtime === 'llamero')
+    .map((ours) => ({
+      bench: 'ratio',
+      model: ours.model,
+      decode: round(ours.decode / best(({ decode }) => decode)),
+      prefill: Object.fromEntries(lengths.map((n) => [n, round(ours.prefill[n] / best(({ prefill }) => prefill[n]))])),
+      ...(wllama.length
+        ? { memory_of_wllama: round(ours.renderer_peak_mb / Math.min(...wllama.map((w) => w.renderer_peak_mb))) }
+        : {}),
+    }));
+}
+
+const list = participants();
+const server = await serve(mounts, { csp: '' });
+const browsers = [];
+try {
+  for (const entry of list) if (entry.name === 'llamero') entry.logits_off = await check(server, entry);
+  const pages = [];
+  for (const entry of list) pages.push(await open(server, entry));
+  const tokens = pages[0].page;
+  for (let trial = 0; trial <= trials; trial += 1) {
+    const prompts = {};
+    for (const [i, n] of lengths.entries()) prompts[n] = await promptOf(tokens, n, trial * lengths.length + i);
+    const at = trial % pages.length;
+    for (const one of [...pages.slice(at), ...pages.slice(0, at)]) await turn(one, prompts, trial > 0);
+  }
+  for (const one of pages) if (one.profiled) writeFileSync(values.profile, JSON.stringify(await one.profiled.stop()));
+  const lines = pages.map(summary);
+  lines.forEach(print);
+  if (against.length) ratios(lines).forEach(print);
+} finally {
+  for (const browser of browsers) await browser.close();
+  await server.close();
 }

@@ -180,6 +180,49 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       await page.context().close();
     });
 
+    test('speed: measured, drawn, and to be copied; can be stopped', async () => {
+      const page = await open(browser, server, `${query}&device=cpu`, { permissions: ['clipboard-read', 'clipboard-write'] });
+      await ready(page);
+      await page.getByRole('tab', { name: 'Chat' }).focus();
+      await page.keyboard.press('ArrowLeft');
+      assert.equal(await page.getByRole('tab', { name: 'Speed' }).getAttribute('aria-selected'), 'true');
+      const measure = page.getByRole('button', { name: 'Measure' });
+      await measure.click();
+      await page.getByRole('button', { name: 'Copy' }).waitFor({ timeout: 120_000 });
+      const report = JSON.parse(await page.getByLabel('The result as JSON').inputValue());
+      assert.equal(report.model.name, 'tiny');
+      assert.equal(report.device.kind, 'cpu');
+      // The model has 512 positions: no room for a prompt of 512, nor for 64 tokens after 512.
+      assert.deepEqual(
+        report.figures.map(({ what, prompt }) => [what, prompt]),
+        [
+          ['prefill', 16],
+          ['prefill', 128],
+          ['decode', 16],
+        ],
+      );
+      for (const { trials, tokens_per_second } of report.figures) {
+        assert.ok(trials.length >= 1 && trials.every((rate) => rate > 0 && rate < 1e7), JSON.stringify(report));
+        assert.ok(tokens_per_second >= Math.min(...trials) && tokens_per_second <= Math.max(...trials));
+      }
+      const chart = page.getByRole('img', { name: /^Reading a prompt: prompt of 16 tokens, [\d,.]+ tokens\/s; prompt of 128/ });
+      assert.equal(await chart.locator('rect.bar').count(), 2);
+      await page.getByRole('button', { name: 'Copy' }).click();
+      await page.getByText('Copied.').waitFor();
+      assert.deepEqual(JSON.parse(await page.evaluate(() => navigator.clipboard.readText())), report);
+      await shot(page, 'speed-desktop-light');
+      await page.setViewportSize(PHONE);
+      await page.emulateMedia({ colorScheme: 'dark' });
+      await page.screenshot({ path: path.join(OUTPUT, 'speed-phone-dark.png'), fullPage: true });
+      await measure.click();
+      await page.getByRole('button', { name: 'Stop' }).click();
+      await measure.waitFor();
+      assert.equal(await page.getByRole('alert').count(), 0);
+      assert.deepEqual(page.foreign, []);
+      assert.deepEqual(page.problems, []);
+      await page.context().close();
+    });
+
     test('a prompt longer than the context says so, and the page goes on', async () => {
       const page = await open(browser, server, query);
       await ready(page);

@@ -6,6 +6,7 @@ import './model-card.js';
 import { DEFAULT_MODEL, ModelState } from './model-state.js';
 import './settings-panel.js';
 import type { SettingsPanel } from './settings-panel.js';
+import './speed-view.js';
 import { shared } from './styles.js';
 import { fileLabel, filesLabel } from './words.js';
 import { droppedFiles } from './dropped-files.js';
@@ -13,9 +14,10 @@ import { droppedFiles } from './dropped-files.js';
 const MODES = [
   { id: 'chat', label: 'Chat' },
   { id: 'complete', label: 'Complete' },
+  { id: 'speed', label: 'Speed' },
 ] as const;
 
-/** The page: a model above, and two ways of writing with it below. */
+/** The page: a model above; below it two ways of writing with it, and how fast it is. */
 export class LlameroApp extends LitElement {
   static override properties = { mode: { state: true }, dragging: { state: true } };
   declare private mode: (typeof MODES)[number]['id'];
@@ -78,6 +80,9 @@ export class LlameroApp extends LitElement {
       [role='tabpanel'][hidden] {
         display: none;
       }
+      settings-panel[hidden] {
+        display: none;
+      }
       #panel-chat {
         height: clamp(20rem, calc(100dvh - 20rem), 60rem);
         flex: 1 0 auto;
@@ -121,7 +126,7 @@ export class LlameroApp extends LitElement {
         <span class="soft">A LLaMA in your browser. Nothing you write leaves this machine.</span>
       </header>
       <model-card .state=${this.model} .tick=${++this.tick} @open-files=${(event: CustomEvent<File[]>) => this.open(event.detail)}></model-card>
-      <div role="tablist" aria-label="Ways of writing" @keydown=${this.arrow}>
+      <div role="tablist" aria-label="What to do with the model" @keydown=${this.arrow}>
         ${MODES.map(
           ({ id, label }) => html`<button
             role="tab"
@@ -141,7 +146,10 @@ export class LlameroApp extends LitElement {
       <div role="tabpanel" id="panel-complete" aria-labelledby="tab-complete" ?hidden=${this.mode !== 'complete'}>
         <complete-view .llama=${llama} .settings=${this.settings} @broken=${this.broken}></complete-view>
       </div>
-      <settings-panel></settings-panel>
+      <div role="tabpanel" id="panel-speed" aria-labelledby="tab-speed" ?hidden=${this.mode !== 'speed'}>
+        <speed-view .llama=${llama} @broken=${this.broken}></speed-view>
+      </div>
+      <settings-panel ?hidden=${this.mode === 'speed'}></settings-panel>
       ${this.dragging ? html`<div class="drop">Drop a .gguf file, or a folder of safetensors, here</div>` : nothing}`;
   }
 
@@ -155,7 +163,8 @@ export class LlameroApp extends LitElement {
 
   private arrow(event: KeyboardEvent): void {
     if (event.key !== 'ArrowLeft' && event.key !== 'ArrowRight') return;
-    this.mode = this.mode === 'chat' ? 'complete' : 'chat';
+    const at = MODES.findIndex(({ id }) => id === this.mode) + (event.key === 'ArrowLeft' ? MODES.length - 1 : 1);
+    this.mode = (MODES[at % MODES.length] ?? MODES[0]).id;
     void this.updateComplete.then(() => this.renderRoot.querySelector<HTMLElement>(`#tab-${this.mode}`)?.focus());
   }
 

@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest';
-import { count, deviceWords, fileLabel, filesLabel, megabytes, progressDetail, seconds } from './words.js';
+import { count, deviceWords, fileLabel, filesLabel, megabytes, progressDetail, rate, seconds } from './words.js';
 
 test('sizes, times, counts', () => {
   expect([1, 1500, 98_362_432, 4.7e9].map(megabytes)).toEqual(['1 kB', '2 kB', '98.4 MB', '4.70 GB']);
   expect([0.2, 5, 89, 200, 7200].map(seconds)).toEqual(['less than a second', '5 s', '89 s', '3 min', '2.0 h']);
   expect([12345, 134_515_008, 1.2e9].map(count)).toEqual(['12,345', '135 million', '1.2 billion']);
+  expect([0.953, 28.51, 143.4, 12345].map(rate)).toEqual(['0.95', '28.5', '143', '12,345']);
 });
 
 test('progress in words', () => {

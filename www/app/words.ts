@@ -21,6 +21,12 @@ export function count(value: number): string {
   return value.toLocaleString('en');
 }
 
+/** A speed with three digits or more. */
+export function rate(value: number): string {
+  if (value >= 100) return Math.round(value).toLocaleString('en');
+  return value.toFixed(value >= 10 ? 1 : 2);
+}
+
 const PHASES: Record<LoadProgress['phase'], string> = {
   download: 'Downloading',
   upload: 'Copying to the device',
@@ -41,8 +47,10 @@ export function progressDetail({ phase, loaded, total, bytesPerSecond, secondsLe
   return parts.join(' · ');
 }
 
+type DeviceFacts = Pick<DeviceInfo, 'kind' | 'name' | 'vendor' | 'architecture' | 'software' | 'fallback_reason'>;
+
 /** Which device runs the model, and how glad one may be about it. */
-export function deviceWords(device: DeviceInfo): { text: string; warning: string | undefined } {
+export function deviceWords(device: DeviceFacts): { text: string; warning: string | undefined } {
   const adapter = [device.vendor, device.architecture].filter(Boolean).join(' ') || device.name;
   if (device.kind === 'webgpu') {
     return device.software

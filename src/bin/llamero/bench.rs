@@ -1,8 +1,8 @@
 //! `bench`: prefill and decode speed as JSON lines. The output is checked against the reference before anything is
 //! timed.
 
-use super::{Backend, Device, invalid, load_opened, open, print};
-use llamero::engine::{Engine, Request};
+use super::{Backend, Device, invalid, load_opened, print};
+use llamero::engine::{Engine, Opened, Request};
 use llamero::error::Result;
 use serde_json::json;
 use std::path::Path;
@@ -20,7 +20,7 @@ const TOLERANCE_ROUNDED: f32 = 2.0;
 
 pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
     let total = sizes.prompt + sizes.r#gen;
-    let opened = open(model, device.quantize.as_deref()).await?;
+    let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
     let context = device.max_context.unwrap_or(total.next_multiple_of(32).max(64) * sizes.batch.max(1));
     let device = Device { max_context: Some(context.min(opened.config.max_position_embeddings)), ..device.clone() };
     let vocab = opened.config.vocab_size;
@@ -80,7 +80,7 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
         })
         .await?;
     let reference = Device { backend: Backend::Reference, max_context: Some(ids.len() as u32), ..device.clone() };
-    let mut reference = load_opened(open(model, device.quantize.as_deref()).await?, &reference).await?;
+    let mut reference = load_opened(Opened::open_path(model, device.quantize.as_deref()).await?, &reference).await?;
     let mut largest = 0f32;
     let mut at = 0;
     reference

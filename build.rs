@@ -32,8 +32,8 @@ fn main() {
         ("npm_vocabularies", "node_modules/llama-tokenizer-js"),
     ] {
         println!("cargo:rustc-check-cfg=cfg({name})");
-        println!("cargo:rerun-if-changed={path}");
         if root.join(path).exists() {
+            println!("cargo:rerun-if-changed={path}");
             println!("cargo:rustc-cfg={name}");
         }
     }
@@ -43,7 +43,7 @@ fn main() {
     println!("cargo:rerun-if-env-changed=VK_DRIVER_FILES");
     println!("cargo:rerun-if-env-changed=VK_ICD_FILENAMES");
     let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
-    for folder in drivers {
+    for folder in drivers.iter().filter(|folder| Path::new(folder).exists()) {
         println!("cargo:rerun-if-changed={folder}");
     }
     let named = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].into_iter().any(|name| env::var_os(name).is_some());

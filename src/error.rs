@@ -107,6 +107,12 @@ impl Error {
         self
     }
 
+    /// Says what to do about it: `"{detail}; {advice}"`.
+    pub fn advise(mut self, advice: &str) -> Error {
+        self.0.detail = format!("{}; {advice}", self.0.detail);
+        self
+    }
+
     /// The kind to match on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -1,18 +1,109 @@
 //! Chat templates against Transformers' own renderings, and against hostile templates.
 
-#![allow(clippy::unwrap_used)]
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
 
-use llamero::error::ErrorKind;
-use llamero::tokenizer::{ChatTemplate, DateTime, TemplateInput};
-use serde_json::Value;
+#[path = "support/gguf.rs"]
+mod gguf;
 
-fn render(template: &str, variables: &Value) -> Result<String, llamero::error::Error> {
+use gguf::{GgufBuilder, strings};
+use llamero::error::{ErrorKind, Result};
+use llamero::format::Checkpoint;
+use llamero::quant::DType;
+use llamero::tokenizer::{ChatTemplate, DateTime, HfFiles, TemplateInput, Tokenizer};
+use serde_json::{Value, json};
+
+fn render(template: &str, variables: &Value) -> Result<String> {
     let input = TemplateInput {
         now: DateTime::from_iso("2025-03-14T15:09:26"),
         extra: variables.as_object(),
         ..TemplateInput::default()
     };
     ChatTemplate::new(template, "<s>", "</s>")?.render(&input)
+}
+
+/// A tokenizer of Hugging Face's files, with `tokenizer_config.json` and a file of the template's own.
+fn from_hf(config: &Value, chat_template: Option<&str>) -> Result<Tokenizer> {
+    let tokenizer = json!({
+        "added_tokens": [{"id": 2, "content": "</s>", "special": true}],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
+    });
+    let (tokenizer, config) = (tokenizer.to_string(), config.to_string());
+    Tokenizer::from_hf(HfFiles {
+        tokenizer_json: Some(tokenizer.as_bytes()),
+        tokenizer_config: Some(config.as_bytes()),
+        chat_template: chat_template.map(str::as_bytes),
+        ..HfFiles::default()
+    })
+}
+
+/// The text of a conversation of one message, without tools and with one.
+fn both(tokenizer: &Tokenizer) -> [Result<String>; 2] {
+    let messages = json!([{"role": "user", "content": "Hi"}]);
+    let tools = json!([{"type": "function", "function": {"name": "clock", "parameters": {}}}]);
+    [None, Some(&tools)].map(|tools| {
+        let input = TemplateInput { messages: &messages, tools, ..TemplateInput::default() };
+        tokenizer.chat_template().expect("a template").render(&input)
+    })
+}
+
+#[test]
+fn templates_are_found_in_every_kind_of_file() {
+    let plain = "{{ messages[0].content }}{{ eos_token }}{% if tools %} {{ tools[0].function.name }}{% endif %}";
+    let with_tools = "tools: {{ tools|map(attribute='function.name')|join }}";
+    let named = json!([{"name": "tool_use", "template": with_tools}, {"name": "default", "template": plain}]);
+    let object = json!({"tool_use": with_tools, "default": plain});
+    let config = |template: Value| json!({"eos_token": "</s>", "chat_template": template});
+    let in_json = json!({"chat_template": plain}).to_string();
+    let cases: [(&str, Tokenizer, [&str; 2]); 6] = [
+        ("text", from_hf(&config(plain.into()), None).unwrap(), ["Hi</s>", "Hi</s> clock"]),
+        ("list", from_hf(&config(named), None).unwrap(), ["Hi</s>", "tools: clock"]),
+        ("object", from_hf(&config(object), None).unwrap(), ["Hi</s>", "tools: clock"]),
+        ("file", from_hf(&config(Value::Null), Some(plain)).unwrap(), ["Hi</s>", "Hi</s> clock"]),
+        ("file wins", from_hf(&config("other".into()), Some(plain)).unwrap(), ["Hi</s>", "Hi</s> clock"]),
+        ("JSON file", from_hf(&config(Value::Null), Some(&in_json)).unwrap(), ["Hi</s>", "Hi</s> clock"]),
+    ];
+    for (what, tokenizer, want) in cases {
+        assert_eq!(both(&tokenizer).map(|text| text.unwrap()), want, "{what}");
+    }
+    assert!(from_hf(&config(Value::Null), None).unwrap().chat_template().is_none());
+}
+
+#[test]
+fn gguf_keys_hold_templates_by_name() {
+    let sources = GgufBuilder::new()
+        .meta("general.architecture", "llama")
+        .meta("tokenizer.ggml.model", "llama")
+        .meta("tokenizer.ggml.tokens", strings(["<unk>", "<s>", "</s>"]))
+        .meta("tokenizer.ggml.scores", vec![0.0f32; 3])
+        .meta("tokenizer.ggml.token_type", vec![2i32, 3, 3])
+        .meta("tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}")
+        .meta("tokenizer.chat_template.tool_use", "{{ tools|length }} tools")
+        .values("w", &[1], DType::F32, &[1.0])
+        .sources();
+    let checkpoint = pollster::block_on(Checkpoint::open_gguf(sources)).unwrap();
+    let tokenizer = Tokenizer::from_gguf(checkpoint.metadata()).unwrap();
+    assert_eq!(both(&tokenizer).map(|text| text.unwrap()), ["<s>Hi", "1 tools"]);
+}
+
+#[test]
+fn of_several_templates_one_must_be_the_default() {
+    let named = json!({"chat_template": [{"name": "rag", "template": "x"}, {"name": "tool_use", "template": "y"}]});
+    let [plain, with_tools] = both(&from_hf(&named, None).unwrap());
+    let error = plain.unwrap_err();
+    assert!(error.kind() == ErrorKind::Template && error.to_string().contains("rag, tool_use"), "{error}");
+    assert_eq!(with_tools.unwrap(), "y");
+}
+
+/// A model with a broken template is still good for text; who uses the template hears of it.
+#[test]
+fn a_broken_template_fails_when_it_is_used() {
+    let tokenizer = from_hf(&json!({"chat_template": "{% if %}"}), None).unwrap();
+    for text in both(&tokenizer) {
+        assert_eq!(text.unwrap_err().kind(), ErrorKind::Template);
+    }
 }
 
 #[cfg(fixtures)]

@@ -203,7 +203,7 @@ fn a_wrong_type_names_its_key_and_an_absent_one_is_none() {
         ("nothing", meta.require_f32("nothing").map(drop)),
         ("nothing", meta.require_strings("nothing").map(drop)),
     ];
-    assert_names_its_key(missing, "lacks");
+    assert_names_its_key(missing, "is missing");
     assert_eq!(meta.require_u32("u8").unwrap(), 200);
 }
 

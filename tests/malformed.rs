@@ -1,17 +1,18 @@
-//! Broken and hostile files: a clear error for each; no panic, no hang, and no more memory than promised.
+//! Broken and hostile bytes in the readers of `format/`: a clear error for each; no panic, no hang, and no more memory
+//! than promised. Whole models that are broken: tests/malformed_models.rs.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test panics on purpose")]
 
+#[path = "support/counting.rs"]
+mod counting;
 #[path = "support/gguf.rs"]
 mod gguf;
 #[path = "support/safetensors.rs"]
 mod safetensors;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::path::Path;
 use std::rc::Rc;
 
+use counting::within_allowance;
 use gguf::{GgufBuilder, encode_string, strings};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::format::{ByteSource, Checkpoint, MemorySource, index_shards};
@@ -19,66 +20,6 @@ use llamero::quant::DType;
 use pollster::block_on;
 use proptest::prelude::*;
 use safetensors::{safetensors, with_header};
-
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures/malformed");
-const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds");
-
-/// What opening a file may allocate beyond the file's own size.
-const ALLOWANCE: u64 = 256 << 20;
-
-/// Counts what this thread has allocated, and the most it ever had.
-struct Counting;
-
-thread_local! {
-    static ALLOCATED: Cell<i64> = const { Cell::new(0) };
-    static PEAK: Cell<i64> = const { Cell::new(0) };
-}
-
-fn count(bytes: i64) {
-    // Fails only while the thread ends.
-    let _ = ALLOCATED.try_with(|allocated| {
-        allocated.set(allocated.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(allocated.get())));
-    });
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // As if the old block lived until the new one is filled, which it may.
-        count(size as i64);
-        // SAFETY: the caller's promises are passed on.
-        let pointer = unsafe { System.realloc(pointer, layout, size) };
-        count(-(layout.size() as i64));
-        pointer
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Runs `work` and checks that it never held more than `file_len` + [`ALLOWANCE`] bytes.
-#[track_caller]
-fn within_allowance<T>(what: &str, file_len: u64, work: impl FnOnce() -> T) -> T {
-    let before = ALLOCATED.get();
-    PEAK.set(before);
-    let result = work();
-    let peak = (PEAK.get() - before) as u64;
-    assert!(peak <= file_len + ALLOWANCE, "{what}: {} MiB allocated for {file_len} bytes", peak >> 20);
-    result
-}
 
 fn open(bytes: Vec<u8>) -> Result<Checkpoint> {
     let len = bytes.len() as u64;
@@ -110,118 +51,6 @@ fn assert_clear(what: &str, error: &Error) {
     use ErrorKind::*;
     assert!(matches!(error.kind(), InvalidFile | Unsupported | InvalidInput | Io), "{what}: {error:?}");
     assert!(error.detail().len() > 20, "{what}: {error:?}");
-}
-
-/// Fixtures that are errors only for those who know the model or its tokenizer: to this layer they are sound files.
-/// `model/` and `tokenizer/` have tests that refuse them.
-const FOR_OTHER_LAYERS: &[&str] = &[
-    // Keys of the model.
-    "gguf/arch-not-utf8.gguf",
-    "gguf/missing-architecture.gguf",
-    "gguf/missing-embedding_length.gguf",
-    "gguf/missing-block_count.gguf",
-    "gguf/missing-head_count.gguf",
-    "gguf/missing-layer_norm_rms_epsilon.gguf",
-    "gguf/arch-type.gguf",
-    "gguf/arch-unknown.gguf",
-    "gguf/embedding-type.gguf",
-    "gguf/embedding-float.gguf",
-    "gguf/embedding-wrong.gguf",
-    "gguf/embedding-huge.gguf",
-    "gguf/blocks-2.gguf",
-    "gguf/blocks-huge.gguf",
-    "gguf/heads-0.gguf",
-    "gguf/kv-heads-0.gguf",
-    "gguf/heads-not-multiple.gguf",
-    "gguf/heads-not-dividing.gguf",
-    "gguf/kv-heads-more.gguf",
-    "gguf/heads-array-short.gguf",
-    "gguf/rope-dim-odd.gguf",
-    "gguf/rope-dim-large.gguf",
-    "gguf/rope-scaling-unknown.gguf",
-    "gguf/experts-without-tensors.gguf",
-    "gguf/experts-used-more.gguf",
-    // Its tensors.
-    "gguf/dim-shape.gguf",
-    "gguf/dim-1d.gguf",
-    "gguf/missing-tensor-token_embd.gguf",
-    "gguf/missing-tensor-output_norm.gguf",
-    "gguf/missing-tensor-attn_q.gguf",
-    "gguf/missing-tensor-ffn_down.gguf",
-    "gguf/norm-size.gguf",
-    "gguf/vocab-mismatch.gguf",
-    // The tokenizer.
-    "gguf/missing-tokens.gguf",
-    "gguf/tokens-ints.gguf",
-    "gguf/tokens-string.gguf",
-    "gguf/tokens-empty.gguf",
-    "gguf/tokens-short.gguf",
-    "gguf/scores-short.gguf",
-    "gguf/scores-strings.gguf",
-    "gguf/types-short.gguf",
-    "gguf/tokenizer-unknown.gguf",
-    "gguf/bpe-no-merges.gguf",
-    "gguf/bpe-merges-ints.gguf",
-    // config.json.
-    "hf/shape-wrong",
-    "hf/config-no-hidden_size",
-    "hf/config-no-num_attention_heads",
-    "hf/config-no-vocab_size",
-    "hf/config-heads-0",
-    "hf/config-negative",
-    "hf/config-string",
-    "hf/config-huge-vocab",
-    "hf/config-layers-more",
-    "hf/config-arch",
-    "hf/config-rope",
-    "hf/config-rope-missing",
-    "hf/config-act",
-];
-
-/// Opens every fixture of a kind and holds it to what its index expects.
-fn check_fixtures(kind: &str, path_key: &str) -> usize {
-    let index = std::fs::read(Path::new(FIXTURES).join("index.json")).unwrap();
-    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
-    let entries = index[kind].as_array().unwrap();
-    for entry in entries {
-        let name = entry[path_key].as_str().unwrap();
-        let path = Path::new(FIXTURES).join(name);
-        let len = entry["bytes"].as_u64().unwrap_or(0);
-        let opened = within_allowance(name, len, || block_on(Checkpoint::open_path(&path)));
-        let for_others = FOR_OTHER_LAYERS.contains(&name);
-        match (&opened, entry["expect"].as_str().unwrap()) {
-            (Ok(_), "error") => assert!(for_others, "{name} opened, though {}", entry["why"]),
-            (Err(error), "error") => assert!(!for_others, "{name} is listed as sound, but {error:?}"),
-            (Err(error), "ok") => panic!("{name} is valid ({}), but {error:?}", entry["why"]),
-            (_, "ok" | "either") => assert!(!for_others, "{name} is listed, but is no error"),
-            (_, other) => panic!("{name}: unknown expectation {other}"),
-        }
-        match opened {
-            Ok(checkpoint) => read_all(&checkpoint),
-            Err(error) => assert_clear(name, &error),
-        }
-    }
-    entries.len()
-}
-
-#[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
-fn every_malformed_gguf_fixture_gives_a_clear_error() {
-    assert_eq!(check_fixtures("gguf", "file"), 152);
-}
-
-#[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
-fn every_malformed_safetensors_fixture_gives_a_clear_error() {
-    assert_eq!(check_fixtures("safetensors", "dir"), 47);
-}
-
-#[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
-fn the_list_of_sound_fixtures_names_real_ones() {
-    for name in FOR_OTHER_LAYERS {
-        assert!(Path::new(FIXTURES).join(name).exists(), "{name}");
-    }
 }
 
 use ErrorKind::{InvalidFile, Unsupported};
@@ -443,8 +272,8 @@ fn a_broken_config_or_index_says_what_is_wrong() {
     assert_refused("none", ErrorKind::InvalidInput, "no safetensors", {
         block_on(Checkpoint::open_safetensors(CONFIG, None, vec![]))
     });
-    assert_refused("not JSON", InvalidFile, "index is not one", open(CONFIG, Some(b"{")));
-    assert_refused("no map", InvalidFile, "index is not one", open(CONFIG, Some(b"{}")));
+    assert_refused("not JSON", InvalidFile, "not a safetensors index", open(CONFIG, Some(b"{")));
+    assert_refused("no map", InvalidFile, "not a safetensors index", open(CONFIG, Some(b"{}")));
     for name in ["../x", "/etc/passwd", "a/b", "C:x", "..", "", "a\\b", "https://host/x", "x?y", "%2e%2e"] {
         let index = serde_json::json!({ "weight_map": { "a": name } }).to_string();
         let error = index_shards(index.as_bytes()).unwrap_err();
@@ -538,23 +367,6 @@ fn the_most_expensive_headers_stay_within_the_allowance() {
     let file = with_header(&text, &vec![0; 2 << 18]);
     drop(text);
     open_safetensors(file).unwrap();
-}
-
-/// Replays what the fuzzer starts from (and what it may have found) as an ordinary test.
-#[test]
-fn the_seeds_of_the_fuzzer_pass() {
-    for (kind, open) in [("gguf", open as fn(Vec<u8>) -> Result<Checkpoint>), ("safetensors", open_safetensors)] {
-        let mut seeds = 0;
-        for seed in std::fs::read_dir(Path::new(SEEDS).join(kind)).unwrap() {
-            let path = seed.unwrap().path();
-            match open(std::fs::read(&path).unwrap()) {
-                Ok(checkpoint) => read_all(&checkpoint),
-                Err(error) => assert_clear(&path.display().to_string(), &error),
-            }
-            seeds += 1;
-        }
-        assert!(seeds > 3, "{kind}: {seeds} seeds");
-    }
 }
 
 proptest! {

@@ -384,29 +384,8 @@ async fn run(command: Command) -> Result<()> {
     }
 }
 
-/// The model behind a path: a GGUF, with the other parts of its set, or a folder of safetensors.
-async fn open(model: &Path, quantize: Option<&str>) -> Result<Opened> {
-    let checkpoint = Checkpoint::open_path(model).await?;
-    let folder = if model.is_dir() { hf_folder(model)? } else { HfFolder::default() };
-    Opened::new(checkpoint, folder.files(), quantize).await
-}
-
-/// What a folder holds for a tokenizer.
-fn hf_folder(folder: &Path) -> Result<HfFolder> {
-    let mut files = HfFolder::default();
-    for name in HfFolder::NAMES {
-        let path = folder.join(name);
-        match std::fs::read(&path) {
-            Ok(bytes) => files.insert(name, bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Error::from(e).at(path.display())),
-        }
-    }
-    Ok(files)
-}
-
 async fn load(model: &Path, device: &Device) -> Result<Engine> {
-    let opened = open(model, device.quantize.as_deref()).await?;
+    let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
     Ok(load_with(opened, device).await?.0)
 }
 
@@ -487,7 +466,7 @@ async fn tokenizer(model: &Path) -> Result<Tokenizer> {
         let checkpoint = Checkpoint::open_gguf(vec![source]).await?;
         return Tokenizer::from_gguf(checkpoint.metadata());
     }
-    let mut files = hf_folder(if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) })?;
+    let mut files = HfFolder::read(if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) })?;
     if is_json {
         files.insert("tokenizer.json", std::fs::read(model).map_err(|e| Error::from(e).at(model.display()))?);
     }
@@ -495,7 +474,7 @@ async fn tokenizer(model: &Path) -> Result<Tokenizer> {
 }
 
 async fn inspect(model: &Path) -> Result<()> {
-    let opened = open(model, None).await?;
+    let opened = Opened::open_path(model, None).await?;
     let mut types: std::collections::BTreeMap<&str, (u64, u64)> = std::collections::BTreeMap::new();
     for tensor in opened.checkpoint.tensors() {
         let entry = types.entry(tensor.dtype.name()).or_default();

@@ -4,6 +4,7 @@
 //! ends. It knows no device and no file format beyond a checkpoint to load from.
 
 mod generate;
+mod open;
 mod pages;
 mod request;
 mod text;
@@ -42,11 +43,17 @@ impl Opened {
     /// Those of [`quantize_type`], [`Config::read`], [`plan`], [`Tokenizer::from_gguf`] and [`Tokenizer::from_hf`].
     pub async fn new(checkpoint: Checkpoint, files: HfFiles<'_>, quantize: Option<&str>) -> Result<Opened> {
         let quantize = quantize.map(quantize_type).transpose()?;
-        let config = Config::read(&checkpoint).await?;
-        let model = plan(&config, &checkpoint, quantize)?;
+        // Names the file at fault.
+        let weights = checkpoint.name();
+        let in_weights = |error: Error| at_fault(error, &weights);
+        let config = Config::read(&checkpoint).await.map_err(|error| match checkpoint.format() {
+            FileFormat::Gguf => in_weights(error),
+            FileFormat::Safetensors => at_fault(error, "config.json"),
+        })?;
+        let model = plan(&config, &checkpoint, quantize).map_err(in_weights)?;
         let tokenizer = match checkpoint.format() {
             FileFormat::Gguf if !checkpoint.metadata().contains("tokenizer.ggml.model") => None,
-            FileFormat::Gguf => Some(Tokenizer::from_gguf(checkpoint.metadata())?),
+            FileFormat::Gguf => Some(Tokenizer::from_gguf(checkpoint.metadata()).map_err(in_weights)?),
             FileFormat::Safetensors if files.tokenizer_json.or(files.tokenizer_model).is_none() => None,
             FileFormat::Safetensors => Some(Tokenizer::from_hf(files)?),
         };
@@ -55,11 +62,11 @@ impl Opened {
             && checkpoint.format() == FileFormat::Gguf
             && tokenizer.vocab_size() > config.vocab_size as usize
         {
-            return Err(Error::invalid_file(format!(
+            return Err(in_weights(Error::invalid_file(format!(
                 "the vocabulary has {} tokens and the embedding table {} rows",
                 tokenizer.vocab_size(),
                 config.vocab_size
-            )));
+            ))));
         }
         Ok(Opened { checkpoint, config, model, tokenizer })
     }
@@ -76,6 +83,13 @@ impl Opened {
             Some(n) => Ok(n),
         }
     }
+}
+
+/// The error with the file's name, and with what to do about a broken one: what it lacks nobody can add.
+fn at_fault(error: Error, file: &str) -> Error {
+    let broken = error.kind() == ErrorKind::InvalidFile;
+    let error = error.at(file);
+    if broken { error.advise("get another copy or conversion of this model") } else { error }
 }
 
 /// What a tokenizer may be asked to encode.

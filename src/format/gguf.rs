@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::source::read_exactly;
 use super::{
     Array, ByteSource, FIRST_READ_BYTES, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS, Metadata, StringArray,
-    TensorInfo, Value, sniff,
+    TensorInfo, Value, broken, sniff,
 };
 use crate::error::{Error, Result};
 use crate::quant::DType;
@@ -105,11 +105,11 @@ fn parse(bytes: &[u8], file_len: u64) -> Parsed<Header> {
     for _ in 0..key_count {
         let key = cursor.text("a metadata key", MAX_KEY_BYTES)?;
         if key.is_empty() {
-            return Err(Error::invalid_file("a metadata key is empty").into());
+            return Err(broken("a metadata key is empty").into());
         }
         let value = cursor.value(key)?;
         if metadata.insert(key, value).is_some() {
-            return Err(Error::invalid_file(format!("the metadata key {key} appears twice")).into());
+            return Err(broken(format_args!("the metadata key {key} appears twice")).into());
         }
     }
     let alignment = alignment(&metadata)?;
@@ -123,8 +123,8 @@ fn parse(bytes: &[u8], file_len: u64) -> Parsed<Header> {
     for tensor in &mut tensors {
         if !tensor.offset.is_multiple_of(alignment) {
             let (name, offset) = (&tensor.name, tensor.offset);
-            let detail = format!("tensor {name}: offset {offset} is not a multiple of the alignment {alignment}");
-            return Err(Error::invalid_file(detail).into());
+            let detail = format_args!("tensor {name}: offset {offset} is not a multiple of the alignment {alignment}");
+            return Err(broken(detail).into());
         }
         let start = data_start.checked_add(tensor.offset);
         let end = start.and_then(|start| start.checked_add(tensor.bytes));
@@ -159,16 +159,17 @@ fn check_version(version: u32) -> Result<()> {
 fn check_count(what: &str, count: u64, cap: u64, min_bytes: u64, remaining: u64) -> Result<()> {
     if count > cap || count > remaining / min_bytes {
         return Err(Error::invalid_file(format!(
-            "the file announces {count} {what}; with {remaining} bytes left it is broken or truncated"
+            "the file announces {count} {what}; with {remaining} bytes left it is broken or truncated, download it again"
         )));
     }
     Ok(())
 }
 
 fn alignment(metadata: &Metadata) -> Result<u64> {
-    let alignment = metadata.u32(ALIGNMENT_KEY)?.unwrap_or(DEFAULT_ALIGNMENT);
+    let stored = metadata.u32(ALIGNMENT_KEY).map_err(|error| error.advise("the file is broken, download it again"))?;
+    let alignment = stored.unwrap_or(DEFAULT_ALIGNMENT);
     if !alignment.is_power_of_two() {
-        return Err(Error::invalid_file(format!("{ALIGNMENT_KEY} is {alignment}, which is not a power of two")));
+        return Err(broken(format_args!("{ALIGNMENT_KEY} is {alignment}, which is not a power of two")));
     }
     Ok(u64::from(alignment))
 }
@@ -234,13 +235,12 @@ impl<'a> Cursor<'a> {
     fn text(&mut self, what: &str, max_bytes: u64) -> Parsed<&'a str> {
         let len = self.u64(what)?;
         if len > max_bytes {
-            let detail = format!("the length of {what} is {len} bytes, at most {max_bytes} are allowed");
-            return Err(Error::invalid_file(detail).into());
+            let detail = format_args!("the length of {what} is {len} bytes, at most {max_bytes} are allowed");
+            return Err(broken(detail).into());
         }
         let bytes = self.take(len, what)?;
-        std::str::from_utf8(bytes).map_err(|_| {
-            Error::invalid_file(format!("{what} is not UTF-8: {:?}", String::from_utf8_lossy(bytes))).into()
-        })
+        std::str::from_utf8(bytes)
+            .map_err(|_| broken(format_args!("{what} is not UTF-8: {:?}", String::from_utf8_lossy(bytes))).into())
     }
 
     /// A metadata value: its type, then its bytes. Numbers are those of `gguf_metadata_value_type`.
@@ -260,7 +260,7 @@ impl<'a> Cursor<'a> {
             11 => Value::I64(i64::from_le_bytes(self.array(key)?)),
             12 => Value::F64(f64::from_le_bytes(self.array(key)?)),
             other => {
-                return Err(Error::invalid_file(format!("metadata key {key} has the unknown type {other}")).into());
+                return Err(broken(format_args!("metadata key {key} has the unknown type {other}")).into());
             }
         })
     }
@@ -282,10 +282,12 @@ impl<'a> Cursor<'a> {
             10 => Array::U64(self.numbers(len, key, u64::from_le_bytes)?),
             11 => Array::I64(self.numbers(len, key, i64::from_le_bytes)?),
             12 => Array::F64(self.numbers(len, key, f64::from_le_bytes)?),
-            9 => return Err(Error::unsupported(format!("metadata key {key} is an array of arrays")).into()),
+            9 => return Err(Error::unsupported(format!(
+                "metadata key {key} is an array of arrays, which is not supported; get another conversion of this model"
+            ))
+            .into()),
             other => {
-                let detail = format!("metadata key {key} is an array of the unknown type {other}");
-                return Err(Error::invalid_file(detail).into());
+                return Err(broken(format_args!("metadata key {key} is an array of the unknown type {other}")).into());
             }
         })
     }
@@ -299,16 +301,16 @@ impl<'a> Cursor<'a> {
     fn strings(&mut self, len: u64, key: &str) -> Parsed<StringArray> {
         // Each string has at least its length in the file.
         if len > self.remaining().min(MAX_HEADER_BYTES) / 8 {
-            let detail = format!("metadata key {key} announces {len} strings, more than the file can hold");
-            return Err(Error::invalid_file(detail).into());
+            let detail = format_args!("metadata key {key} announces {len} strings, more than the file can hold");
+            return Err(broken(detail).into());
         }
         let mut strings = StringArray::with_capacity(len as usize);
         for i in 0..len {
             let bytes = self.string(key)?;
             let text = std::str::from_utf8(bytes)
-                .map_err(|_| Error::invalid_file(format!("metadata key {key}: string {i} is not UTF-8")))?;
+                .map_err(|_| broken(format_args!("metadata key {key}: string {i} is not UTF-8")))?;
             if !strings.push(text) {
-                return Err(Error::invalid_file(format!("metadata key {key} is too long")).into());
+                return Err(broken(format_args!("metadata key {key} is too long")).into());
             }
         }
         strings.shrink();
@@ -319,12 +321,12 @@ impl<'a> Cursor<'a> {
     fn tensor(&mut self) -> Parsed<TensorInfo> {
         let name = self.text("a tensor name", MAX_TENSOR_NAME_BYTES)?;
         if name.is_empty() {
-            return Err(Error::invalid_file("a tensor has no name; the file is broken").into());
+            return Err(broken("a tensor has no name").into());
         }
         let dims = self.u32(name)?;
         if !(1..=MAX_DIMS).contains(&dims) {
-            let detail = format!("tensor {name} has {dims} dimensions, 1 to {MAX_DIMS} are possible");
-            return Err(Error::invalid_file(detail).into());
+            let detail = format_args!("tensor {name} has {dims} dimensions, 1 to {MAX_DIMS} are possible");
+            return Err(broken(detail).into());
         }
         let mut shape = Vec::with_capacity(dims as usize);
         for _ in 0..dims {
@@ -349,7 +351,7 @@ fn mend(key: &str, bytes: &[u8]) -> Result<String> {
             text.shrink_to_fit();
             Ok(text)
         }
-        Err(_) => Err(Error::invalid_file(format!("metadata key {key} is not UTF-8"))),
+        Err(_) => Err(broken(format_args!("metadata key {key} is not UTF-8"))),
     }
 }
 
@@ -364,7 +366,7 @@ fn unknown_type(name: &str, type_id: u32) -> Error {
         41 => "Q1_0",
         _ => {
             return Error::unsupported(format!(
-                "tensor {name} has the unknown type {type_id}; the file is broken, or newer than this build"
+                "tensor {name} has the unknown type {type_id}; the file is broken, or newer than this build: get another copy, or an update"
             ));
         }
     };

@@ -32,7 +32,8 @@ impl Checkpoint {
 }
 
 async fn open_folder(folder: &Path) -> Result<Checkpoint> {
-    let config = read(&folder.join(CONFIG))?;
+    let config = read(&folder.join(CONFIG))
+        .map_err(|error| error.advise("a folder of safetensors needs it: name a model's folder, or a GGUF file"))?;
     let index_path = folder.join(INDEX);
     let index = if index_path.exists() { Some(read(&index_path)?) } else { None };
     let names = match &index {

@@ -416,7 +416,7 @@ impl Metadata {
 }
 
 fn missing(key: &str) -> Error {
-    Error::invalid_file(format!("the file lacks the metadata key {key}; convert the model again"))
+    Error::invalid_file(format!("the metadata key {key} is missing"))
 }
 
 fn wrong_type(key: &str, value: &Value, wanted: &str) -> Error {

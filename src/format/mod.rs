@@ -42,6 +42,11 @@ const MAX_TENSORS: u64 = 1 << 18;
 /// The longest tensor name. ggml itself stops at 63 bytes, Hugging Face names stay under 200.
 const MAX_TENSOR_NAME_BYTES: u64 = 255;
 
+/// The error for bytes that no writer of such files leaves.
+fn broken(what: impl std::fmt::Display) -> Error {
+    Error::invalid_file(format!("{what}; the file is broken, download it again"))
+}
+
 /// Which kind of file a [`Checkpoint`] was read from.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum FileFormat {
@@ -94,14 +99,14 @@ impl TensorInfo {
     /// overflow. `bytes` is computed.
     fn new(name: String, dtype: DType, shape: Vec<u64>, file: usize, offset: u64) -> Result<TensorInfo> {
         if let Some(at) = shape.iter().position(|&dim| dim == 0) {
-            return Err(Error::invalid_file(format!("tensor {name}: dimension {at} of {shape:?} is 0")));
+            return Err(broken(format_args!("tensor {name}: dimension {at} of {shape:?} is 0")));
         }
-        let overflow = || Error::invalid_file(format!("tensor {name}: the size of {shape:?} overflows 64 bits"));
+        let overflow = || broken(format_args!("tensor {name}: the size of {shape:?} overflows 64 bits"));
         shape.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim)).ok_or_else(overflow)?;
         let mut tensor = TensorInfo { name: String::new(), dtype, shape: Vec::new(), file, offset, bytes: 0 };
         let cols = shape.last().copied().unwrap_or(1);
         if !cols.is_multiple_of(dtype.block_len() as u64) {
-            return Err(Error::invalid_file(format!(
+            return Err(broken(format_args!(
                 "tensor {name}: rows of {cols} are not a multiple of {}, the block size of {dtype}",
                 dtype.block_len()
             )));
@@ -169,13 +174,13 @@ impl Checkpoint {
         tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
         for pair in tensors.windows(2) {
             if pair[0].file == pair[1].file && pair[1].offset - pair[0].offset < pair[0].bytes {
-                return Err(Error::invalid_file(format!("tensors {} and {} overlap", pair[0].name, pair[1].name)));
+                return Err(broken(format_args!("tensors {} and {} overlap", pair[0].name, pair[1].name)));
             }
         }
         let mut by_name = HashMap::with_capacity(tensors.len());
         for (index, tensor) in tensors.iter().enumerate() {
             if by_name.insert(tensor.name.clone(), index).is_some() {
-                return Err(Error::invalid_file(format!("two tensors are called {}", tensor.name)));
+                return Err(broken(format_args!("two tensors are called {}", tensor.name)));
             }
         }
         Ok(Checkpoint { format, sources, metadata, tensors, by_name })
@@ -204,6 +209,15 @@ impl Checkpoint {
     /// The names of the files, in the order of [`TensorInfo::file`].
     pub fn file_names(&self) -> impl Iterator<Item = &str> {
         self.sources.iter().map(|source| source.name())
+    }
+
+    /// What to call the files together in a message: the file's name, or the first one's and how many more.
+    pub fn name(&self) -> String {
+        let first = self.sources.first().map_or("", |source| source.name());
+        match self.sources.len() {
+            0 | 1 => first.to_owned(),
+            files => format!("{first} and {} more", files - 1),
+        }
     }
 
     /// `len` bytes of a tensor of this checkpoint, from its byte `offset_in_tensor` on.

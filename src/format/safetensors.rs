@@ -15,7 +15,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 use super::source::{file_name, read_exactly};
 use super::{
     ByteSource, Checkpoint, FIRST_READ_BYTES, FileFormat, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS,
-    Metadata, TensorInfo, sniff,
+    Metadata, TensorInfo, broken, sniff,
 };
 use crate::error::{Error, Result};
 use crate::quant::DType;
@@ -101,10 +101,11 @@ fn parse_index(json: &[u8]) -> Result<Index> {
         weight_map: Table<Cow<'a, str>>,
     }
     if json.len() as u64 > MAX_HEADER_BYTES {
-        return Err(Error::invalid_file("the safetensors index is too long"));
+        return Err(Error::invalid_file("model.safetensors.index.json is too long; download it again"));
     }
     let raw: Raw = serde_json::from_slice(json).map_err(|error| {
-        Error::invalid_file("the safetensors index is not one; download it again").with_source(error)
+        Error::invalid_file("model.safetensors.index.json is not a safetensors index; download it again")
+            .with_source(error)
     })?;
     let mut shards: Vec<String> = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
@@ -128,7 +129,7 @@ fn parse_index(json: &[u8]) -> Result<Index> {
 fn check_shard_name(shard: &str) -> Result<()> {
     if shard.is_empty() || shard.starts_with('.') || shard.contains(['/', '\\', ':', '\0', '?', '#', '%']) {
         return Err(Error::invalid_file(format!(
-            "the safetensors index names {shard:?}, which is not a plain file name; get the model from a source you trust"
+            "model.safetensors.index.json names {shard:?}, which is not a plain file name; get the model from a source you trust"
         )));
     }
     Ok(())
@@ -138,7 +139,7 @@ fn check_shard_name(shard: &str) -> Result<()> {
 fn choose_shards(index: &Index, sources: Vec<Rc<dyn ByteSource>>) -> Result<Vec<Rc<dyn ByteSource>>> {
     let find = |shard: &String| {
         sources.iter().find(|source| file_name(source.name()) == shard).cloned().ok_or_else(|| {
-            Error::invalid_input(format!("the safetensors index needs {shard}, which is missing; add that file"))
+            Error::invalid_input(format!("model.safetensors.index.json needs {shard}, which is missing; add that file"))
         })
     };
     index.shards.iter().map(find).collect()
@@ -148,7 +149,7 @@ fn check_index(index: &Index, checkpoint: &Checkpoint) -> Result<()> {
     for (name, shard) in &index.tensors {
         if checkpoint.tensor(name).is_none_or(|tensor| tensor.file != *shard) {
             return Err(Error::invalid_file(format!(
-                "the safetensors index puts {name} into {}, which does not hold it; download both again",
+                "model.safetensors.index.json puts {name} into {}, which does not hold it; download both again",
                 index.shards[*shard]
             )));
         }
@@ -202,7 +203,7 @@ async fn read_header(source: &dyn ByteSource, file: usize) -> Result<Vec<TensorI
         let dtype = dtype(&name, &entry.dtype)?;
         let tensor = TensorInfo::new(name, dtype, entry.shape.0, file, data_start + begin)?;
         if tensor.bytes != end - begin {
-            return Err(Error::invalid_file(format!(
+            return Err(broken(format_args!(
                 "tensor {}: {} of shape {:?} takes {} bytes, the header gives it {}",
                 tensor.name,
                 tensor.dtype,
@@ -224,7 +225,7 @@ fn check_coverage(tensors: &mut [TensorInfo], data_start: u64, file_len: u64) ->
     for tensor in tensors.iter() {
         if tensor.offset != covered {
             let what = if tensor.offset < covered { "overlaps the one before it" } else { "comes after a hole" };
-            return Err(Error::invalid_file(format!("tensor {} {what}; the file is broken", tensor.name)));
+            return Err(broken(format_args!("tensor {} {what}", tensor.name)));
         }
         covered += tensor.bytes;
     }

@@ -13,7 +13,7 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     let meta = checkpoint.metadata();
     let arch = meta
         .str("general.architecture")?
-        .ok_or_else(|| Error::invalid_file("the GGUF has no general.architecture; it is not a language model"))?;
+        .ok_or_else(|| Error::invalid_file("general.architecture is missing, so that this is no language model"))?;
     let Some((_, architecture)) = ARCHITECTURES.iter().find(|(name, _)| *name == arch) else {
         let names: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
         return Err(unknown_architecture("architecture", arch, &names));
@@ -21,7 +21,7 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     let key = |name: &str| format!("{arch}.{name}");
     let need = |name: &str| -> Result<u32> {
         let key = key(name);
-        meta.u32(&key)?.ok_or_else(|| Error::invalid_file(format!("the GGUF has no {key}")))
+        meta.u32(&key)?.ok_or_else(|| Error::invalid_file(format!("{key} is missing")))
     };
 
     let hidden_size = need("embedding_length")?;
@@ -30,10 +30,10 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
         return Err(Error::invalid_file(format!("{num_hidden_layers} blocks; at most {MAX_LAYERS} are read")));
     }
     let heads = per_layer(checkpoint, &key("attention.head_count"), num_hidden_layers)?
-        .ok_or_else(|| Error::invalid_file(format!("the GGUF has no {}", key("attention.head_count"))))?;
+        .ok_or_else(|| Error::invalid_file(format!("{} is missing", key("attention.head_count"))))?;
     let kv_heads = per_layer(checkpoint, &key("attention.head_count_kv"), num_hidden_layers)?.unwrap_or(heads);
     let intermediate_size = per_layer(checkpoint, &key("feed_forward_length"), num_hidden_layers)?
-        .ok_or_else(|| Error::invalid_file(format!("the GGUF has no {}", key("feed_forward_length"))))?;
+        .ok_or_else(|| Error::invalid_file(format!("{} is missing", key("feed_forward_length"))))?;
     let head_dim = match meta.u32(&key("attention.key_length"))? {
         Some(n) => n,
         None if heads > 0 && hidden_size % heads == 0 => hidden_size / heads,
@@ -51,7 +51,7 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     let rope_dim = meta.u32(&key("rope.dimension_count"))?.unwrap_or(head_dim);
     let rms_norm_eps = meta
         .f32(&key("attention.layer_norm_rms_epsilon"))?
-        .ok_or_else(|| Error::invalid_file(format!("the GGUF has no {}", key("attention.layer_norm_rms_epsilon"))))?;
+        .ok_or_else(|| Error::invalid_file(format!("{} is missing", key("attention.layer_norm_rms_epsilon"))))?;
     let max_position_embeddings = need("context_length")?;
     let count = meta.u32(&key("expert_count"))?.unwrap_or(0);
     let mixture = if count == 0 {
@@ -160,7 +160,9 @@ async fn rope_scaling(checkpoint: &Checkpoint, arch: &str, rope_dim: u32, contex
             })
         }
         other => {
-            return Err(Error::unsupported(format!("rope scaling {other:?}; none, linear and yarn are known")));
+            return Err(Error::unsupported(format!(
+                "rope scaling {other:?} is not supported; none, linear and yarn are"
+            )));
         }
     };
     let Some(tensor) = checkpoint.tensor("rope_freqs.weight") else {

@@ -72,7 +72,7 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
         Some(text) if text.is_object() => text,
         _ => whole,
     });
-    let model_type = c.text("model_type")?.ok_or_else(|| Error::invalid_file("config.json names no model_type"))?;
+    let model_type = c.text("model_type")?.ok_or_else(|| Error::invalid_file("model_type is missing"))?;
     let Some(family) = FAMILIES.iter().find(|family| family.name == model_type) else {
         let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
         return Err(unknown_architecture("model type", model_type, &names));
@@ -83,7 +83,9 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
     }
     match c.text("hidden_act")? {
         None | Some("silu" | "swish") => {}
-        Some(other) => return Err(Error::unsupported(format!("the activation {other:?}; LLaMAs use silu"))),
+        Some(other) => {
+            return Err(Error::unsupported(format!("the activation {other:?} is not supported; LLaMAs use silu")));
+        }
     }
     if c.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
         return Err(Error::unsupported("partial_rotary_factor other than 1"));
@@ -214,10 +216,7 @@ fn rope_scaling(rope: &Fields<'_>, context: u32) -> Result<Option<RopeScaling>> 
     };
     let need = |name: &str| {
         rope.number(name)?.ok_or_else(|| {
-            Error::invalid_file(format!(
-                "rope scaling {:?} needs {name}, which config.json lacks",
-                kind.unwrap_or_default()
-            ))
+            Error::invalid_file(format!("rope scaling {:?} needs {name}, which is missing", kind.unwrap_or_default()))
         })
     };
     Ok(match kind.unwrap_or("default") {
@@ -254,7 +253,7 @@ fn rope_scaling(rope: &Fields<'_>, context: u32) -> Result<Option<RopeScaling>> 
         }
         other => {
             return Err(Error::unsupported(format!(
-                "rope scaling {other:?}; default, linear, dynamic, llama3 and yarn are known"
+                "rope scaling {other:?} is not supported; default, linear, dynamic, llama3 and yarn are"
             )));
         }
     })
@@ -296,7 +295,7 @@ impl<'a> Fields<'a> {
             None | Some(Value::Null) => Ok(None),
             Some(value) => read(value).map(Some).ok_or_else(|| {
                 let shown = value.to_string();
-                Error::invalid_file(format!("config.json: {name} is {shown:.40}, not {kind}"))
+                Error::invalid_file(format!("{name} is {shown:.40}, not {kind}"))
             }),
         }
     }
@@ -323,7 +322,7 @@ impl<'a> Fields<'a> {
     }
 
     fn need(&self, name: &str) -> Result<u32> {
-        self.count(name)?.ok_or_else(|| Error::invalid_file(format!("config.json has no {name}")))
+        self.count(name)?.ok_or_else(|| Error::invalid_file(format!("{name} is missing")))
     }
 
     fn object(&self, name: &str) -> Result<Option<Fields<'a>>> {

@@ -1,6 +1,8 @@
 //! The small files of a Hugging Face folder that a tokenizer is made of, wherever they come from.
 
 use super::hf::HfFiles;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::error::{Error, ErrorKind};
 use std::collections::HashMap;
 
 /// Contents by file name.
@@ -20,6 +22,28 @@ impl HfFolder {
         "chat_template.jinja",
         "chat_template.json",
     ];
+
+    /// Reads those that a local folder holds.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::error::ErrorKind::Io) for a file that is there and cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read(folder: &std::path::Path) -> crate::error::Result<HfFolder> {
+        let mut files = HfFolder::default();
+        for name in HfFolder::NAMES {
+            let path = folder.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => files.insert(name, bytes),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let detail = format!("cannot read {}", path.display());
+                    return Err(Error::new(ErrorKind::Io, detail).with_source(error));
+                }
+            }
+        }
+        Ok(files)
+    }
 
     /// Takes a file's contents; other names than [`HfFolder::NAMES`] are left out.
     pub fn insert(&mut self, name: &str, bytes: Vec<u8>) {

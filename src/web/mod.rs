@@ -8,11 +8,11 @@ mod source;
 use crate::cpu::{CpuExecutor, CpuOptions, Pool};
 use crate::engine::{self, Opened, Request, apply_chat_template};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{ByteSource, Checkpoint};
+use crate::format::ByteSource;
 use crate::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use crate::plan::{Executor, Limits, Plan};
 use crate::reference::ReferenceExecutor;
-use crate::tokenizer::{EncodeOptions, HfFolder, Tokenizer};
+use crate::tokenizer::{EncodeOptions, Tokenizer};
 use host::JsHost;
 use serde::{Deserialize, Serialize};
 use source::{JsSource, SourceAdapter};
@@ -26,11 +26,6 @@ const REFERENCE_ROWS: u32 = 16;
 
 /// Threads where the caller names none and JavaScript does not know the processor better.
 const MAX_THREADS: u32 = 8;
-
-const CONFIG: &str = "config.json";
-const INDEX: &str = "model.safetensors.index.json";
-/// The largest file beside the weights: tokenizer.json of a vocabulary of 262,144 tokens takes some 35 MB.
-const MAX_SMALL_FILE: u64 = 64 << 20;
 
 #[wasm_bindgen(start)]
 fn start() {
@@ -187,42 +182,6 @@ impl Engine {
     }
 }
 
-/// A GGUF, or what a Hugging Face folder holds: the sources tell by their names.
-async fn open(sources: Vec<Rc<dyn ByteSource>>, quantize: Option<&str>) -> Result<Opened> {
-    let (config, mut files, mut index) = (find(&sources, CONFIG), HfFolder::default(), None);
-    let Some(config) = config else {
-        // A picked folder may hold other files beside a GGUF.
-        let is_gguf = |source: &&Rc<dyn ByteSource>| source.name().to_ascii_lowercase().ends_with(".gguf");
-        let ggufs: Vec<_> = sources.iter().filter(is_gguf).cloned().collect();
-        let sources = if ggufs.is_empty() { sources } else { ggufs };
-        return Opened::new(Checkpoint::open_gguf(sources).await?, files.files(), quantize).await;
-    };
-    let config = read_small(config).await?;
-    files.insert(CONFIG, config.clone());
-    for name in HfFolder::NAMES.iter().filter(|name| **name != CONFIG) {
-        if let Some(source) = find(&sources, name) {
-            files.insert(name, read_small(source).await?);
-        }
-    }
-    if let Some(source) = find(&sources, INDEX) {
-        index = Some(read_small(source).await?);
-    }
-    let weights = sources.iter().filter(|s| s.name().ends_with(".safetensors")).cloned().collect();
-    let checkpoint = Checkpoint::open_safetensors(&config, index.as_deref(), weights).await?;
-    Opened::new(checkpoint, files.files(), quantize).await
-}
-
-fn find<'a>(sources: &'a [Rc<dyn ByteSource>], name: &str) -> Option<&'a Rc<dyn ByteSource>> {
-    sources.iter().find(|source| source.name() == name)
-}
-
-async fn read_small(source: &Rc<dyn ByteSource>) -> Result<Vec<u8>> {
-    match usize::try_from(source.len()) {
-        Ok(len) if source.len() <= MAX_SMALL_FILE => source.read(0, len).await,
-        _ => Err(Error::invalid_file(format!("{} has {} bytes, which is no such file", source.name(), source.len()))),
-    }
-}
-
 async fn load(
     sources: Vec<Rc<dyn ByteSource>>,
     options: &LoadOptions,
@@ -258,7 +217,7 @@ async fn load(
     // Why `auto` did not take the GPU, or left it.
     let mut reason = None;
     let engine = loop {
-        let opened = open(sources.clone(), options.quantize.as_deref()).await?;
+        let opened = Opened::from_sources(sources.clone(), options.quantize.as_deref()).await?;
         let context = opened.context(options.max_context)?;
         report("compile", 0, total)?;
         let plan = opened.model.plan.clone();

@@ -1,8 +1,8 @@
 //! `bench`: prefill and decode speed as JSON lines. The output is checked against the reference before anything is
 //! timed.
 
-use super::{Backend, Device, invalid, load_with, open, print};
-use llamero::engine::{Engine, Request};
+use super::{Backend, Device, invalid, load_with, print};
+use llamero::engine::{Engine, Opened, Request};
 use llamero::error::Result;
 use llamero::plan::Costs;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ const CHECKED_TOKENS: u32 = 4;
 const PAGE: u32 = 32;
 
 pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
-    let opened = open(model, device.quantize.as_deref()).await?;
+    let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
     let most = opened.config.max_position_embeddings;
     let wanted = sizes.prompt.iter().map(|prompt| prompt + 1).chain(sizes.decodes().map(|(c, b)| sizes.room(c, b)));
     let context = device.max_context.unwrap_or_else(|| wanted.max().unwrap_or(1).next_multiple_of(PAGE)).min(most);
@@ -237,7 +237,7 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
         })
         .await?;
     let reference = Device { backend: Backend::Reference, max_context: Some(ids.len() as u32), ..device.clone() };
-    let (mut reference, _) = load_with(open(model, device.quantize.as_deref()).await?, &reference).await?;
+    let (mut reference, _) = load_with(Opened::open_path(model, device.quantize.as_deref()).await?, &reference).await?;
     let mut largest = 0f32;
     let mut at = 0;
     reference

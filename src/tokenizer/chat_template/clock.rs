@@ -19,6 +19,8 @@ const MONTHS: [&str; 12] = [
 const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const SECONDS_PER_DAY: i64 = 86_400;
 const MINUTES_PER_DAY: i64 = 1_440;
+/// Longest format, in bytes. Two of them may become some thirty.
+const MAX_FORMAT: usize = 1 << 12;
 
 /// Date and time of day, without a time zone: what a clock on the wall shows.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -97,6 +99,9 @@ impl DateTime {
 
     /// Python's `strftime` in the C locale.
     pub(super) fn format(&self, format: &str) -> Result<String, Error> {
+        if format.len() > MAX_FORMAT {
+            return Err(Error::new(ErrorKind::InvalidOperation, "the format of strftime_now is too long"));
+        }
         let weekday = (self.days() + 3).rem_euclid(7) as usize;
         let day_of_year = self.days() - days_from_civil(self.year.into(), 1, 1) + 1;
         let month = MONTHS[usize::from(self.month - 1)];

@@ -1,19 +1,34 @@
-//! Python methods and Jinja filters beyond those that minijinja and its `pycompat` bring.
+//! Python methods and Jinja filters beyond those that minijinja and its `pycompat` bring, and those of `pycompat` whose
+//! cost a template could drive up without limit: the engine charges for what a method is called on and what it returns,
+//! but only afterwards.
 
 use minijinja::formatting::{FormatStyle, format};
-use minijinja::value::{Kwargs, Tuple, from_args};
+use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
+use super::python;
+
 /// Longest text that padding may ask for.
 const MAX_PADDING: usize = 1 << 16;
+/// Longest text that formatting or joining may come to.
+const MAX_TEXT: usize = 16 << 20;
 
 /// Methods of texts; everything else goes to `pycompat`.
 pub(super) fn call_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
-    if let Some(text) = value.as_str()
-        && let Some(result) = text_method(text, method, args)
-    {
-        return result;
+    if let Some(text) = value.as_str() {
+        match method {
+            "join" => return join(state, text, args),
+            "format" => return str_format(text, args).map(Value::from),
+            _ => {}
+        }
+        if let Some(result) = text_method(text, method, args) {
+            return result;
+        }
+    }
+    if value.kind() == ValueKind::Seq {
+        // `count` compares with every item.
+        state.consume_fuel(value.len().unwrap_or(0) as u64)?;
     }
     unknown_method_callback(state, value, method, args)
 }
@@ -76,13 +91,40 @@ fn rsplit(text: &str, args: &[Value]) -> Result<Value, Error> {
     Ok(Value::from_iter(parts))
 }
 
+fn too_long(what: &str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("{what} is too long"))
+}
+
+/// `text.join(values)`
+fn join(state: &State, text: &str, args: &[Value]) -> Result<Value, Error> {
+    let (values,): (&Value,) = from_args(args)?;
+    let mut joined = String::new();
+    for (i, value) in values.try_iter()?.checked().enumerate() {
+        let value = value?;
+        // Items may be empty, and then cost nothing in what is returned.
+        state.consume_fuel(1)?;
+        if i > 0 {
+            joined.push_str(text);
+        }
+        joined.push_str(&python::string(&value)?);
+        if joined.len() > MAX_TEXT {
+            return Err(too_long("the joined text"));
+        }
+    }
+    Ok(Value::from(joined))
+}
+
 fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
     let (width, fill): (usize, Option<&str>) = from_args(args)?;
     let missing = width.saturating_sub(text.chars().count());
     if missing > MAX_PADDING {
-        return Err(Error::new(ErrorKind::InvalidOperation, "the padding is too long"));
+        return Err(too_long("the padding"));
     }
     let fill = fill.unwrap_or(" ");
+    if fill.chars().count() != 1 {
+        let detail = "the fill character must be exactly one character long";
+        return Err(Error::new(ErrorKind::InvalidOperation, detail));
+    }
     Ok(Value::from(match method {
         "ljust" => format!("{text}{}", fill.repeat(missing)),
         "rjust" => format!("{}{text}", fill.repeat(missing)),
@@ -101,7 +143,46 @@ fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
 /// `text % values`.
 pub(super) fn percent(text: &str, values: &Value) -> Result<String, Error> {
     let values = if values.is_tuple() { values.try_iter()?.collect() } else { vec![values.clone()] };
+    // Flags, width and precision come between the mark and the letter.
+    let specs = text.split('%').skip(1).map(|rest| rest.split(char::is_alphabetic).next().unwrap_or(rest));
+    let stars = specs.clone().any(|spec| spec.contains('*'));
+    check_formatted(text, '%', specs, &values, stars)?;
     format(FormatStyle::Printf, text, &values)
+}
+
+/// `text.format(values)`
+fn str_format(text: &str, values: &[Value]) -> Result<String, Error> {
+    // `{name:spec}`
+    let fields = text.split('{').skip(1).map(|rest| rest.split('}').next().unwrap_or(rest));
+    let specs = fields.filter_map(|field| Some(field.split_once(':')?.1));
+    check_formatted(text, '{', specs, values, false)?;
+    format(FormatStyle::StrFormat, text, values)
+}
+
+/// Checks that a formatted text cannot be too long, whichever values its fields take. `mark` begins a field; `specs` hold
+/// the widths and precisions that fields ask for, and with `stars` so do the values.
+fn check_formatted<'a>(
+    text: &str,
+    mark: char,
+    specs: impl Iterator<Item = &'a str>,
+    values: &[Value],
+    stars: bool,
+) -> Result<(), Error> {
+    let mut longest = 0;
+    for value in values {
+        let len = match value.as_str() {
+            Some(text) => text.len(),
+            None if stars && value.is_integer() => usize::try_from(value.clone()).unwrap_or(0),
+            // Writing a value out is itself bounded.
+            None => python::string(value)?.len(),
+        };
+        longest = longest.max(len);
+    }
+    let fields = text.matches(mark).count();
+    let numbers = specs.flat_map(|spec| spec.split(|c: char| !c.is_ascii_digit())).filter(|digits| !digits.is_empty());
+    let widths = numbers.map(|digits| digits.parse().unwrap_or(usize::MAX)).fold(0, usize::saturating_add);
+    let most = fields.saturating_mul(longest).saturating_add(widths).saturating_add(text.len());
+    if most > MAX_TEXT { Err(too_long("the formatted text")) } else { Ok(()) }
 }
 
 /// The `wordcount` filter.

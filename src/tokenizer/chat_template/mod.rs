@@ -3,6 +3,9 @@
 //! The language is Jinja as Transformers sets it up (`utils/chat_template_utils.py`): blocks are trimmed, values
 //! print as in Python, `tojson` keeps non-ASCII text and `<`, `raise_exception`, `strftime_now` and the
 //! `generation` tag exist. Templates come out of files, so a render has a budget of work and of output.
+//!
+//! One thing is outside the budget. minijinja counts neither what it compares nor what its `~`, `join` and `upper` make of
+//! a list, so a list that holds another twice, which holds a third twice, and so on, keeps those busy without end.
 
 mod clock;
 mod methods;
@@ -28,7 +31,7 @@ const MAX_TEMPLATE: usize = 1 << 20;
 /// Longest output: far beyond any context, small beside a browser's heap.
 const MAX_OUTPUT: usize = 16 << 20;
 /// Instructions, and 64-byte units of text, that a render may use; a published template spends some 50 a message.
-const BASE_FUEL: u64 = 1_000_000;
+const BASE_FUEL: u64 = 1 << 18;
 /// … and more per byte of the conversation.
 const FUEL_PER_BYTE: u64 = 4;
 
@@ -175,9 +178,9 @@ fn environment(now: Option<DateTime>) -> Result<Environment<'static>> {
     environment.add_filter(rewrite::PERCENT_FILTER, methods::percent);
     environment.add_filter("wordcount", methods::word_count);
     environment.add_filter("truncate", methods::truncate);
-    environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+    environment.add_function("raise_exception", |message: &Value| -> Result<Value, minijinja::Error> {
         let error = minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "raise_exception");
-        Err(error.with_source(Raised(message)))
+        Err(error.with_source(Raised(python::string(message)?)))
     });
     if let Some(now) = now {
         environment.add_function("strftime_now", move |format: &str, _: Rest<Value>, _: Kwargs| now.format(format));
@@ -222,7 +225,11 @@ fn prepared(source: &str) -> Result<String> {
             format!("the chat template has {} bytes; at most {MAX_TEMPLATE} are supported", source.len()),
         ));
     }
-    Ok(rewrite::rewrite(source))
+    let rewritten = rewrite::rewrite(source);
+    rewrite::check_nesting(&rewritten).map_err(|what| {
+        Error::new(ErrorKind::Template, format!("the chat template has too many {what}; the model file may be broken"))
+    })?;
+    Ok(rewritten)
 }
 
 /// A writer that takes so much and no more.

@@ -7,6 +7,8 @@ use minijinja::{Error, ErrorKind, Output, State, Value};
 
 /// Deepest nesting that is written out; conversations from outside may be nested as deep as their parser allows.
 const MAX_DEPTH: usize = 128;
+/// Longest text of one value. A value that holds another twice, which holds a third twice, …, is small and has no end.
+const MAX_TEXT: usize = 4 << 20;
 
 /// What `{{ value }}` prints: `str(value)`, nothing for an undefined value.
 pub(super) fn print(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
@@ -53,6 +55,9 @@ pub(super) fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> 
     };
     let indent = match indent.filter(|indent| !indent.is_none()) {
         None => None,
+        Some(indent) if indent.as_str().is_some_and(|text| text.len() > MAX_DEPTH) => {
+            return Err(Error::new(ErrorKind::InvalidOperation, "the indent is too long"));
+        }
         Some(indent) if indent.as_str().is_some() => indent.as_str().map(str::to_owned),
         // `True` is 1 in Python.
         Some(indent) if indent.kind() == ValueKind::Bool => Some(" ".repeat(usize::from(indent.is_true()))),
@@ -78,16 +83,20 @@ pub(super) fn to_json(value: &Value, indent: Option<Value>, options: Kwargs) -> 
     Ok(text)
 }
 
-fn too_deep(depth: usize) -> Result<(), Error> {
+/// Whether writing may go on.
+fn check_limits(out: &str, depth: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         return Err(Error::new(ErrorKind::InvalidOperation, "a value is nested too deep to be written out"));
+    }
+    if out.len() > MAX_TEXT {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a value is too large to be written out"));
     }
     Ok(())
 }
 
 /// `repr(value)`.
 fn repr(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
-    too_deep(depth)?;
+    check_limits(out, depth)?;
     match value.kind() {
         ValueKind::Undefined => out.push_str("Undefined"),
         ValueKind::None => out.push_str("None"),
@@ -196,7 +205,7 @@ struct JsonStyle<'a> {
 
 impl JsonStyle<'_> {
     fn write(&self, value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
-        too_deep(depth)?;
+        check_limits(out, depth)?;
         match value.kind() {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),

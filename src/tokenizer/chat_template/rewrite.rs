@@ -23,6 +23,57 @@ pub(super) fn rewrite(source: &str) -> String {
     out
 }
 
+/// Most operators in one expression. Each nests the ones before it a level deeper, and the engine, which limits brackets
+/// and blocks itself, goes down all of them on its stack. Published templates have up to some fifty.
+const MAX_OPERATORS: usize = 500;
+/// Most `elif` in a template, which nest alike.
+const MAX_ELIFS: usize = 500;
+
+/// Whether the engine can read `source` without running out of its stack; else what there is too much of.
+pub(super) fn check_nesting(source: &str) -> Result<(), &'static str> {
+    let mut rest = source;
+    let mut elifs = 0;
+    while let Some(at) = next_opener(rest) {
+        let close = match rest.as_bytes()[at + 1] {
+            b'#' => {
+                rest = &rest[at + 2..];
+                rest = rest.find("#}").map_or("", |at| &rest[at + 2..]);
+                continue;
+            }
+            b'%' => "%}",
+            _ => "}}",
+        };
+        rest = &rest[at + 2..];
+        let (mut operators, mut depth) = (0, 0usize);
+        while let Some(c) = rest.chars().next() {
+            if depth == 0 && rest.starts_with(close) {
+                break;
+            }
+            let len = match c {
+                '\'' | '"' => string(rest),
+                c if c.is_alphanumeric() || c == '_' => name(rest),
+                c => c.len_utf8(),
+            };
+            match c {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            match &rest[..len] {
+                "elif" => elifs += 1,
+                "(" | "[" | "+" | "-" | "*" | "/" | "%" | "~" | "|" | "." | "<" | ">" | "=" | "!" | "not" | "and"
+                | "or" | "if" | "else" | "is" | "in" => operators += 1,
+                _ => {}
+            }
+            rest = &rest[len..];
+        }
+        if operators > MAX_OPERATORS {
+            return Err("operators in one expression");
+        }
+    }
+    if elifs > MAX_ELIFS { Err("elif") } else { Ok(()) }
+}
+
 fn next_opener(text: &str) -> Option<usize> {
     text.as_bytes().windows(2).position(|pair| matches!(pair, [b'{', b'{' | b'%' | b'#']))
 }

@@ -5,6 +5,7 @@ mod file;
 mod pipeline;
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -23,6 +24,8 @@ pub(super) use pipeline::Pipeline;
 
 /// Largest id that a `tokenizer.json` may use; ids index a table. The largest vocabularies have 262,144.
 const MAX_ID: u32 = 1 << 22;
+/// How many ids may go unused in a small vocabulary.
+const MAX_GAPS: usize = 1 << 12;
 
 /// Names of special tokens: keys of `tokenizer_config.json`, and variables of chat templates.
 const SPECIAL_TOKENS: [&str; 7] =
@@ -210,11 +213,11 @@ impl Config {
         single.chain(list.map(|list| (MORE_SPECIAL_TOKENS, list))).map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
-    /// Whether a special token of any name has this text.
-    fn is_special(&self, text: &str) -> bool {
+    /// The texts of special tokens of any name.
+    fn special_texts(&self) -> HashSet<&str> {
         let named = SPECIAL_TOKENS.into_iter().map(|key| self.special(key));
         let list = self.special(MORE_SPECIAL_TOKENS).as_array();
-        named.chain(list.into_iter().flatten()).any(|token| content(token) == Some(text))
+        named.chain(list.into_iter().flatten()).filter_map(content).collect()
     }
 
     /// `add_bos_token` and `add_eos_token` where Transformers heeds them: its LLaMA classes replace the
@@ -276,8 +279,9 @@ impl Config {
                 });
             }
         }
+        let special = self.special_texts();
         for token in &mut tokens {
-            token.special |= self.is_special(&token.content);
+            token.special |= special.contains(token.content.as_str());
         }
         tokens.sort_by_key(|token| token.id);
         Ok(tokens)
@@ -286,21 +290,34 @@ impl Config {
     /// The added tokens of `tokenizer.json` with those of the other files, which win.
     fn added(&self, own: Vec<Added>, model: &file::Model) -> Result<Vec<Added>> {
         let mut added = own;
+        // Of two with one text the first counts.
+        let mut known = HashMap::new();
+        for (at, token) in added.iter().enumerate() {
+            known.entry(token.content.clone()).or_insert(at);
+        }
         for token in self.more_tokens()? {
-            match added.iter_mut().find(|known| known.content == token.content) {
-                Some(known) if known.id == token.id => *known = token,
-                Some(known) => {
+            match known.get(&token.content).copied() {
+                Some(at) if added[at].id == token.id => added[at] = token,
+                Some(at) => {
                     return Err(Error::invalid_file(format!(
                         "token {:?} has id {} in tokenizer.json and {} in tokenizer_config.json",
-                        token.content, known.id, token.id
+                        token.content, added[at].id, token.id
                     )));
                 }
-                None => added.push(token),
+                None => {
+                    known.insert(token.content.clone(), added.len());
+                    added.push(token);
+                }
             }
         }
+        // Ids index a table, which a few tokens with large ids would make long.
+        let count = model.vocab.0.len() + added.len();
+        let most = (MAX_GAPS + 4 * count).min(MAX_ID as usize);
         let largest = model.vocab.0.iter().map(|(_, id)| *id).chain(added.iter().map(|token| token.id)).max();
-        if largest.is_some_and(|id| id >= MAX_ID) {
-            return Err(Error::invalid_file(format!("a token of tokenizer.json has an id over {MAX_ID}")));
+        if let Some(id) = largest.filter(|id| *id as usize >= most) {
+            return Err(Error::invalid_file(format!(
+                "a token of tokenizer.json has the id {id}, which is far beyond its {count} tokens"
+            )));
         }
         Ok(added)
     }

@@ -23,8 +23,40 @@ use crate::error::{Error, Result};
 
 /// Longest pattern. The longest published one has some 300 characters.
 const MAX_PATTERN: usize = 1 << 12;
-/// Most steps of a kind; published files have up to six.
+/// Most steps of both kinds; published files have up to six.
 const MAX_STEPS: usize = 64;
+/// How many times longer the steps together may make a text. A space that becomes a mark, or a byte that is spelled as a
+/// character, is 3 or 2; steps after each other multiply.
+const MAX_GROWTH: usize = 256;
+/// Most special tokens around a text; LLaMAs have one or two.
+const MAX_FRAME: usize = 64;
+
+/// What the steps of a file may still do.
+struct Budget {
+    steps: usize,
+    growth: usize,
+}
+
+impl Budget {
+    fn new() -> Budget {
+        Budget { steps: MAX_STEPS, growth: MAX_GROWTH }
+    }
+
+    /// Takes a step that makes a text at most `growth` times longer.
+    fn take(&mut self, growth: usize) -> Result<()> {
+        self.steps = self
+            .steps
+            .checked_sub(1)
+            .ok_or_else(|| Error::invalid_file(format!("tokenizer.json has more than {MAX_STEPS} steps")))?;
+        self.growth /= growth.max(1);
+        if self.growth == 0 {
+            return Err(Error::invalid_file(format!(
+                "the steps of tokenizer.json make a text more than {MAX_GROWTH} times longer"
+            )));
+        }
+        Ok(())
+    }
+}
 
 /// A `tokenizer.json`'s pipeline.
 pub(in super::super) struct Pipeline {
@@ -50,9 +82,9 @@ impl Pipeline {
         model: file::Model,
         added: &[Added],
     ) -> Result<Pipeline> {
-        let mut steps = MAX_STEPS;
-        let normalizer = normalizer.map(|step| normalizer_of(step, &mut steps)).transpose()?;
-        let pre_tokenizer = pre_tokenizer.map(|step| pre_tokenizer_of(step, &mut steps)).transpose()?;
+        let mut budget = Budget::new();
+        let normalizer = normalizer.map(|step| normalizer_of(step, &mut budget)).transpose()?;
+        let pre_tokenizer = pre_tokenizer.map(|step| pre_tokenizer_of(step, &mut budget)).transpose()?;
         let mut frame = (Vec::new(), Vec::new());
         if let Some(processor) = post_processor {
             read_frame(processor, &mut frame)?;
@@ -103,10 +135,6 @@ impl Pipeline {
     }
 }
 
-fn too_many() -> Error {
-    Error::invalid_file(format!("tokenizer.json has more than {MAX_STEPS} steps"))
-}
-
 fn unusable(what: &str, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
     Error::invalid_file(format!("{what} of tokenizer.json cannot be used: {error}"))
 }
@@ -122,12 +150,23 @@ fn checked(pattern: Pattern) -> Result<Pattern> {
     Ok(pattern)
 }
 
-fn normalizer_of(step: file::Normalizer, steps: &mut usize) -> Result<NormalizerWrapper> {
+fn normalizer_of(step: file::Normalizer, budget: &mut Budget) -> Result<NormalizerWrapper> {
     use file::Normalizer::*;
-    *steps = steps.checked_sub(1).ok_or_else(too_many)?;
+    budget.take(match &step {
+        Replace { pattern: Pattern::String(text), content } => content.len().div_ceil(text.len().max(1)),
+        // A pattern may match nothing, between any two characters.
+        Replace { pattern: Pattern::Regex(_), content } => 1 + content.len(),
+        // Of a text of one byte.
+        Prepend { prepend } => 1 + prepend.len(),
+        // U+FDFA becomes 18 characters.
+        Nfkc | Nfkd => 11,
+        Nfc | Nfd => 3,
+        Lowercase => 2,
+        Sequence { .. } | Strip { .. } | StripAccents => 1,
+    })?;
     Ok(match step {
         Sequence { normalizers } => {
-            let steps: Result<_> = normalizers.into_iter().map(|step| normalizer_of(step, steps)).collect();
+            let steps: Result<_> = normalizers.into_iter().map(|step| normalizer_of(step, budget)).collect();
             Normalizers::new(steps?).into()
         }
         Prepend { prepend } => self::Prepend::new(prepend).into(),
@@ -148,12 +187,16 @@ fn normalizer_of(step: file::Normalizer, steps: &mut usize) -> Result<Normalizer
     })
 }
 
-fn pre_tokenizer_of(step: file::PreTokenizer, steps: &mut usize) -> Result<PreTokenizerWrapper> {
+fn pre_tokenizer_of(step: file::PreTokenizer, budget: &mut Budget) -> Result<PreTokenizerWrapper> {
     use file::PreTokenizer::*;
-    *steps = steps.checked_sub(1).ok_or_else(too_many)?;
+    budget.take(match &step {
+        ByteLevel { .. } => 2,
+        Metaspace(metaspace) => 2 * metaspace.replacement.len_utf8(),
+        _ => 1,
+    })?;
     Ok(match step {
         Sequence { pretokenizers } => {
-            let steps: Result<_> = pretokenizers.into_iter().map(|step| pre_tokenizer_of(step, steps)).collect();
+            let steps: Result<_> = pretokenizers.into_iter().map(|step| pre_tokenizer_of(step, budget)).collect();
             PreTokenizers::new(steps?).into()
         }
         ByteLevel { add_prefix_space, use_regex } => self::ByteLevel::new(add_prefix_space, true, use_regex).into(),
@@ -201,7 +244,9 @@ fn read_frame(processor: &PostProcessor, frame: &mut (Vec<u32>, Vec<u32>)) -> Re
                         let token = special_tokens.get(id).ok_or_else(|| {
                             Error::invalid_file(format!("the post-processor of tokenizer.json has no token {id:?}"))
                         })?;
-                        if seen { &mut after } else { &mut before }.extend(&token.ids);
+                        // One more than may be is enough to be refused.
+                        let side = if seen { &mut after } else { &mut before };
+                        side.extend(token.ids.iter().take(MAX_FRAME + 1 - side.len().min(MAX_FRAME + 1)));
                     }
                 }
             }
@@ -213,6 +258,11 @@ fn read_frame(processor: &PostProcessor, frame: &mut (Vec<u32>, Vec<u32>)) -> Re
             frame.0 = before;
             frame.1.append(&mut after);
         }
+    }
+    if frame.0.len() + frame.1.len() > MAX_FRAME {
+        return Err(Error::unsupported(format!(
+            "the post-processor of tokenizer.json puts more than {MAX_FRAME} tokens around a text"
+        )));
     }
     Ok(())
 }

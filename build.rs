@@ -26,6 +26,8 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/gpu/assemble.rs");
     println!("cargo:rerun-if-changed=shaders");
+    // Cargo runs this script each time while a path that it is told to watch is absent. What comes later is noticed
+    // once this file is touched; `build.sh test` does it.
     for (name, path) in [
         ("fixtures", "../shared/fixtures"),
         ("default_model", "models/SmolLM2-135M-Instruct.Q4_1.gguf"),

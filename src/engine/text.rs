@@ -2,23 +2,21 @@
 
 use crate::error::{ErrorKind, Result};
 use crate::tokenizer::DecodeStream;
-use std::rc::Rc;
 
 /// Decodes ids piece by piece. A piece that could be the start of a stop text is held back until it is decided.
-#[derive(Default)]
-pub struct TextStream {
+pub struct TextStream<'a> {
     /// `None` for a model without a vocabulary: its ids have no text.
-    decoder: Option<DecodeStream>,
-    stop: Rc<[String]>,
+    decoder: Option<DecodeStream<'a>>,
+    stop: &'a [String],
     /// Emitted so far.
     text: String,
     /// Decoded and withheld.
     held: String,
 }
 
-impl TextStream {
+impl<'a> TextStream<'a> {
     /// An empty stream.
-    pub fn new(decoder: Option<DecodeStream>, stop: Rc<[String]>) -> TextStream {
+    pub fn new(decoder: Option<DecodeStream<'a>>, stop: &'a [String]) -> TextStream<'a> {
         TextStream { decoder, stop, text: String::new(), held: String::new() }
     }
 

@@ -132,7 +132,7 @@ impl Tokenizer {
     }
 
     /// A decoder for ids that come one at a time.
-    pub fn stream(&self, skip_special: bool) -> DecodeStream {
+    pub fn stream(&self, skip_special: bool) -> DecodeStream<'_> {
         DecodeStream::new(self, skip_special)
     }
 

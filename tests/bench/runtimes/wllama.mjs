@@ -18,8 +18,9 @@ export async function load({ model, device, threads, context }) {
   // the weights went to tells.
   const buffers = said.flatMap((line) => /load_tensors:\s+(\S+) model buffer size/.exec(line)?.[1] ?? []);
   const onGpu = buffers.some((name) => /webgpu/i.test(name));
-  if (buffers.length === 0) throw new Error('the log does not say where the weights are');
-  if (onGpu !== (device === 'webgpu')) throw new Error(`asked for ${device}, but the weights are in ${buffers}`);
+  if (buffers.length === 0) throw new Error("wllama's log does not say where the weights are");
+  if (onGpu !== (device === 'webgpu'))
+    throw new Error(`wllama was asked for ${device}, but put the weights in ${buffers} without an error`);
 
   /** Calls `chunk(text)` for each piece; resolves to llama.cpp's own counts. */
   const complete = async (prompt, count, more, chunk) => {

@@ -166,11 +166,51 @@ fn values_are_not_written_without_end() {
         "{{ '%s' % [ns.a] }}",
         "{{ '{}'.format(ns.a) }}",
         "{{ raise_exception(ns.a) }}",
+        "{{ ns.a == ns.b }}",
+        "{{ ns.a ~ ns.b }}",
+        "{{ ns.a|join }}",
+        "{{ ns.a|upper }}",
+        "{{ ns.a|length }}",
+        "{{ ns.a|unique|list }}",
+        "{{ 1 in ns.a }}",
     ] {
-        for (start, step) in [("[1]", "[X, X]"), ("{'k': 1}", "{'k': X, 'l': X}"), ("(1,)", "(X, X)")] {
+        for (start, step) in [
+            ("[1]", "[X, X]"),
+            ("{'k': 1}", "{'k': X, 'l': X}"),
+            ("(1,)", "(X, X)"),
+            ("[1]", "X + X"),
+            ("[1]", "[0] + X + X"),
+        ] {
             refused(&doubled(start, step, then));
         }
     }
+}
+
+#[test]
+fn values_are_not_nested_without_end() {
+    for step in ["[ns.a]", "{'k': ns.a}", "(ns.a,)", "[1, ns.a][1:]"] {
+        refused(&format!(
+            "{{% set ns = namespace(a=[]) %}}{{% for i in range(60000) %}}{{% set ns.a = {step} %}}{{% endfor %}}"
+        ));
+    }
+    refused("{% macro f(a) %}{{ f([a, a]) }}{% endmacro %}{{ f([1]) }}");
+}
+
+#[test]
+fn keys_of_formats_may_be_anything() {
+    for template in
+        ["{{ '%(é)s' % 1 }}", "{{ 'a%%b%(c)s%(x¤' % 1 }}", "{{ '{0[é]}'.format([1]) }}", "{{ '{a.b[c][¤'.format(1) }}"]
+    {
+        refused(template);
+    }
+    assert_eq!(render("{{ 'é%% %s(é)' % 1 }}{{ '{{é[é]}} {}'.format(2) }}").unwrap(), "é% 1(é){é[é]} 2");
+}
+
+#[test]
+fn what_templates_do_put_together_is_small_enough() {
+    let listed = "{% set ns = namespace(list=[]) %}{% for i in range(1000) %}{% set ns.list = ns.list + [{'n': i}] %}\
+                  {% endfor %}{{ ns.list|length }} {{ (ns.list[1:] + messages)[-1].content }} {{ 1 + 2 * (3 + 4) }}";
+    assert_eq!(render(listed).unwrap(), "1000 Hi 15");
 }
 
 #[test]

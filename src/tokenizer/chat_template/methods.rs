@@ -144,6 +144,7 @@ fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
 pub(super) fn percent(text: &str, values: &Value) -> Result<String, Error> {
     let values = if values.is_tuple() { values.try_iter()?.collect() } else { vec![values.clone()] };
     // Flags, width and precision come between the mark and the letter.
+    check_keys(text, '%', |field| field.strip_prefix('(').map(|key| (key, ')')))?;
     let specs = text.split('%').skip(1).map(|rest| rest.split(char::is_alphabetic).next().unwrap_or(rest));
     let stars = specs.clone().any(|spec| spec.contains('*'));
     check_formatted(text, '%', specs, &values, stars)?;
@@ -152,11 +153,38 @@ pub(super) fn percent(text: &str, values: &Value) -> Result<String, Error> {
 
 /// `text.format(values)`
 fn str_format(text: &str, values: &[Value]) -> Result<String, Error> {
+    let bracket = |field: &'_ str| {
+        let at = field.find(['[', '}'])?;
+        field[at..].starts_with('[').then_some(at + 1)
+    };
+    check_keys(text, '{', |field| bracket(field).map(|at| (&field[at..], ']')))?;
     // `{name:spec}`
     let fields = text.split('{').skip(1).map(|rest| rest.split('}').next().unwrap_or(rest));
     let specs = fields.filter_map(|field| Some(field.split_once(':')?.1));
     check_formatted(text, '{', specs, values, false)?;
     format(FormatStyle::StrFormat, text, values)
+}
+
+/// Refuses keys of fields (`%(key)s`, `{[key]}`) that are not ASCII: minijinja panics at them. `key` gives what follows a
+/// key's bracket, and the closing one.
+fn check_keys<'a>(text: &'a str, mark: char, key: impl Fn(&'a str) -> Option<(&'a str, char)>) -> Result<(), Error> {
+    let mut rest = text;
+    while let Some(at) = rest.find(mark) {
+        rest = &rest[at + 1..];
+        if let Some(literal) = rest.strip_prefix(mark) {
+            rest = literal;
+            continue;
+        }
+        while let Some((begun, close)) = key(rest) {
+            let end = begun.find(close).unwrap_or(begun.len());
+            if !begun[..end].is_ascii() {
+                let detail = "a key in a format may only have ASCII characters";
+                return Err(Error::new(ErrorKind::InvalidOperation, detail));
+            }
+            rest = &begun[end..];
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a formatted text cannot be too long, whichever values its fields take. `mark` begins a field; `specs` hold

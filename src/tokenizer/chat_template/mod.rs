@@ -3,10 +3,8 @@
 //! The language is Jinja as Transformers sets it up (`utils/chat_template_utils.py`): blocks are trimmed, values
 //! print as in Python, `tojson` keeps non-ASCII text and `<`, `raise_exception`, `strftime_now` and the
 //! `generation` tag exist. Templates come out of files, so a render has a budget of work and of output.
-//!
-//! One thing is outside the budget. minijinja counts neither what it compares nor what its `~`, `join` and `upper` make of
-//! a list, so a list that holds another twice, which holds a third twice, and so on, keeps those busy without end.
 
+mod bounds;
 mod clock;
 mod methods;
 mod python;
@@ -23,6 +21,7 @@ use minijinja::{Environment, Value};
 pub use clock::DateTime;
 
 use crate::error::{Error, ErrorKind, Result};
+use bounds::Bounds;
 
 /// What minijinja calls the template in its messages.
 const NAME: &str = "chat_template";
@@ -78,7 +77,7 @@ impl ChatTemplate {
     /// # Errors
     /// `Template` for a syntax error.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate> {
-        environment(None)?.template_from_named_str(NAME, &prepared(source)?).map_err(|error| failure(&error))?;
+        environment(None, 0)?.template_from_named_str(NAME, &prepared(source)?).map_err(|error| failure(&error))?;
         let special = [("bos_token", bos), ("eos_token", eos)].map(|(name, text)| (name.to_owned(), text.into()));
         Ok(ChatTemplate::unchecked(vec![(DEFAULT.to_owned(), source.to_owned())], special.into_iter().collect()))
     }
@@ -119,7 +118,6 @@ impl ChatTemplate {
     /// work or output than a template may need.
     pub fn render(&self, input: &TemplateInput<'_>) -> Result<String> {
         let source = prepared(self.chosen(input.tools.is_some())?)?;
-        let mut environment = environment(input.now)?;
         let mut size = weight(input.messages) + input.tools.map_or(0, weight);
         let mut variables: BTreeMap<&str, Value> = BTreeMap::from([
             ("messages", json(input.messages)),
@@ -132,6 +130,7 @@ impl ChatTemplate {
             size += weight(value);
             variables.insert(name, json(value));
         }
+        let mut environment = environment(input.now, size)?;
         environment.set_fuel(Some(BASE_FUEL + FUEL_PER_BYTE * size as u64));
         let template = environment.template_from_named_str(NAME, &source).map_err(|error| failure(&error))?;
         let mut output = Bounded::default();
@@ -163,8 +162,8 @@ fn weight(value: &serde_json::Value) -> usize {
     }
 }
 
-/// Jinja as Transformers sets it up.
-fn environment(now: Option<DateTime>) -> Result<Environment<'static>> {
+/// Jinja as Transformers sets it up, for a conversation of about `size` bytes.
+fn environment(now: Option<DateTime>, size: usize) -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.map_err(|error| Error::internal("Jinja's own syntax").with_source(error))?);
@@ -176,6 +175,8 @@ fn environment(now: Option<DateTime>) -> Result<Environment<'static>> {
     environment.add_filter("escape", python::escape);
     environment.add_filter("e", python::escape);
     environment.add_filter(rewrite::PERCENT_FILTER, methods::percent);
+    let bounds = Bounds::new(size);
+    environment.add_filter(rewrite::BOUNDED_FILTER, move |value: &Value| bounds.check(value));
     environment.add_filter("wordcount", methods::word_count);
     environment.add_filter("truncate", methods::truncate);
     environment.add_function("raise_exception", |message: &Value| -> Result<Value, minijinja::Error> {
@@ -225,10 +226,13 @@ fn prepared(source: &str) -> Result<String> {
             format!("the chat template has {} bytes; at most {MAX_TEMPLATE} are supported", source.len()),
         ));
     }
-    let rewritten = rewrite::rewrite(source);
-    rewrite::check_nesting(&rewritten).map_err(|what| {
+    let too_many = |what| {
         Error::new(ErrorKind::Template, format!("the chat template has too many {what}; the model file may be broken"))
-    })?;
+    };
+    // Before, for what rewrites it goes down brackets too; and after, for that adds operators.
+    rewrite::check_nesting(source).map_err(too_many)?;
+    let rewritten = rewrite::rewrite(source);
+    rewrite::check_nesting(&rewritten).map_err(too_many)?;
     Ok(rewritten)
 }
 

@@ -1,11 +1,14 @@
 //! Three things that Transformers' Jinja reads otherwise than minijinja, turned into what both read alike:
 //! `{% generation %}` (which marks the assistant's text for training and prints nothing), `"%s" % value`, and
-//! `text|safe + more` (adding to a safe text escapes what is added).
+//! `text|safe + more` (adding to a safe text escapes what is added). And wherever lists and mappings are put together
+//! (`[a, b]`, `{"a": b}`, `(a, b)`, `a + b`), what counts their values (`bounds.rs`).
 
 /// The filter that stands for the `%` operator after a text.
 pub(super) const PERCENT_FILTER: &str = "_percent";
+/// The filter that gives a value back if it is small enough.
+pub(super) const BOUNDED_FILTER: &str = "_bounded";
 
-/// `source` with both rewritten; comments and raw blocks are left as they are.
+/// `source` with all of that rewritten; comments and raw blocks are left as they are.
 pub(super) fn rewrite(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -61,8 +64,8 @@ pub(super) fn check_nesting(source: &str) -> Result<(), &'static str> {
             }
             match &rest[..len] {
                 "elif" => elifs += 1,
-                "(" | "[" | "+" | "-" | "*" | "/" | "%" | "~" | "|" | "." | "<" | ">" | "=" | "!" | "not" | "and"
-                | "or" | "if" | "else" | "is" | "in" => operators += 1,
+                "(" | "[" | "{" | "+" | "-" | "*" | "/" | "%" | "~" | "|" | "." | "<" | ">" | "=" | "!" | "not"
+                | "and" | "or" | "if" | "else" | "is" | "in" => operators += 1,
                 _ => {}
             }
             rest = &rest[len..];
@@ -125,8 +128,16 @@ fn expression<'a>(mut text: &'a str, close: &str, out: &mut String) -> &'a str {
             return copy(text, close.len(), out);
         }
         match c {
+            '(' | '[' | '{' if !after_operand(out) => {
+                text = literal(text, c, out);
+                continue;
+            }
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            '+' if after_operand(out) && !text[1..].starts_with(close) => {
+                text = sum(text, out);
+                continue;
+            }
             '\'' | '"' => {
                 text = copy(text, string(text), out);
                 let percent = text.trim_start();
@@ -151,6 +162,58 @@ fn expression<'a>(mut text: &'a str, close: &str, out: &mut String) -> &'a str {
         text = copy(text, c.len_utf8(), out);
     }
     text
+}
+
+/// Whether what was written last is a value, so that a bracket calls it or takes an item of it, and `+` adds to it.
+fn after_operand(out: &str) -> bool {
+    let before = out.trim_end();
+    match before.chars().next_back() {
+        Some(')' | ']' | '}' | '\'' | '"') => true,
+        Some(c) if c.is_alphanumeric() || c == '_' => {
+            let start = before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_').len();
+            !matches!(&before[start..], "in" | "is" | "not" | "and" | "or" | "if" | "elif" | "else")
+        }
+        _ => false,
+    }
+}
+
+/// A list, a mapping, or brackets around an expression, in brackets of its own with the filter that bounds it.
+fn literal<'a>(text: &'a str, open: char, out: &mut String) -> &'a str {
+    let close = match open {
+        '(' => ")",
+        '[' => "]",
+        _ => "}",
+    };
+    out.push('(');
+    let rest = expression(copy(text, 1, out), close, out);
+    // One that is never closed is a syntax error either way.
+    out.push('|');
+    out.push_str(BOUNDED_FILTER);
+    out.push(')');
+    rest
+}
+
+/// A `+` and what it adds, both sides bounded.
+fn sum<'a>(text: &'a str, out: &mut String) -> &'a str {
+    let space = out.len() - out.trim_end().len();
+    out.truncate(out.len() - space);
+    out.push('|');
+    out.push_str(BOUNDED_FILTER);
+    out.push_str(" +");
+    let text = &text[1..];
+    let text = copy(text, blank(text), out);
+    let len = operand_len(text);
+    let (operand, rest) = text.split_at(len);
+    let after = rest.trim_start();
+    // A sign comes before a number, and `%` makes a text: nothing to bound.
+    if len == 0 || after.starts_with('%') && !after.starts_with("%}") {
+        return text;
+    }
+    // An expression of its own: no closing mark can be in it.
+    expression(operand, "\0", out);
+    out.push('|');
+    out.push_str(BOUNDED_FILTER);
+    rest
 }
 
 /// A filter's bar and, for `safe`, everything that is added to the safe text.
@@ -245,10 +308,34 @@ mod tests {
     fn percent_takes_what_binds_tighter() {
         let cases = [
             ("{{ '%s' % x }}", "{{ '%s'|_percent(x) }}"),
-            ("{{ '%s' % x.y[1]('}}')|trim + 1 }}", "{{ '%s'|_percent(x.y[1]('}}')|trim) + 1 }}"),
-            ("{{ f({'a': '%d %d' % (1, ')')}) }}", "{{ f({'a': '%d %d'|_percent((1, ')'))}) }}"),
+            ("{{ '%s' % x.y[1]('}}')|trim ~ 1 }}", "{{ '%s'|_percent(x.y[1]('}}')|trim) ~ 1 }}"),
+            ("{{ f('%d %d' % (1, ')')) }}", "{{ f('%d %d'|_percent((1, ')'))) }}"),
+            ("{{ a + '%s' % b }}", "{{ a|_bounded + '%s'|_percent(b) }}"),
             ("{% if x == 'a' %}%s{% endif %}", "{% if x == 'a' %}%s{% endif %}"),
             ("{% if x == 'a'-%}", "{% if x == 'a'-%}"),
+        ];
+        for (source, want) in cases {
+            assert_eq!(rewrite(source), want);
+        }
+    }
+
+    #[test]
+    fn what_is_put_together_is_bounded() {
+        let cases = [
+            ("{% set x = [a, [b]] %}", "{% set x = ([a, ([b]|_bounded)]|_bounded) %}"),
+            ("{{ {'a': (b, c)}['a'][0] }}", "{{ ({'a': ((b, c)|_bounded)}|_bounded)['a'][0] }}"),
+            ("{{ {'a': 1}}}", "{{ ({'a': 1}|_bounded)}}"),
+            (
+                "{{ a.b(c) + d[1:]|trim('x') + [e] }}",
+                "{{ a.b(c)|_bounded + d[1:]|trim('x')|_bounded|_bounded + ([e]|_bounded)|_bounded }}",
+            ),
+            ("{{ f(a + b) }}", "{{ f(a|_bounded + b|_bounded) }}"),
+            (
+                "{{ a + -1 if b in ['c'] else (d) }}",
+                "{{ a|_bounded + -1 if b in (['c']|_bounded) else ((d)|_bounded) }}",
+            ),
+            ("{%+ for (a, b) in c -%}{{ x +}}", "{%+ for (a, b) in c -%}{{ x +}}"),
+            ("{% macro f(a=[]) %}{% call(x) f() %}", "{% macro f(a=([]|_bounded)) %}{% call(x) f() %}"),
         ];
         for (source, want) in cases {
             assert_eq!(rewrite(source), want);

@@ -355,7 +355,8 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     const wasm = readFileSync(path.join(ROOT, 'pkg/llamero_engine_bg.wasm'));
     const gzipped = gzipSync(wasm, { level: 9 }).length;
     t.diagnostic(`wasm: ${wasm.length} bytes, ${gzipped} gzipped`);
-    assert.ok(gzipped <= 1.3e6, `the module is ${gzipped} bytes gzipped; the budget is 1,300,000`);
+    // Two thirds of what llama.cpp's module takes in the browser (2.38 MB in wllama 3.8.1).
+    assert.ok(gzipped <= 1.6e6, `the module is ${gzipped} bytes gzipped; the budget is 1,600,000`);
   });
 
   test('the package names no path of the machine that built it', () => {

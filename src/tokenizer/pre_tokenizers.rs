@@ -5,6 +5,8 @@
 //! stricter than llama.cpp, which approximates letter case by ASCII). Several patterns are applied one after
 //! the other, each to the pieces the one before left, matches and the gaps between them alike.
 
+use std::sync::OnceLock;
+
 use tokenizers::utils::SysRegex;
 
 use crate::error::{Error, Result};
@@ -272,9 +274,13 @@ pub(super) fn check_white_space(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// The patterns of each recipe, compiled when first asked for: that takes milliseconds, and a vocabulary may be opened
+/// more than once.
+static COMPILED: [OnceLock<Vec<SysRegex>>; RECIPES.len()] = [const { OnceLock::new() }; RECIPES.len()];
+
 /// A compiled pre-tokenizer.
 pub(super) struct PreTokenizer {
-    patterns: Vec<SysRegex>,
+    patterns: &'static [SysRegex],
     /// A word that is a token is taken whole, before any merge.
     pub ignore_merges: bool,
     /// BOS is added where the metadata does not say.
@@ -287,29 +293,31 @@ impl PreTokenizer {
     /// # Errors
     /// `Unsupported` if there is none of that name.
     pub(super) fn named(name: &str) -> Result<PreTokenizer> {
-        let recipe = RECIPES.iter().find(|recipe| recipe.names.contains(&name)).ok_or_else(|| {
+        let at = RECIPES.iter().position(|recipe| recipe.names.contains(&name)).ok_or_else(|| {
             let known: Vec<&str> = RECIPES.iter().flat_map(|recipe| recipe.names).copied().collect();
             Error::unsupported(format!(
                 "unknown pre-tokenizer {name:?} (tokenizer.ggml.pre); supported: {}",
                 known.join(", ")
             ))
         })?;
-        let patterns = recipe.patterns.iter().map(|pattern| {
-            SysRegex::new(pattern).map_err(|error| {
-                Error::internal(format!("the pattern of pre-tokenizer {name:?} does not compile")).with_source(error)
-            })
-        });
-        Ok(PreTokenizer {
-            patterns: patterns.collect::<Result<_>>()?,
-            ignore_merges: recipe.ignore_merges,
-            add_bos: recipe.add_bos,
-        })
+        let (recipe, compiled) = (&RECIPES[at], &COMPILED[at]);
+        let patterns = match compiled.get() {
+            Some(patterns) => patterns,
+            None => {
+                let patterns = recipe.patterns.iter().map(|pattern| SysRegex::new(pattern)).collect::<Result<_, _>>();
+                let patterns = patterns.map_err(|error| {
+                    Error::internal(format!("a pattern of pre-tokenizer {name:?} does not compile")).with_source(error)
+                })?;
+                compiled.get_or_init(|| patterns)
+            }
+        };
+        Ok(PreTokenizer { patterns, ignore_merges: recipe.ignore_merges, add_bos: recipe.add_bos })
     }
 
     /// The words of `text` as byte ranges, in order, without gaps.
     pub(super) fn split(&self, text: &str) -> Vec<std::ops::Range<usize>> {
         let mut pieces: Vec<std::ops::Range<usize>> = std::iter::once(0..text.len()).collect();
-        for pattern in &self.patterns {
+        for pattern in self.patterns {
             let mut cut = Vec::with_capacity(pieces.len());
             for piece in pieces {
                 let mut at = piece.start;

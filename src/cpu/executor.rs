@@ -805,7 +805,7 @@ impl CpuExecutor {
     }
 }
 
-/// Whether activations are rounded to 8 bits for matrices of this type.
+/// Whether activations are rounded, to 8 or 16 bits, for matrices of this type.
 pub fn rounds_activations(dtype: DType) -> bool {
     !matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }

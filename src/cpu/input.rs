@@ -1,5 +1,6 @@
-//! What a matrix is multiplied with: rows of activations, rounded to 8 bits in blocks of 32 (or kept as they are for
-//! matrices of floats), laid out as the kernels walk over them.
+//! What a matrix is multiplied with: rows of activations, rounded to 8 or 16 bits in blocks of 32 (or kept as they are
+//! for matrices of floats), laid out as the kernels walk over them. 16 bits cost nothing where products are of i16 anyway,
+//! and leave perplexity as it is; products of bytes, which are faster, have 8.
 //!
 //! Rows are taken [`Input::width`] at a time, a *tile*. Within a tile, what is read together lies together:
 //!
@@ -7,7 +8,7 @@
 //! | --- | --- | --- |
 //! | `bytes` | `[tile, K / 4, width, 4]` i8 | relaxed SIMD |
 //! | `halves` | `[tile, K / 2, width, 2]` i16 | plain SIMD |
-//! | `meta` | `[tile, K / 32, width, 4]` f32: scale; scale times the sum of the block's first half, second half, all | both |
+//! | `byte_meta`, `half_meta` | `[tile, K / 32, width, 4]` f32: scale; scale times the sum of the block's first half, second half, all | with either |
 //! | `floats` | `[tile, K, width]` f32 | matrices of floats |
 
 use super::formats::BLOCK;
@@ -49,7 +50,8 @@ pub struct Input {
     pub width: usize,
     bytes: Vec<i8>,
     halves: Vec<i16>,
-    meta: Vec<[f32; 4]>,
+    byte_meta: Vec<[f32; 4]>,
+    half_meta: Vec<[f32; 4]>,
     floats: Vec<f32>,
 }
 
@@ -58,7 +60,8 @@ pub struct Input {
 pub struct Tile {
     pub bytes: *const u8,
     pub halves: *const u8,
-    pub meta: *const u8,
+    pub byte_meta: *const u8,
+    pub half_meta: *const u8,
     pub floats: *const u8,
 }
 
@@ -77,12 +80,11 @@ impl Input {
         let padded = rows.next_multiple_of(self.width);
         if needs.bytes {
             grow(&mut self.bytes, padded * cols);
+            grow(&mut self.byte_meta, padded * (cols / BLOCK));
         }
         if needs.halves {
             grow(&mut self.halves, padded * cols);
-        }
-        if needs.bytes || needs.halves {
-            grow(&mut self.meta, padded * (cols / BLOCK));
+            grow(&mut self.half_meta, padded * (cols / BLOCK));
         }
         if needs.floats {
             grow(&mut self.floats, padded * cols);
@@ -118,32 +120,28 @@ impl Input {
                 largest = f_max(largest, f_abs(*v));
             }
             let largest = to_f32(largest).into_iter().fold(0.0f32, |a, b| if b > a || b.is_nan() { b } else { a });
-            // A block this small is a block of zeros.
-            let (d, inverse) = if largest < 1e-30 { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
-            let inverse = f_splat(inverse);
-            let mut sums = [zero(); 2];
-            let quad = (tile * (cols / 4) + block * 8) * width + lane;
-            for (j, v) in v.iter().enumerate() {
-                // A NaN becomes 0; the scale carries it on.
-                let q = f_to_i(f_round(f_mul(*v, inverse)));
-                sums[j / 4] = i_add(sums[j / 4], q);
-                let q = to_i32(q);
-                unsafe {
-                    if needs.bytes {
-                        let at = self.bytes.as_ptr().cast_mut().add((quad + j * width) * 4);
-                        at.cast::<[i8; 4]>().write_unaligned(q.map(|q| q as i8));
-                    }
-                    if needs.halves {
-                        let pair = (tile * (cols / 2) + block * 16 + 2 * j) * width + lane;
-                        let at = self.halves.as_ptr().cast_mut();
-                        at.add(pair * 2).cast::<[i16; 2]>().write_unaligned([q[0] as i16, q[1] as i16]);
-                        at.add((pair + width) * 2).cast::<[i16; 2]>().write_unaligned([q[2] as i16, q[3] as i16]);
-                    }
+            let at = (tile * blocks + block) * width + lane;
+            // SAFETY: row `t` has these places in each buffer, by `begin`; nobody else writes there.
+            unsafe {
+                if needs.bytes {
+                    let quad = (tile * (cols / 4) + block * 8) * width + lane;
+                    let bytes = self.bytes.as_ptr().cast_mut();
+                    let meta = round(&v, largest, 127.0, |j, q| {
+                        bytes.add((quad + j * width) * 4).cast::<[i8; 4]>().write_unaligned(q.map(|q| q as i8));
+                    });
+                    *self.byte_meta.as_ptr().cast_mut().add(at) = meta;
+                }
+                if needs.halves {
+                    let pair = (tile * (cols / 2) + block * 16) * width + lane;
+                    let halves = self.halves.as_ptr().cast_mut();
+                    let meta = round(&v, largest, HALF_MOST, |j, q| {
+                        let [a, b, c, d] = q.map(|q| q as i16);
+                        halves.add((pair + 2 * j * width) * 2).cast::<[i16; 2]>().write_unaligned([a, b]);
+                        halves.add((pair + (2 * j + 1) * width) * 2).cast::<[i16; 2]>().write_unaligned([c, d]);
+                    });
+                    *self.half_meta.as_ptr().cast_mut().add(at) = meta;
                 }
             }
-            let sum = sums.map(|s| to_i32(s).into_iter().sum::<i32>() as f32);
-            let at = (tile * blocks + block) * width + lane;
-            unsafe { *self.meta.as_ptr().cast_mut().add(at) = [d, d * sum[0], d * sum[1], d * (sum[0] + sum[1])] };
         }
     }
 
@@ -158,8 +156,30 @@ impl Input {
         Tile {
             bytes: self.bytes.as_ptr().cast::<u8>().wrapping_add(values),
             halves: self.halves.as_ptr().cast::<u8>().wrapping_add(2 * values),
-            meta: self.meta.as_ptr().cast::<u8>().wrapping_add(16 * (values / BLOCK)),
+            byte_meta: self.byte_meta.as_ptr().cast::<u8>().wrapping_add(16 * (values / BLOCK)),
+            half_meta: self.half_meta.as_ptr().cast::<u8>().wrapping_add(16 * (values / BLOCK)),
             floats: self.floats.as_ptr().cast::<u8>().wrapping_add(4 * values),
         }
     }
+}
+
+/// The largest activation of 16 bits: what 8 bits hold exactly, 16 do too, and a block's products with bytes fit an i32.
+const HALF_MOST: f32 = 127.0 * 256.0;
+
+/// Rounds a block whose largest magnitude is `largest` to integers of at most `most`, four at a time, to `put`; returns
+/// its `meta`.
+#[inline(always)]
+fn round(v: &[V; 8], largest: f32, most: f32, mut put: impl FnMut(usize, [i32; 4])) -> [f32; 4] {
+    // A block this small is a block of zeros.
+    let (d, inverse) = if largest < 1e-30 { (0.0, 0.0) } else { (largest / most, most / largest) };
+    let inverse = f_splat(inverse);
+    let mut sums = [zero(); 2];
+    for (j, v) in v.iter().enumerate() {
+        // A NaN becomes 0; the scale carries it on.
+        let q = f_to_i(f_round(f_mul(*v, inverse)));
+        sums[j / 4] = i_add(sums[j / 4], q);
+        put(j, to_i32(q));
+    }
+    let [a, b] = sums.map(|sum| to_i32(sum).into_iter().sum::<i32>() as f32);
+    [d, d * a, d * b, d * (a + b)]
 }

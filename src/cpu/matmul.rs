@@ -325,7 +325,8 @@ unsafe fn dot_halves<const N: usize>(q: &[V; 8], vectors: std::ops::Range<usize>
 
 unsafe fn band<F: Format, const N: usize>(weights: *const u8, units: usize, x: &Tile, out: &mut [V; TILE]) {
     let mut sums = [zero(); N];
-    let (mut bytes, mut halves, mut meta) = (x.bytes, x.halves, x.meta);
+    let (mut bytes, mut halves) = (x.bytes, x.halves);
+    let mut meta = if relaxed::<F>() { x.byte_meta } else { x.half_meta };
     for unit in 0..units {
         // SAFETY: the band has this unit, the tile its columns.
         unsafe {

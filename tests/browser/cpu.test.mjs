@@ -79,7 +79,7 @@ for (const { name, file, options, features } of BUILDS) {
       });
     }
 
-    test('every weight type: logits as close as 8-bit activations allow', { skip: needs('fixtures') }, async (t) => {
+    test('every weight type: logits as close as rounded activations allow', { skip: needs('fixtures') }, async (t) => {
       const { tokens, models } = json(FIXTURES, 'quants/expected.json');
       const types = Object.keys(models).filter((name) => !/^(small|moe|mixed)/.test(name));
       assert.equal(types.length, 26);
@@ -89,7 +89,8 @@ for (const { name, file, options, features } of BUILDS) {
         const exact = npy(path.join(FIXTURES, 'quants', `${type}.numpy.npy`));
         const [many, one] = [rms(got.many, exact), rms(got.one, exact.subarray(0, got.one.length))];
         far.push([type, many, one]);
-        const most = ['F32', 'F16', 'BF16'].includes(type) ? 1e-3 : 0.15;
+        // Products of bytes, for these types alone, have activations of 8 bits; all others have 16 or more.
+        const most = features.includes('relaxed-simd') && /^Q[2-6]/.test(type) ? 0.15 : 1e-3;
         assert.ok(many <= most && one <= 2 * most, `${type}: logits are ${many} and ${one} (rms) off`);
       }
       far.sort((a, b) => b[1] - a[1]);

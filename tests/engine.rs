@@ -223,33 +223,6 @@ fn sequences_together_are_as_each_alone() {
 }
 
 #[test]
-fn a_prefix_in_the_cache_is_not_computed_again() {
-    for (name, mut engine) in executors(&tiny("Q8_0"), 256, &GpuOptions::default()) {
-        let text = "The quick brown fox jumps over the lazy dog, and then it does so again and again.";
-        let first = generate(&mut engine, &prompt(text, 12));
-        assert_eq!(first.usage.cached_tokens, 0, "{name}");
-        let again = generate(&mut engine, &prompt(text, 12));
-        assert_eq!(again.sequences, first.sequences, "{name}");
-        assert_eq!(again.usage.cached_tokens, first.usage.prompt_tokens - 1, "{name}");
-        // A longer prompt that goes on from the first output, and one that parts ways early.
-        let mut longer =
-            pollster::block_on(async { engine.tokenizer().unwrap().encode(text, Default::default()) }).unwrap();
-        longer.extend(&first.sequences[0].ids);
-        longer.extend([70, 71, 72]);
-        let request = |ids: &[u32]| Request { prompt: None, ids: Some(ids.to_vec()), ..prompt("", 6) };
-        let warm = generate(&mut engine, &request(&longer));
-        assert!(warm.usage.cached_tokens > first.usage.prompt_tokens, "{name}: {:?}", warm.usage);
-        let mut parted = longer.clone();
-        parted[5] += 1;
-        let parted = generate(&mut engine, &request(&parted));
-        assert_eq!(parted.usage.cached_tokens, 5, "{name}");
-        let cold = generate(&mut engine, &request(&longer));
-        assert_eq!(cold.usage.cached_tokens, 5, "{name}");
-        assert_eq!(cold.sequences, warm.sequences, "{name}");
-    }
-}
-
-#[test]
 fn stop_texts_end_the_text_before_themselves() {
     for (name, mut engine) in executors(&tiny("Q8_0"), 128, &GpuOptions::default()) {
         let request = Request { num_return_sequences: None, ..sampled("Hello", 40, 1) };

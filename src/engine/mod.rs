@@ -1,23 +1,26 @@
 //! Sequences, prefill, decoding, stop rules: from a prompt to a stream of [`Event`]s, over any executor.
 //!
-//! The engine assigns cache pages, cuts prompts into steps, keeps steps in flight, and decides when a sequence
-//! ends. It knows no device and no file format beyond a checkpoint to load from.
+//! The engine assigns cache pages, cuts prompts into steps, runs any number of requests together, keeps steps in
+//! flight, and decides when a sequence ends. It knows no device and no file format beyond a checkpoint to load from.
 
 mod generate;
 mod open;
 mod pages;
+mod prefix;
 mod request;
+mod scheduler;
 mod text;
 
-pub use generate::{Event, Generation, Host, Sequence, Timings, Usage};
+pub use generate::{Event, Generation, Host, Sequence, Timings, Update, Usage};
 pub use request::{Options, Request, Stop};
+pub use scheduler::RequestId;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Checkpoint, FileFormat};
 use crate::model::{Config, LoadProgress, ModelPlan, load_weights, plan, quantize_type};
 use crate::plan::{Executor, Output, Plan, Row, Step, Want};
 use crate::tokenizer::{EncodeOptions, HfFiles, TemplateInput, Tokenizer};
-use pages::PagePool;
+use scheduler::Scheduler;
 
 /// Context allocated when the caller names none: the model's own, but no more than this.
 pub const DEFAULT_MAX_CONTEXT: u32 = 4096;
@@ -35,8 +38,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Reads config and vocabulary, and checks every weight's shape. `files`: what lies beside safetensors (a GGUF holds
-    /// its vocabulary itself); `quantize`: see [`quantize_type`].
+    /// Reads config and vocabulary, and checks every weight's shape. `files`: what lies beside safetensors (a GGUF
+    /// holds its vocabulary itself); `quantize`: see [`quantize_type`].
     ///
     /// # Errors
     ///
@@ -106,17 +109,8 @@ pub struct Engine {
     tokenizer: Option<Tokenizer>,
     executor: Box<dyn Executor>,
     context: u32,
-    pool: PagePool,
-    /// The sequence kept from the last request: its tokens' keys and values are in the cache.
-    kept: Kept,
+    scheduler: Scheduler,
     file_bytes: u64,
-}
-
-/// Tokens whose keys and values the cache holds, and the pages they are in.
-#[derive(Debug, Default)]
-struct Kept {
-    tokens: Vec<u32>,
-    pages: Vec<u32>,
 }
 
 impl Engine {
@@ -134,11 +128,10 @@ impl Engine {
             file_bytes: opened.checkpoint.total_bytes(),
             config: opened.config,
             plan: opened.model.plan,
+            scheduler: Scheduler::new(limits, opened.tokenizer.clone()),
             tokenizer: opened.tokenizer,
-            pool: PagePool::new(limits.page_size, limits.num_pages),
             executor,
             context,
-            kept: Kept::default(),
         })
     }
 
@@ -181,7 +174,8 @@ impl Engine {
         self.file_bytes
     }
 
-    /// Logits of every position, `[ids, V]`, one call of `rows` per step with the first row's index.
+    /// Logits of every position, `[ids, V]`, one call of `rows` per step with the first row's index. For this the
+    /// engine must have no requests to run.
     pub async fn logits(&mut self, ids: &[u32], mut rows: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
         self.check_ids(ids)?;
         if ids.is_empty() {
@@ -190,11 +184,12 @@ impl Engine {
         if ids.len() > self.context as usize {
             return Err(overflow(ids.len(), self.context, self.config.max_position_embeddings));
         }
-        self.forget();
-        let mut pages = Vec::new();
-        self.pool.grow(&mut pages, ids.len() as u32)?;
+        if self.scheduler.is_busy() {
+            return Err(Error::invalid_input("this model is generating: await or cancel its requests before"));
+        }
+        let pages = self.scheduler.lend(ids.len() as u32)?;
         let result = self.logits_with(ids, &pages, &mut rows).await;
-        self.pool.shrink(&mut pages, 0);
+        self.scheduler.give_back(&pages);
         result
     }
 
@@ -277,12 +272,6 @@ impl Engine {
             return Err(overflow(ids.len(), self.context, self.config.max_position_embeddings));
         }
         Ok(())
-    }
-
-    /// Gives up the kept sequence.
-    fn forget(&mut self) {
-        self.kept.tokens.clear();
-        self.pool.shrink(&mut self.kept.pages, 0);
     }
 }
 

@@ -21,14 +21,19 @@ impl PagePool {
         self.free.len() as u32
     }
 
-    /// Pages that `positions` need.
-    pub fn pages_for(&self, positions: u32) -> u32 {
-        positions.div_ceil(self.page_size)
+    /// Positions per page.
+    pub fn page_size(&self) -> u32 {
+        self.page_size
+    }
+
+    /// Pages that `pages` lack to hold `positions`.
+    pub fn missing(&self, pages: &[u32], positions: u32) -> u32 {
+        positions.div_ceil(self.page_size).saturating_sub(pages.len() as u32)
     }
 
     /// Extends `pages` until they hold `positions`. Takes nothing if it cannot take all.
     pub fn grow(&mut self, pages: &mut Vec<u32>, positions: u32) -> Result<()> {
-        let missing = self.pages_for(positions).saturating_sub(pages.len() as u32);
+        let missing = self.missing(pages, positions);
         if missing > self.available() {
             return Err(Error::new(
                 ErrorKind::ContextOverflow,
@@ -49,24 +54,22 @@ impl PagePool {
         Ok(())
     }
 
-    /// The whole pages of the first `positions` positions, held once more.
-    pub fn share(&mut self, pages: &[u32], positions: u32) -> Vec<u32> {
-        let shared = &pages[..(positions / self.page_size) as usize];
-        for page in shared {
-            self.counts[*page as usize] += 1;
-        }
-        shared.to_vec()
+    /// How many hold a page.
+    pub fn holders(&self, page: u32) -> u32 {
+        self.counts[page as usize]
     }
 
-    /// Gives up the pages beyond the first `keep_positions` positions.
-    pub fn shrink(&mut self, pages: &mut Vec<u32>, keep_positions: u32) {
-        let keep = self.pages_for(keep_positions) as usize;
-        for page in pages.drain(keep.min(pages.len())..) {
-            let count = &mut self.counts[page as usize];
-            *count -= 1;
-            if *count == 0 {
-                self.free.push(page);
-            }
+    /// Holds a page once more.
+    pub fn hold(&mut self, page: u32) {
+        self.counts[page as usize] += 1;
+    }
+
+    /// Gives a page up; the last holder's is free.
+    pub fn release(&mut self, page: u32) {
+        let count = &mut self.counts[page as usize];
+        *count -= 1;
+        if *count == 0 {
+            self.free.push(page);
         }
     }
 }
@@ -81,13 +84,13 @@ mod tests {
         let mut a = Vec::new();
         pool.grow(&mut a, 70).expect("three pages are free");
         assert_eq!((a.len(), pool.available()), (3, 1));
-        let mut b = pool.share(&a, 70);
-        assert_eq!(b, a[..2]);
+        let mut b = a[..2].to_vec();
+        b.iter().for_each(|page| pool.hold(*page));
         pool.grow(&mut b, 90).expect("one page is free");
         assert_eq!(pool.available(), 0);
-        pool.shrink(&mut a, 0);
-        assert_eq!(pool.available(), 1);
-        pool.shrink(&mut b, 0);
+        a.iter().for_each(|page| pool.release(*page));
+        assert_eq!((pool.available(), pool.holders(b[0])), (1, 1));
+        b.iter().for_each(|page| pool.release(*page));
         assert_eq!(pool.available(), 4);
     }
 

@@ -40,8 +40,8 @@ pub struct Request {
     pub min_p: Option<f32>,
     /// Same seed, same text.
     pub seed: Option<u64>,
-    /// Makes tokens of the prompt and of the output less likely: logits above 0 are divided by it, others multiplied. 1:
-    /// none.
+    /// Makes tokens of the prompt and of the output less likely: logits above 0 are divided by it, others multiplied.
+    /// 1: none.
     pub repetition_penalty: Option<f32>,
     /// Taken from the logits of tokens in the output, -2 to 2.
     pub presence_penalty: Option<f32>,

@@ -2,21 +2,23 @@
 
 use crate::error::{ErrorKind, Result};
 use crate::tokenizer::DecodeStream;
+use std::rc::Rc;
 
 /// Decodes ids piece by piece. A piece that could be the start of a stop text is held back until it is decided.
-pub struct TextStream<'a> {
+#[derive(Default)]
+pub struct TextStream {
     /// `None` for a model without a vocabulary: its ids have no text.
-    decoder: Option<DecodeStream<'a>>,
-    stop: &'a [String],
+    decoder: Option<DecodeStream>,
+    stop: Rc<[String]>,
     /// Emitted so far.
     text: String,
     /// Decoded and withheld.
     held: String,
 }
 
-impl<'a> TextStream<'a> {
+impl TextStream {
     /// An empty stream.
-    pub fn new(decoder: Option<DecodeStream<'a>>, stop: &'a [String]) -> TextStream<'a> {
+    pub fn new(decoder: Option<DecodeStream>, stop: Rc<[String]>) -> TextStream {
         TextStream { decoder, stop, text: String::new(), held: String::new() }
     }
 

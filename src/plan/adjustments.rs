@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 /// Penalties for tokens that a sequence holds already.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Penalties {
-    /// Positive logits of tokens in the prompt or the output are divided by this, negative ones multiplied (CTRL, Keskar
-    /// et al. 2019, section 4.1; `repetition_penalty` of Transformers). 1: none.
+    /// Positive logits of tokens in the prompt or the output are divided by this, negative ones multiplied (CTRL,
+    /// Keskar et al. 2019, section 4.1; `repetition_penalty` of Transformers). 1: none.
     pub repetition: f32,
     /// Taken from the logit of every token in the output, once. 0: none.
     pub presence: f32,

@@ -1,16 +1,17 @@
-//! How a token is chosen from logits: one definition, which executors share ([`Sampler`]) or implement, so that the same
-//! logits and seed give the same token everywhere.
+//! How a token is chosen from logits: one definition, which executors share ([`Sampler`]) or implement, so that the
+//! same logits and seed give the same token everywhere.
 //!
-//! First, where the settings say so, logits are adjusted, in this order, which is that of Transformers and vLLM: biases are
-//! added ([`Sampling::bias`]), tokens that the sequence holds are penalised ([`Penalties`]), and what the mask forbids is
-//! out ([`Sampling::mask`]). Where it forbids everything, token 0 comes. All that follows sees the adjusted logits.
+//! First, where the settings say so, logits are adjusted, in this order, which is that of Transformers and vLLM: biases
+//! are added ([`Sampling::bias`]), tokens that the sequence holds are penalised ([`Penalties`]), and what the mask
+//! forbids is out ([`Sampling::mask`]). Where it forbids everything, token 0 comes. All that follows sees the adjusted
+//! logits.
 //!
 //! With `temperature == 0` the largest logit wins, the lowest id among equals. Otherwise, with
-//! `s_i = (logit_i - max) / temperature`: keep the `top_k` largest (ties with the k-th are kept, as Transformers does);
-//! of those keep the smallest set of most likely tokens whose probability reaches `top_p`; drop tokens less likely
-//! than `min_p` times the most likely one; and among the kept draw by the Gumbel-max trick: the token with the
-//! largest `s_i - ln(e_i)`, where `e_i` is exponentially distributed noise, a hash of (seed, position, token id).
-//! The draw therefore needs no state besides the position and, with penalties, counts of the sequence's tokens: a rewound
+//! `s_i = (logit_i - max) / temperature`: keep the `top_k` largest (ties with the k-th are kept, as Transformers
+//! does); of those keep the smallest set of most likely tokens whose probability reaches `top_p`; drop tokens less
+//! likely than `min_p` times the most likely one; and among the kept draw by the Gumbel-max trick: the token with the
+//! largest `s_i - ln(e_i)`, where `e_i` is exponentially distributed noise, a hash of (seed, position, token id). The
+//! draw therefore needs no state besides the position and, with penalties, counts of the sequence's tokens: a rewound
 //! sequence whose sampling is set again with the tokens it still holds draws the same again.
 
 use super::{Penalties, SequenceSampling, TokenMask};

@@ -132,7 +132,7 @@ impl Tokenizer {
     }
 
     /// A decoder for ids that come one at a time.
-    pub fn stream(&self, skip_special: bool) -> DecodeStream<'_> {
+    pub fn stream(&self, skip_special: bool) -> DecodeStream {
         DecodeStream::new(self, skip_special)
     }
 

@@ -48,22 +48,23 @@ pub(super) fn token_bytes(vocabulary: &Vocabulary, spelling: Spelling, id: u32) 
 /// bytes are spread over several tokens comes with the last of them, bytes that are no UTF-8 become U+FFFD, and
 /// a SentencePiece text loses the space that encoding put before it.
 #[derive(Clone)]
-pub struct DecodeStream<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct DecodeStream {
+    tokenizer: Tokenizer,
     skip_special: bool,
     leading: Leading,
     /// Bytes of a character whose end has not come yet; at most 3.
     pending: Vec<u8>,
 }
 
-impl<'a> DecodeStream<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> DecodeStream<'a> {
-        DecodeStream { tokenizer, skip_special, leading: tokenizer.leading(), pending: Vec::new() }
+impl DecodeStream {
+    pub(super) fn new(tokenizer: &Tokenizer, skip_special: bool) -> DecodeStream {
+        let leading = tokenizer.leading();
+        DecodeStream { tokenizer: tokenizer.clone(), skip_special, leading, pending: Vec::new() }
     }
 
     /// For text that continues other text: a space at its beginning is meant, and stays.
     #[must_use]
-    pub fn continuing(mut self) -> DecodeStream<'a> {
+    pub fn continuing(mut self) -> DecodeStream {
         self.leading = Leading::Keep;
         self
     }
@@ -82,8 +83,19 @@ impl<'a> DecodeStream<'a> {
         if self.skip_special && self.tokenizer.is_special(id) {
             return Ok(String::new());
         }
-        let bytes = self.without_leading(id, bytes);
-        self.pending.extend_from_slice(&bytes);
+        match std::mem::replace(&mut self.leading, Leading::Keep) {
+            // The beginning has not come yet.
+            leading if bytes.is_empty() => self.leading = leading,
+            Leading::Keep => self.pending.extend_from_slice(&bytes),
+            Leading::OneSpace => self.pending.extend_from_slice(bytes.strip_prefix(b" ").unwrap_or(&bytes)),
+            Leading::MarksOfFirstToken => {
+                let text = self.tokenizer.token_text(id).unwrap_or_default();
+                match text.contains(SPACE_MARK) {
+                    true => self.pending.extend_from_slice(text.replace(SPACE_MARK, "").as_bytes()),
+                    false => self.pending.extend_from_slice(&bytes),
+                }
+            }
+        }
         Ok(self.take_whole_characters())
     }
 
@@ -92,22 +104,6 @@ impl<'a> DecodeStream<'a> {
         let cut_off = !self.pending.is_empty();
         self.pending.clear();
         if cut_off { char::REPLACEMENT_CHARACTER.to_string() } else { String::new() }
-    }
-
-    fn without_leading<'b>(&mut self, id: u32, bytes: Cow<'b, [u8]>) -> Cow<'b, [u8]> {
-        match self.leading {
-            Leading::Keep => bytes,
-            _ if bytes.is_empty() => bytes,
-            Leading::OneSpace => {
-                self.leading = Leading::Keep;
-                if bytes[0] == b' ' { Cow::Owned(bytes[1..].to_vec()) } else { bytes }
-            }
-            Leading::MarksOfFirstToken => {
-                self.leading = Leading::Keep;
-                let text = self.tokenizer.token_text(id).unwrap_or_default();
-                if text.contains(SPACE_MARK) { Cow::Owned(text.replace(SPACE_MARK, "").into_bytes()) } else { bytes }
-            }
-        }
     }
 
     fn take_whole_characters(&mut self) -> String {

@@ -2,21 +2,19 @@
 //!
 //! Options and results are plain objects; errors are `Error`s with a `code`. Nothing here has logic of its own.
 
-mod host;
 mod source;
 
 use crate::cpu::{CpuExecutor, CpuOptions, Pool};
-use crate::engine::{self, Opened, Request, apply_chat_template};
+use crate::engine::{self, Opened, Request, RequestId, Update, apply_chat_template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ByteSource;
 use crate::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use crate::plan::{Executor, Limits, Plan};
 use crate::reference::ReferenceExecutor;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
-use host::JsHost;
 use serde::{Deserialize, Serialize};
 use source::{JsSource, SourceAdapter};
-use std::cell::{Cell, RefCell};
+use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -87,7 +85,6 @@ pub struct Engine {
     engine: Rc<RefCell<engine::Engine>>,
     tokenizer: Option<Tokenizer>,
     info: serde_json::Value,
-    cancelled: Rc<Cell<bool>>,
 }
 
 #[wasm_bindgen]
@@ -132,19 +129,44 @@ impl Engine {
         apply_chat_template(self.tokenizer()?, &messages, options.tools.as_ref(), prompt).map_err(to_js_error)
     }
 
-    /// Runs a request; `on_event` gets every event. One at a time.
-    pub async fn generate(&self, request: JsValue, on_event: js_sys::Function) -> Result<JsValue, JsValue> {
+    /// Checks a request and queues it: [`Engine::step`] runs all that are queued. Returns its id.
+    pub fn enqueue(&self, request: JsValue) -> Result<f64, JsValue> {
         let request: Request = from_js("generate", request)?;
-        self.cancelled.set(false);
-        let mut host = JsHost { on_event, cancelled: self.cancelled.clone() };
         let seed = random_seed().map_err(to_js_error)?;
-        let engine = self.engine.clone();
-        let mut engine = engine.try_borrow_mut().map_err(|_| to_js_error(busy()))?;
-        let result = engine.generate(&request, seed, &mut host).await.map_err(to_js_error)?;
-        to_js(&result)
+        let id = self.engine()?.enqueue(&request, seed).map_err(to_js_error)?;
+        Ok(id.0 as f64)
     }
 
-    /// Logits of every position, `[ids, vocab]`.
+    /// Runs all requests on by one step, one call at a time. `on_update(id, update)` gets what happened: events as
+    /// [`engine::Event`] writes them, and last `{type: "done", result}` or `{type: "failed", error}`. False: nothing is
+    /// left to run.
+    pub async fn step(&self, on_update: js_sys::Function) -> Result<bool, JsValue> {
+        let pending = self.engine()?.advance();
+        let goes_on = pending.is_some();
+        if let Some(pending) = pending {
+            // Nothing is borrowed meanwhile: requests may come and be cancelled.
+            let output = pending.await;
+            self.engine()?.arrived(output);
+        }
+        let updates = self.engine()?.updates();
+        for (id, update) in updates {
+            let update = match update {
+                Update::Event(event) => to_js(&event)?,
+                Update::Done(Ok(generation)) => object("done", "result", &to_js(&generation)?),
+                Update::Done(Err(error)) => object("failed", "error", &to_js_error(error)),
+            };
+            on_update.call2(&JsValue::NULL, &JsValue::from_f64(id.0 as f64), &update)?;
+        }
+        Ok(goes_on)
+    }
+
+    /// Ends a request: it fails with code `aborted` at the next step.
+    pub fn cancel(&self, id: f64) -> Result<(), JsValue> {
+        self.engine()?.cancel(RequestId(id as u64));
+        Ok(())
+    }
+
+    /// Logits of every position, `[ids, vocab]`; while no request runs.
     pub async fn logits(&self, ids: Vec<u32>) -> Result<js_sys::Float32Array, JsValue> {
         let engine = self.engine.clone();
         let mut engine = engine.try_borrow_mut().map_err(|_| to_js_error(busy()))?;
@@ -161,11 +183,6 @@ impl Engine {
         Ok(out)
     }
 
-    /// Ends the running request at its next token or prefill step; it rejects with code `aborted`.
-    pub fn cancel(&self) {
-        self.cancelled.set(true);
-    }
-
     /// Bytes of this module's memory.
     pub fn heap_bytes(&self) -> f64 {
         (core::arch::wasm32::memory_size(0) * 65_536) as f64
@@ -173,6 +190,11 @@ impl Engine {
 }
 
 impl Engine {
+    /// The engine, unless [`Engine::logits`] has it.
+    fn engine(&self) -> Result<RefMut<'_, engine::Engine>, JsValue> {
+        self.engine.try_borrow_mut().map_err(|_| to_js_error(busy()))
+    }
+
     fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {
         self.tokenizer.as_ref().ok_or_else(|| {
             to_js_error(Error::invalid_input(
@@ -269,16 +291,11 @@ async fn load(
         "selfTest": self_test,
         "device": device,
     });
-    Ok(Engine {
-        tokenizer: engine.tokenizer().ok().cloned(),
-        engine: Rc::new(RefCell::new(engine)),
-        info,
-        cancelled: Rc::default(),
-    })
+    Ok(Engine { tokenizer: engine.tokenizer().ok().cloned(), engine: Rc::new(RefCell::new(engine)), info })
 }
 
-/// Whether the CPU's cache is of 16 bits. The form that only WebGPU has is refused where the caller chose the CPU, and is
-/// 16 bits where `auto` did (`info.device.cache_type` tells).
+/// Whether the CPU's cache is of 16 bits. The form that only WebGPU has is refused where the caller chose the CPU, and
+/// is 16 bits where `auto` did (`info.device.cache_type` tells).
 fn cpu_cache(cache: Option<CacheType>, auto: bool) -> Result<Option<bool>> {
     match cache {
         None => Ok(None),
@@ -380,6 +397,15 @@ fn inspected_reference(plan: Plan, limits: Limits) -> Result<Box<dyn crate::plan
 
 fn busy() -> Error {
     Error::invalid_input("this model is busy: await (or cancel) the request before")
+}
+
+/// `{type, [name]: value}`
+fn object(kind: &str, name: &str, value: &JsValue) -> JsValue {
+    let object = js_sys::Object::new();
+    // Setting properties of a fresh object cannot fail.
+    let _ = js_sys::Reflect::set(&object, &JsValue::from_str("type"), &JsValue::from_str(kind));
+    let _ = js_sys::Reflect::set(&object, &JsValue::from_str(name), value);
+    object.into()
 }
 
 fn random_seed() -> Result<u64> {

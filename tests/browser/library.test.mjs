@@ -138,7 +138,7 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
       assert.match(got.template, /Hello/);
     });
 
-    test('calls that overlap run one after the other; abort ends the one it belongs to', async () => {
+    test('abort ends the call that it belongs to', async () => {
       const got = await page.evaluate(async (url) => {
         const llama = await lib.Llama.load(url);
         const options = { max_new_tokens: 40, ignore_eos: true };
@@ -170,6 +170,35 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
       }
       assert.equal(got.two.length, 3);
       assert.deepEqual(got.after, got.two);
+    });
+
+    test('calls that overlap run together, and each is as it is alone', async () => {
+      const got = await page.evaluate(async (url) => {
+        const llama = await lib.Llama.load(url);
+        const calls = [
+          ['Hello', { max_new_tokens: 30, ignore_eos: true }],
+          ['Once upon a time', { max_new_tokens: 20, ignore_eos: true, temperature: 1, seed: 5, frequency_penalty: 0.5 }],
+        ];
+        const run = async ([prompt, options], name, log) => {
+          const stream = llama.generate(prompt, options);
+          for await (const _ of stream) log?.push(name);
+          return (await stream.result()).sequences[0].ids;
+        };
+        const order = [];
+        // Logits asked for meanwhile wait for both, and are right.
+        const logits = await llama.logits([1, 2, 3]);
+        const together = Promise.all(calls.map((call, i) => run(call, i, order)));
+        const between = llama.logits([1, 2, 3]);
+        const out = { together: await together, alone: [], order };
+        out.same = (await between).every((value, i) => value === logits[i]);
+        for (const call of calls) out.alone.push(await run(call));
+        await llama.dispose();
+        return out;
+      }, tiny);
+      assert.deepEqual(got.together, got.alone);
+      assert.ok(got.same);
+      // The second began long before the first was over.
+      assert.ok(got.order.indexOf(1) < got.order.lastIndexOf(0) - 10, got.order.join(''));
     });
 
     test('disposing ends what is under way', async () => {

@@ -245,7 +245,7 @@ pub fn tiny(dtype: &str) -> std::path::PathBuf {
     path
 }
 
-fn engine(path: &Path, context: u32, make: impl FnOnce(&llamero::plan::Plan) -> Box<dyn Executor>) -> Engine {
+pub fn engine(path: &Path, context: u32, make: impl FnOnce(&llamero::plan::Plan) -> Box<dyn Executor>) -> Engine {
     pollster::block_on(async {
         let source: Rc<dyn ByteSource> = Rc::new(FileSource::open(path).expect("the file is there"));
         let checkpoint = Checkpoint::open_gguf(vec![source]).await.expect("a GGUF");

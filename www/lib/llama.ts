@@ -91,7 +91,7 @@ export class Llama {
     }
   }
 
-  /** Continues a text, or token ids. Starts at once; calls that overlap run one after the other. */
+  /** Continues a text, or token ids. Starts at once; calls that overlap run together. */
   generate(prompt: string | readonly number[] | Uint32Array, options: GenerationOptions = {}): GenerationStream {
     return this.start(textRequest(prompt, options), options);
   }

@@ -38,9 +38,10 @@ export class Engine {
   tokenize(text: string, options: { add_special?: boolean; parse_special?: boolean }): Uint32Array;
   detokenize(ids: Uint32Array, options: { skip_special?: boolean }): string;
   apply_chat_template(messages: any, options: { add_generation_prompt?: boolean; tools?: any }): string;
-  generate(request: any, on_event: (event: any) => void): Promise<any>;
+  enqueue(request: any): number;
+  step(on_update: (id: number, update: any) => void): Promise<boolean>;
+  cancel(id: number): void;
   logits(ids: Uint32Array): Promise<Float32Array>;
-  cancel(): void;
   heap_bytes(): number;
   free(): void;
 }

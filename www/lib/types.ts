@@ -40,7 +40,7 @@ export interface LoadOptions {
    * also where WebGPU is software; `cpu`: WebAssembly; `reference`: the slow path that tests compare with.
    */
   device?: 'auto' | 'webgpu' | 'cpu' | 'reference';
-  /** Positions to allocate; default: the model's own, at most 4096. */
+  /** Positions that a sequence may have, and that those under way share; default: the model's own, at most 4096. */
   max_context?: number;
   /** How cached keys and values are stored; default: `f16` (the reference: always `f32`). `q8_0` is for WebGPU. */
   kv_cache_type?: 'f16' | 'f32' | 'q8_0';
@@ -185,7 +185,7 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  /** Prompt tokens that were still in the cache from the call before. */
+  /** Prompt tokens that were still in the cache, from other calls. */
   cached_tokens: number;
 }
 

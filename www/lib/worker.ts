@@ -1,6 +1,8 @@
 // The worker: owns the engine, and answers the page's requests (protocol.ts).
 
+import { Batch, Turns } from './batch.js';
 import { BUILDS, pick } from './engines.js';
+import type { Update } from './batch.js';
 import type { Build } from './engines.js';
 import type { Engine, EngineSource, InitOutput } from './llamero_engine.js';
 import { LlameroAbortError, LlameroError, fromWire, toWire } from './errors.js';
@@ -25,10 +27,10 @@ const THREAD_PATIENCE_MS = 10_000;
 let wasm: InitOutput | undefined;
 let build: Build | undefined;
 let engine: Engine | undefined;
+let batch: Batch | undefined;
 /** Set when the engine is lost, by a trap: no call into it is safe any more. */
 let broken: LlameroError | undefined;
-/** Calls that need the engine for themselves, one after the other. */
-let turn: Promise<unknown> = Promise.resolve();
+const turns = new Turns();
 /** How to cancel what is under way or waiting, by request id. */
 const cancels = new Map<number, () => void>();
 /** Reads that the page has been asked for. */
@@ -239,18 +241,14 @@ async function open(
 }
 
 function loaded(): Engine {
+  if (broken) throw broken;
   if (!engine) throw new LlameroError('internal', 'no model is loaded in this worker');
   return engine;
 }
 
-/** Waits until the engine is free, does the work, and lets the next one in. */
-function inTurn<T>(work: () => Promise<T>): Promise<T> {
-  const result = turn.then(() => {
-    if (broken) throw broken;
-    return work();
-  });
-  turn = result.catch(() => {});
-  return result;
+function running(): Batch {
+  const engine = loaded();
+  return (batch ??= new Batch(engine));
 }
 
 async function call({ method, args }: ToWorker & { type: 'call' }): Promise<Calls[keyof Calls]['result']> {
@@ -262,33 +260,21 @@ async function call({ method, args }: ToWorker & { type: 'call' }): Promise<Call
     case 'apply_chat_template':
       return loaded().apply_chat_template(...args);
     case 'logits':
-      return inTurn(() => loaded().logits(...args));
+      return turns.own(() => loaded().logits(...args));
     case 'memory':
       return { wasm_heap_bytes: wasm?.memory.buffer.byteLength ?? 0 };
   }
 }
 
 async function generate({ id, request }: ToWorker & { type: 'generate' }): Promise<any> {
-  let cancelled = false;
-  let running = false;
-  cancels.set(id, () => {
-    cancelled = true;
-    if (running) loaded().cancel();
-  });
-  return inTurn(async () => {
-    if (cancelled) throw new LlameroAbortError();
-    running = true;
-    try {
-      return await loaded().generate(request, (event) => {
-        if (event.type === 'token') {
-          scope.postMessage({ type: 'token', id, token: { index: event.index, id: event.id, text: event.text } });
-        } else if (event.type === 'prefill') {
-          scope.postMessage({ type: 'prefill', id, done: event.done, total: event.total });
-        }
-      });
-    } finally {
-      running = false;
+  const abort = new AbortController();
+  cancels.set(id, () => abort.abort());
+  const post = (event: Update & { type: 'prefill' | 'token' }) => {
+    if (event.type === 'prefill') {
+      scope.postMessage({ type: 'prefill', id, done: event.done, total: event.total });
+    } else {
+      scope.postMessage({ type: 'token', id, token: { index: event.index, id: event.id, text: event.text } });
     }
-  });
+  };
+  return turns.share(async () => running().generate(request, post, abort.signal));
 }
-

@@ -1,6 +1,6 @@
 //! What a matrix is multiplied with: rows of activations, rounded to 8 or 16 bits in blocks of 32 (or kept as they are
-//! for matrices of floats), laid out as the kernels walk over them. 16 bits cost nothing where products are of i16 anyway,
-//! and leave perplexity as it is; products of bytes, which are faster, have 8.
+//! for matrices of floats), laid out as the kernels walk over them. Products of i16 take 16 bits, which leave perplexity
+//! as it is; products of bytes, which are faster, take 8.
 //!
 //! Rows are taken [`Input::width`] at a time, a *tile*. Within a tile, what is read together lies together:
 //!

@@ -196,8 +196,8 @@ fn every_type_is_looked_up() {
             // As a head the same table is a matrix.
             case.plan.ops.push(Op::LmHead { norm, weight: table });
             compare(&format!("tied table of {}", dtype.name()), &case, None, Activation::Residual, 1e-6);
-            // Activations are rounded here: 1 part in 254 of the largest of a block, over all products.
-            let tolerance = if FLOATS.contains(dtype) { 5e-5 } else { 0.05 };
+            // Activations are rounded here: 1 part in 65,000 of the largest of a block, over all products.
+            let tolerance = if FLOATS.contains(dtype) { 5e-5 } else { 2e-4 };
             compare(&format!("head of {}", dtype.name()), &case, None, Activation::Logits, tolerance);
         }
     }
@@ -218,7 +218,7 @@ fn gate_up_silu() {
                     let gate = case.linear(*dtype, inner, *hidden, bias);
                     let up = case.linear(up_type, inner, *hidden, bias);
                     case.plan.ops = vec![Op::GateUpSilu { norm, gate, up }];
-                    let tolerance = if up_type == DType::Q8_0 { 0.05 } else { 5e-5 };
+                    let tolerance = if up_type == DType::Q8_0 { 2e-4 } else { 5e-5 };
                     let name = format!("gate {dtype} up {up_type} {hidden} -> {inner}");
                     let input = Some((Activation::Residual, *hidden as usize));
                     compare(&name, &case, input, Activation::FeedForward, tolerance);

@@ -75,7 +75,7 @@ fn every_type_on_the_reference() {
     for_each_case(|case| case.check("reference", &mut reference(&case.model, CONTEXT)));
 }
 
-/// What rounding activations to 16 bits may cost; natively no product is of bytes.
+/// What rounding activations to 16 bits may cost.
 const ROUNDED_RMS: f64 = 1e-3;
 
 #[test]

@@ -44,7 +44,7 @@ fn logits_and_greedy_text_on_the_reference() {
     check("reference", &mut reference(&model, 128), &expected("smollm2"), 5, 8);
 }
 
-/// Activations are rounded to 16 bits, natively.
+/// Activations are rounded to 16 bits.
 #[test]
 #[cfg_attr(not(all(fixtures, default_model)), ignore = "needs ../shared/fixtures and ./build.sh model")]
 fn logits_and_greedy_text_on_the_cpu() {

@@ -30,13 +30,12 @@ fn table() -> String {
         let (webgpu, cpu) = (mark(variant.webgpu.runs()), mark(variant.cpu.runs()));
         let _ = writeln!(out, "| {} | {} | yes | yes | yes | {webgpu} | {cpu} |", variant.what, files.join(", "));
     }
-    out += "\n## Weight types\n\nEach runs on all three executors, natively and in Chromium. \"Rounded\": to 8 bits where products \
-            are of bytes (browsers with relaxed SIMD, Q2_K to Q6_K and Q4_0 to Q5_1), else to 16.\n\n| | bits a weight | on the CPU, \
+    out += "\n## Weight types\n\nEach runs on all three executors, natively and in Chromium.\n\n| | bits a weight | on the CPU, \
             activations are | on the GPU, weights are |\n| --- | --- | --- | --- |\n";
     for name in &cases.types {
         let dtype = DType::from_name(name).unwrap();
         let bits = dtype.block_bytes() as f64 * 8.0 / dtype.block_len() as f64;
-        let cpu = if rounds_activations(dtype) { "rounded" } else { "f32" };
+        let cpu = if rounds_activations(dtype) { "16 bits" } else { "f32" };
         let gpu = match PlaneLayout::new(dtype, 256).format {
             "int8" => "re-expressed exactly, 10 bits",
             _ => "read packed",

@@ -29,7 +29,7 @@ const fn kernels<F: Format>() -> Kernels {
         row: unit_row::<F>,
         unit_bytes: F::BYTES,
         unit_cols: F::BLOCKS * BLOCK,
-        needs: Needs { bytes: relaxed::<F>(), halves: !relaxed::<F>(), floats: false },
+        needs: Needs { planes: relaxed::<F>(), halves: !relaxed::<F>(), floats: false },
     }
 }
 
@@ -40,7 +40,7 @@ const fn float_kernels<F: Floats>() -> Kernels {
         row: float_row::<F>,
         unit_bytes: F::BYTES,
         unit_cols: 1,
-        needs: Needs { bytes: false, halves: false, floats: true },
+        needs: Needs { planes: false, halves: false, floats: true },
     }
 }
 
@@ -279,7 +279,7 @@ impl Matrix {
 #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
 #[inline(always)]
 unsafe fn dot_bytes<F: Format, const N: usize>(q: &[V; 8], vectors: std::ops::Range<usize>, x: *const u8) -> [V; N] {
-    // Sums of this many fit an i16: 2 * 127 * (2^bits - 1) * n < 2^15.
+    // Sums of this many fit an i16: 2 * 128 * (2^bits - 1) * n < 2^15.
     let most = match F::BITS {
         ..=4 => 8,
         5 => 4,
@@ -325,8 +325,8 @@ unsafe fn dot_halves<const N: usize>(q: &[V; 8], vectors: std::ops::Range<usize>
 
 unsafe fn band<F: Format, const N: usize>(weights: *const u8, units: usize, x: &Tile, out: &mut [V; TILE]) {
     let mut sums = [zero(); N];
-    let (mut bytes, mut halves) = (x.bytes, x.halves);
-    let mut meta = if relaxed::<F>() { x.byte_meta } else { x.half_meta };
+    let mut x16 = if relaxed::<F>() { x.planes } else { x.halves };
+    let mut meta = x.meta;
     for unit in 0..units {
         // SAFETY: the band has this unit, the tile its columns.
         unsafe {
@@ -336,7 +336,7 @@ unsafe fn band<F: Format, const N: usize>(weights: *const u8, units: usize, x: &
                 let q = F::quants(unit, block);
                 for half in 0..if F::HALVES { 2 } else { 1 } {
                     let vectors = if F::HALVES { 4 * half..4 * half + 4 } else { 0..8 };
-                    let products: [V; N] = products::<F, N>(&q, vectors, bytes, halves);
+                    let products: [V; N] = products::<F, N>(&q, vectors, x16);
                     let (scale, min) = F::scale(unit, shared, if F::HALVES { 2 * block + half } else { block });
                     let sum_at = if F::HALVES { 4 + 4 * half } else { 12 };
                     for (c, sum) in sums.iter_mut().enumerate() {
@@ -347,8 +347,7 @@ unsafe fn band<F: Format, const N: usize>(weights: *const u8, units: usize, x: &
                         }
                     }
                 }
-                bytes = bytes.wrapping_add(N * BLOCK);
-                halves = halves.wrapping_add(N * BLOCK * 2);
+                x16 = x16.add(N * BLOCK * 2);
                 meta = meta.add(N * 16);
             }
         }
@@ -356,19 +355,18 @@ unsafe fn band<F: Format, const N: usize>(weights: *const u8, units: usize, x: &
     out[..N].copy_from_slice(&sums);
 }
 
+/// Sums of products of the vectors `vectors` of a block with activations of 16 bits, which start at `x`.
 #[inline(always)]
-unsafe fn products<F: Format, const N: usize>(
-    q: &[V; 8],
-    vectors: std::ops::Range<usize>,
-    bytes: *const u8,
-    halves: *const u8,
-) -> [V; N] {
+unsafe fn products<F: Format, const N: usize>(q: &[V; 8], vectors: std::ops::Range<usize>, x: *const u8) -> [V; N] {
     #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
     if relaxed::<F>() {
-        return unsafe { dot_bytes::<F, N>(q, vectors, bytes) };
+        return unsafe {
+            let high = dot_bytes::<F, N>(q, vectors.clone(), x);
+            let low = dot_bytes::<F, N>(q, vectors, x.add(N * BLOCK));
+            std::array::from_fn(|c| i_add(i_shl::<8>(high[c]), low[c]))
+        };
     }
-    let _ = bytes;
-    unsafe { dot_halves::<N>(q, vectors, halves) }
+    unsafe { dot_halves::<N>(q, vectors, x) }
 }
 
 /// A type of plain floats: `[K, 4]`, four rows of each column together.

@@ -146,7 +146,7 @@ mod arch {
     pub fn h_dot(a: V, b: V) -> V {
         i32x4_dot_i16x8(a, b)
     }
-    /// Sums of products of adjacent bytes, `a` signed and `b` of at most 7 bits: eight i16.
+    /// Sums of products of adjacent bytes, `a` signed and `b` of at most 7 bits: eight i16, which must not overflow.
     #[cfg(target_feature = "relaxed-simd")]
     #[inline(always)]
     pub fn b_dot(a: V, b: V) -> V {

@@ -83,3 +83,8 @@ export function peakMemory(browser) {
   const peaks = renderers.map(({ pid }) => Number(/VmHWM:\s+(\d+)/.exec(read(`/proc/${pid}/status`) ?? '')?.[1] ?? 0));
   return Math.max(...peaks) >> 10;
 }
+
+/** The process of a browser that talks to the GPU. */
+export function gpuProcess(browser) {
+  return Number(family(browser).find(({ pid }) => read(`/proc/${pid}/cmdline`)?.includes('--type=gpu-process'))?.pid);
+}

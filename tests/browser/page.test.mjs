@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { gpuProcess, started } from '../bench/processes.mjs';
 import { OUTPUT, ROOT, SMOLLM2, TINY, chromium, needs, site } from './support.mjs';
 
 const DESKTOP = { width: 1200, height: 800 };
@@ -296,6 +297,42 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       await ready(page);
       await page.context().close();
       server.faults.clear();
+    });
+
+    test('a GPU that is lost comes back once; lost again, the CPU goes on and the page says so', async (t) => {
+      // A browser of its own, whose GPU process may die as often as it is killed.
+      const args = ['--disable-gpu-process-crash-limit', '--disable-domain-blocking-for-3d-apis'];
+      const [own, pid] = await started(() => chromium({ args }));
+      try {
+        const page = await open(own, server, `${query}&device=webgpu`);
+        await ready(page);
+        await openSettings(page);
+        await set(page, 'max_new_tokens', 4);
+        const device = () => page.locator('model-card #device').textContent();
+        assert.match(await device(), /WebGPU/);
+        for (const losses of [1, 2]) {
+          process.kill(gpuProcess(pid), 'SIGKILL');
+          await page.getByLabel('Message').fill('Hello');
+          await page.getByRole('button', { name: 'Send' }).click();
+          // The message is given back, and the model loaded again.
+          await page.waitForFunction(
+            (losses) => document.querySelector('llamero-app').model.losses === losses,
+            losses,
+            { timeout: 60_000 },
+          );
+          assert.equal(await page.getByLabel('Message').inputValue(), 'Hello');
+          await page.locator('model-card #device').waitFor({ timeout: 120_000 });
+          t.diagnostic((await device()).trim().replace(/\s+/g, ' '));
+          assert.match(await device(), losses === 1 ? /WebGPU/ : /CPU \(/);
+        }
+        await page.getByText(/The GPU was lost twice, so the CPU runs this model now/).waitFor();
+        await page.getByRole('button', { name: 'Send' }).click();
+        await settle(page);
+        assert.equal(await replies(page).count(), 1);
+        assert.deepEqual(page.problems, []);
+      } finally {
+        await own.close();
+      }
     });
 
     test('loading can be cancelled', async () => {

@@ -252,7 +252,7 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
         })
         .await?;
     let info = engine.executor().info();
-    let rounded = info.kind == "cpu" || info.features.iter().any(|feature| feature == "int8");
+    let rounded = info.features.iter().any(|feature| feature == "int8");
     if largest > if rounded { TOLERANCE_ROUNDED } else { TOLERANCE } {
         return Err(invalid(&format!("the logits are {largest} off the reference: nothing was timed")));
     }

@@ -1,0 +1,140 @@
+//! Activations and caches set and read back, for tests and for looking inside. No step does this.
+
+use super::super::lower::{CacheType, Lowered, Slot};
+use super::{GpuExecutor, floats};
+use crate::error::{Error, Result};
+use crate::plan::{Activation, Inspect, Op, TensorId};
+use futures_core::future::LocalBoxFuture;
+
+impl Inspect for GpuExecutor {
+    fn poke(&mut self, activation: Activation, values: &[f32], norm: Option<TensorId>) -> Result<()> {
+        let (slot, width, stride) = self.activation(activation);
+        let spread = |row: &dyn Fn(usize, usize) -> f32| -> Vec<f32> {
+            let rows = values.len() / width;
+            (0..rows * stride).map(|i| if i % stride < width { row(i / stride, i % stride) } else { 0.0 }).collect()
+        };
+        let plain = match (activation, self.head_padding()) {
+            (Activation::Query, Some((d, padded))) if d != padded => {
+                values.chunks(d).flat_map(|head| head.iter().copied().chain(vec![0.0; padded - d])).collect()
+            }
+            _ => spread(&|t, i| values[t * width + i]),
+        };
+        self.gpu.write(&self.buffers[&slot], 0, bytemuck::cast_slice(&plain));
+        if activation == Activation::Residual {
+            let norm = norm.ok_or_else(|| Error::internal("the residual stream is kept with a norm weight"))?;
+            let weight = self.norms.get(&norm).ok_or_else(|| Error::internal("not a norm weight"))?;
+            let scaled = spread(&|t, i| values[t * width + i] * weight[i]);
+            self.gpu.write(&self.buffers[&Slot::Scaled], 0, bytemuck::cast_slice(&scaled));
+            let stride = self.lowered.partial_stride() as usize;
+            for (t, row) in values.chunks_exact(width).enumerate() {
+                let squares: f32 = row.iter().map(|v| v * v).sum();
+                self.gpu.write(&self.buffers[&Slot::Partials], (t * stride * 4) as u64, bytemuck::bytes_of(&squares));
+            }
+        }
+        Ok(())
+    }
+
+    fn peek(&mut self, activation: Activation, rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
+        let (slot, width, stride) = self.activation(activation);
+        let padding = if activation == Activation::Query { self.head_padding() } else { None };
+        let bytes = self.read_slot(slot);
+        Box::pin(async move {
+            let values = floats(&bytes?.await?);
+            let rows = values.chunks_exact(stride).take(rows).flat_map(|row| row[..width].to_vec());
+            Ok(match padding {
+                Some((d, padded)) => rows.collect::<Vec<f32>>().chunks(padded).flat_map(|h| h[..d].to_vec()).collect(),
+                None => rows.collect(),
+            })
+        })
+    }
+
+    fn peek_cache(&mut self, cache: usize, page: u32, which: u32) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
+        let spec = self.lowered.plan.caches[cache];
+        let kind = self.lowered.settings.cache;
+        let page_size = self.lowered.settings.limits.page_size as usize;
+        let bytes = self.read_slot(Slot::Cache(cache));
+        Box::pin(async move {
+            let values = words(&bytes?.await?);
+            let (d, stride) = (spec.head_dim as usize, kind.words(spec.head_dim) as usize);
+            let len = spec.kv_heads as usize * page_size * stride;
+            let vectors = values[(page * 2 + which) as usize * len..][..len].chunks_exact(stride);
+            let half = |word: u32, i: usize| half::f16::from_bits((word >> (16 * i)) as u16).to_f32();
+            Ok(match kind {
+                CacheType::F32 => vectors.flat_map(|v| v[..d].iter().map(|w| f32::from_bits(*w))).collect(),
+                CacheType::F16 => vectors.flat_map(|v| (0..d).map(|i| half(v[i / 2], i % 2))).collect(),
+                CacheType::Q8_0 => {
+                    let scales = d.div_ceil(32) * 8;
+                    let value = |v: &[u32], i: usize| {
+                        f32::from((v[i / 4] >> (8 * (i % 4))) as i8) * half(v[scales + i / 64], i / 32 % 2)
+                    };
+                    vectors.flat_map(|v| (0..d).map(|i| value(v, i)).collect::<Vec<_>>()).collect()
+                }
+            })
+        })
+    }
+}
+
+impl GpuExecutor {
+    /// Copies a buffer back, whole.
+    fn read_slot(&self, slot: Slot) -> Result<LocalBoxFuture<'static, Result<Vec<u8>>>> {
+        let source = self.buffers.get(&slot).ok_or_else(|| Error::internal(format!("no buffer for {slot:?}")))?;
+        let staging = self.staging_buffer(source.size())?;
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(source, 0, &staging, 0, source.size());
+        self.gpu.queue.submit([encoder.finish()]);
+        Ok(Box::pin(self.gpu.read(&staging, source.size())))
+    }
+
+    /// Buffer, values per row, and values between rows, of an activation.
+    fn activation(&self, activation: Activation) -> (Slot, usize, usize) {
+        let plan = &self.lowered.plan;
+        let heads = plan.ops.iter().find_map(|op| match op {
+            Op::QkvRope { heads, .. } | Op::Attention { heads, .. } => Some(*heads),
+            _ => None,
+        });
+        let attention = heads.map_or(0, |h| (h.heads * h.head_dim) as usize).max(
+            plan.ops
+                .iter()
+                .find_map(|op| match op {
+                    Op::OResidual { o } => Some(plan.tensor(o.weight).cols as usize),
+                    _ => None,
+                })
+                .unwrap_or(0),
+        );
+        let ffn = plan
+            .ops
+            .iter()
+            .find_map(|op| match op {
+                Op::GateUpSilu { gate, .. } => Some(plan.tensor(gate.weight).rows as usize),
+                Op::DownResidual { down } => Some(plan.tensor(down.weight).cols as usize),
+                _ => None,
+            })
+            .unwrap_or(0);
+        let pad = |n: usize| n.next_multiple_of(32);
+        match activation {
+            Activation::Residual => (Slot::Residual, plan.hidden_size as usize, pad(plan.hidden_size as usize)),
+            Activation::Query => {
+                // Heads are padded one by one; a row's length is given in padded heads.
+                let n = heads.map_or(0, |h| (h.heads * Lowered::head_stride(&h)) as usize);
+                (Slot::Query, n, n)
+            }
+            Activation::Attention => (Slot::Attention, attention, pad(attention)),
+            Activation::FeedForward => (Slot::FeedForward, ffn, pad(ffn)),
+            Activation::Logits => (Slot::Logits, plan.vocab_size as usize, plan.vocab_size as usize),
+        }
+    }
+
+    /// Head dimension and its padded length, where activations and caches hold whole heads.
+    fn head_padding(&self) -> Option<(usize, usize)> {
+        self.lowered.plan.ops.iter().find_map(|op| match op {
+            Op::QkvRope { heads, .. } | Op::Attention { heads, .. } => {
+                Some((heads.head_dim as usize, Lowered::head_stride(heads) as usize))
+            }
+            _ => None,
+        })
+    }
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytemuck::pod_collect_to_vec(bytes)
+}

@@ -385,7 +385,6 @@ impl CpuExecutor {
         }
         Ok(output)
     }
-
 }
 
 /// An error with the numbers where a 32-bit program has no room.

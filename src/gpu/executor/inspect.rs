@@ -1,7 +1,7 @@
 //! Activations and caches set and read back, for tests and for looking inside. No step does this.
 
-use super::super::lower::{CacheType, Lowered, Slot};
-use super::{GpuExecutor, floats};
+use super::super::lower::{CacheType, Lowered, Slot, padded};
+use super::{GpuExecutor, floats, words};
 use crate::error::{Error, Result};
 use crate::plan::{Activation, Inspect, Op, TensorId};
 use futures_core::future::LocalBoxFuture;
@@ -75,6 +75,46 @@ impl Inspect for GpuExecutor {
 }
 
 impl GpuExecutor {
+    /// For a residual stream `[T, E]`: what was kept beside it for the norm that follows, and what that should be.
+    #[expect(clippy::type_complexity, reason = "pairs of found and expected")]
+    pub(in crate::gpu) fn peek_norm(
+        &self,
+        norm: TensorId,
+        x: &[f32],
+    ) -> Result<Vec<(LocalBoxFuture<'static, Result<Vec<f32>>>, Vec<f32>)>> {
+        let hidden = self.lowered.plan.hidden_size as usize;
+        let weight = self.norms.get(&norm).ok_or_else(|| Error::internal("not a norm weight"))?;
+        let rows = x.len() / hidden;
+        let scaled = x.iter().enumerate().map(|(i, v)| v * weight[i % hidden]).collect();
+        let squares = x.chunks_exact(hidden).map(|row| row.iter().map(|v| v * v).sum()).collect();
+        let (width, stride) = (padded(hidden as u32) as usize, self.lowered.partial_stride() as usize);
+        let (found, partials) = (self.read_slot(Slot::Scaled)?, self.read_slot(Slot::Partials)?);
+        let partial_count = self.partial_count();
+        Ok(vec![
+            (
+                Box::pin(async move {
+                    let found = floats(&found.await?);
+                    Ok(found.chunks_exact(width).take(rows).flat_map(|row| row[..hidden].to_vec()).collect())
+                }),
+                scaled,
+            ),
+            (
+                Box::pin(async move {
+                    let found = floats(&partials.await?);
+                    Ok(found.chunks_exact(stride).take(rows).map(|row| row[..partial_count].iter().sum()).collect())
+                }),
+                squares,
+            ),
+        ])
+    }
+
+    /// Partial sums per row that the last producer of the residual stream writes.
+    fn partial_count(&self) -> usize {
+        let bodies = self.recordings.values().flat_map(|replay| &replay.body);
+        let last = bodies.filter(|c| c.dispatch.slots.contains(&Slot::Partials)).last();
+        last.map_or(1, |command| command.dispatch.groups as usize)
+    }
+
     /// Copies a buffer back, whole.
     fn read_slot(&self, slot: Slot) -> Result<LocalBoxFuture<'static, Result<Vec<u8>>>> {
         let source = self.buffers.get(&slot).ok_or_else(|| Error::internal(format!("no buffer for {slot:?}")))?;
@@ -133,8 +173,4 @@ impl GpuExecutor {
             _ => None,
         })
     }
-}
-
-fn words(bytes: &[u8]) -> Vec<u32> {
-    bytemuck::pod_collect_to_vec(bytes)
 }

@@ -3,16 +3,16 @@
 mod inspect;
 mod replay;
 
-use self::replay::Replay;
+use self::replay::{Command, Replay};
 use super::device::{Gpu, add};
-use super::lower::{CacheType, Dispatch, Lowered, Recording, Region, Settings, Shape, Slot, Tuning, padded, splits};
+use super::lower::{CacheType, Dispatch, Lowered, Region, Settings, Shape, Slot, Tuning, padded, splits};
 use super::profile::{Timed, Times};
 use super::self_test::{self, Reference};
 use super::state::{AdjustmentLayout, SAMPLING_WORDS, region_words, sampling_words};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Activation, Costs, Executor, ExecutorInfo, History, Inspect, Limits, MAX_BIASES, Op, Output, Pending, Plan,
-    Sampling, SelfTest, Step, TensorId, TokenCounts, Want,
+    Costs, Executor, ExecutorInfo, History, Limits, MAX_BIASES, Op, Output, Pending, Plan, Sampling, SelfTest, Step,
+    TensorId, TokenCounts, Want,
 };
 use futures_core::future::LocalBoxFuture;
 use std::cell::RefCell;
@@ -422,46 +422,6 @@ impl GpuExecutor {
         self.gpu.buffer("staging", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
     }
 
-    /// For a residual stream `[T, E]`: what was kept beside it for the norm that follows, and what that should be.
-    #[expect(clippy::type_complexity, reason = "pairs of found and expected")]
-    pub(super) fn peek_norm(
-        &self,
-        norm: TensorId,
-        x: &[f32],
-    ) -> Result<Vec<(LocalBoxFuture<'static, Result<Vec<f32>>>, Vec<f32>)>> {
-        let hidden = self.lowered.plan.hidden_size as usize;
-        let weight = self.norms.get(&norm).ok_or_else(|| Error::internal("not a norm weight"))?;
-        let rows = x.len() / hidden;
-        let scaled = x.iter().enumerate().map(|(i, v)| v * weight[i % hidden]).collect();
-        let squares = x.chunks_exact(hidden).map(|row| row.iter().map(|v| v * v).sum()).collect();
-        let (width, stride) = (padded(hidden as u32) as usize, self.lowered.partial_stride() as usize);
-        let (found, partials) = (self.read_slot(Slot::Scaled)?, self.read_slot(Slot::Partials)?);
-        let partial_count = self.partial_count();
-        Ok(vec![
-            (
-                Box::pin(async move {
-                    let found = floats(&found.await?);
-                    Ok(found.chunks_exact(width).take(rows).flat_map(|row| row[..hidden].to_vec()).collect())
-                }),
-                scaled,
-            ),
-            (
-                Box::pin(async move {
-                    let found = floats(&partials.await?);
-                    Ok(found.chunks_exact(stride).take(rows).map(|row| row[..partial_count].iter().sum()).collect())
-                }),
-                squares,
-            ),
-        ])
-    }
-
-    /// Partial sums per row that the last producer of the residual stream writes.
-    fn partial_count(&self) -> usize {
-        let bodies = self.recordings.values().flat_map(|replay| &replay.body);
-        let last = bodies.filter(|c| c.dispatch.slots.contains(&Slot::Partials)).last();
-        last.map_or(1, |command| command.dispatch.groups as usize)
-    }
-
     /// What the device did so far.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
@@ -653,6 +613,10 @@ fn dequantized(spec: &crate::plan::TensorSpec, bytes: &[u8]) -> Result<Vec<f32>>
     let mut values = vec![0.0; spec.cols as usize];
     spec.dtype.dequantize(bytes, &mut values)?;
     Ok(values)
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytemuck::pod_collect_to_vec(bytes)
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {

@@ -318,10 +318,10 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
           await page.waitForFunction(
             (losses) => document.querySelector('llamero-app').model.losses === losses,
             losses,
-            { timeout: 60_000 },
+            { timeout: 180_000 },
           );
           assert.equal(await page.getByLabel('Message').inputValue(), 'Hello');
-          await page.locator('model-card #device').waitFor({ timeout: 120_000 });
+          await page.locator('model-card #device').waitFor({ timeout: 240_000 });
           t.diagnostic((await device()).trim().replace(/\s+/g, ' '));
           assert.match(await device(), losses === 1 ? /WebGPU/ : /CPU \(/);
         }

@@ -115,12 +115,13 @@ impl Gpu {
             ..wgpu::RequestAdapterOptions::default()
         };
         let adapter = instance.request_adapter(&options).await.map_err(|e| {
-            Error::new(
+            let error = Error::new(
                 ErrorKind::WebGpuUnavailable,
                 "no GPU adapter was found; enable WebGPU (and hardware acceleration) in the browser's settings, or update \
                  the graphics driver",
-            )
-            .with_source(e.to_string())
+            );
+            // In a browser wgpu knows no more than that, and says it at length.
+            if cfg!(target_arch = "wasm32") { error } else { error.with_source(e.to_string()) }
         })?;
         let mut features = wgpu::Features::empty();
         for wanted in [wgpu::Features::SUBGROUP, wgpu::Features::SHADER_F16] {

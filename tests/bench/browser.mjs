@@ -312,7 +312,15 @@ const browsers = [];
 try {
   for (const entry of list) if (entry.name === 'llamero') entry.logits_off = await check(server, entry);
   const pages = [];
-  for (const entry of list) pages.push(await open(server, entry));
+  for (const entry of list) {
+    try {
+      pages.push(await open(server, entry));
+    } catch (error) {
+      // A peer that cannot run here, or would run elsewhere than asked, is named; the others go on.
+      if (entry.name === 'llamero') throw error;
+      print({ bench: 'refused', runtime: entry.name, version: entry.version, model: entry.model, why: error.message.split('\n')[0] });
+    }
+  }
   const tokens = pages[0].page;
   for (let trial = 0; trial <= trials; trial += 1) {
     const prompts = {};
@@ -323,7 +331,7 @@ try {
   for (const one of pages) if (one.profiled) writeFileSync(values.profile, JSON.stringify(await one.profiled.stop()));
   const lines = pages.map(summary);
   lines.forEach(print);
-  if (against.length) ratios(lines).forEach(print);
+  if (lines.some(({ runtime }) => runtime !== 'llamero')) ratios(lines).forEach(print);
 } finally {
   for (const browser of browsers) await browser.close();
   await server.close();

@@ -1,5 +1,5 @@
-//! Weights, cache and buffers of a plan, and its operations over the rows of a step. Everything is made once; a step
-//! allocates nothing but what it returns.
+//! Weights, cache and buffers of a plan, and what its operations share. Everything is made once; a step allocates nothing
+//! but what it returns.
 
 mod operations;
 
@@ -366,7 +366,7 @@ impl CpuExecutor {
                 Op::MoeGateUpSilu { norm, gate, up, experts } => {
                     self.moe_gate_up_silu(norm, *gate, *up, *experts, rows.len())?;
                 }
-                Op::MoeDownResidual { down, experts } => self.moe_down_residual(*down, *experts, rows.len())?,
+                Op::MoeDownResidual { down, experts } => self.moe_down_residual(*down, *experts)?,
                 Op::LmHead { norm, weight } => {
                     if want == Want::Nothing {
                         break;
@@ -536,7 +536,7 @@ impl CpuExecutor {
     }
 }
 
-/// Whether activations are rounded, to 8 or 16 bits, for matrices of this type.
+/// Whether activations are rounded, to 16 bits, for matrices of this type.
 pub fn rounds_activations(dtype: DType) -> bool {
     !matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }

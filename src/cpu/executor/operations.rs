@@ -230,7 +230,7 @@ impl CpuExecutor {
         Ok(())
     }
 
-    pub(super) fn moe_down_residual(&mut self, down: TensorId, experts: Experts, _rows: usize) -> Result<()> {
+    pub(super) fn moe_down_residual(&mut self, down: TensorId, experts: Experts) -> Result<()> {
         let (used, hidden) = (experts.used as usize, self.plan.hidden_size as usize);
         let mut product = std::mem::take(&mut self.product);
         self.for_each_expert(experts, |this, expert, own| {

@@ -5,7 +5,6 @@
 //! module. What a browser needs beyond wgpu is in `web`.
 
 pub mod assemble;
-#[cfg(not(target_arch = "wasm32"))]
 mod bandwidth;
 mod device;
 mod executor;

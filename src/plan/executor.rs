@@ -130,6 +130,17 @@ pub struct ExecutorInfo {
     pub self_test: Option<SelfTest>,
 }
 
+impl ExecutorInfo {
+    /// Bytes of a cached key or value, its share of a block's scale among them.
+    pub fn cache_value_bytes(&self) -> f64 {
+        match self.cache_type.as_str() {
+            "f32" => 4.0,
+            "q8_0" => 34.0 / 32.0,
+            _ => 2.0,
+        }
+    }
+}
+
 /// What steps cost so far, where the executor counts it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Costs {

@@ -79,10 +79,22 @@ struct Progress {
     total: u64,
 }
 
+/// See `Costs` in www/lib.
+#[derive(Serialize)]
+struct Costs {
+    steps: u64,
+    dispatches: u64,
+    encode_ms: f64,
+    weight_bytes_per_token: u64,
+    cache_bytes_per_position: f64,
+}
+
 /// A loaded model.
 #[wasm_bindgen]
 pub struct Engine {
     engine: Rc<RefCell<engine::Engine>>,
+    /// Where the engine runs on one.
+    gpu: Option<Gpu>,
     tokenizer: Option<Tokenizer>,
     info: serde_json::Value,
 }
@@ -183,6 +195,28 @@ impl Engine {
         Ok(out)
     }
 
+    /// What steps cost so far, and the bytes that one reads.
+    pub fn costs(&self) -> Result<JsValue, JsValue> {
+        let engine = self.engine()?;
+        let (plan, executor) = (engine.plan(), engine.executor());
+        let costs = executor.costs();
+        to_js(&Costs {
+            steps: costs.steps,
+            dispatches: costs.dispatches,
+            encode_ms: costs.encode_seconds * 1e3,
+            weight_bytes_per_token: plan.bytes_per_token(),
+            cache_bytes_per_position: plan.cache_bytes_per_position(executor.info().cache_value_bytes()),
+        })
+    }
+
+    /// Bytes per second of copies on the GPU; `undefined` on the CPU. While no request runs.
+    pub async fn copy_bandwidth(&self) -> Result<Option<f64>, JsValue> {
+        match self.gpu.clone() {
+            Some(gpu) => gpu.copy_bandwidth().await.map(Some).map_err(to_js_error),
+            None => Ok(None),
+        }
+    }
+
     /// Bytes of this module's memory.
     pub fn heap_bytes(&self) -> f64 {
         (core::arch::wasm32::memory_size(0) * 65_536) as f64
@@ -238,26 +272,29 @@ async fn load(
     }
     // Why `auto` did not take the GPU, or left it.
     let mut reason = None;
-    let engine = loop {
+    let (engine, gpu) = loop {
         let opened = Opened::from_sources(sources.clone(), options.quantize.as_deref()).await?;
         let context = opened.context(options.max_context)?;
         report("compile", 0, total)?;
         let plan = opened.model.plan.clone();
-        let executor: Result<Box<dyn Executor>> = if gpu {
-            on_gpu(plan, context, cache, options.kernels, auto).await
+        let executor: Result<(Box<dyn Executor>, Option<Gpu>)> = if gpu {
+            on_gpu(plan, context, cache, options.kernels, auto).await.map(|(executor, gpu)| (executor, Some(gpu)))
         } else if options.device.as_deref() == Some("reference") {
-            reference(plan, context).map(|e| Box::new(e) as Box<dyn Executor>)
+            reference(plan, context).map(|e| (Box::new(e) as Box<dyn Executor>, None))
         } else {
-            on_cpu(plan, context, cpu_cache(cache, auto)?, options.threads, start_threads).await
+            let cache = cpu_cache(cache, auto)?;
+            on_cpu(plan, context, cache, options.threads, start_threads).await.map(|executor| (executor, None))
         };
         let loaded = match executor {
-            Ok(executor) => {
-                engine::Engine::load(opened, executor, context, |p| report("download", p.loaded, p.total)).await
+            Ok((executor, gpu)) => {
+                engine::Engine::load(opened, executor, context, |p| report("download", p.loaded, p.total))
+                    .await
+                    .map(|engine| (engine, gpu))
             }
             Err(error) => Err(error),
         };
         match loaded {
-            Ok(engine) => break engine,
+            Ok(loaded) => break loaded,
             Err(error) if auto && gpu && of_the_device(&error) => {
                 reason = Some(error);
                 gpu = false;
@@ -291,7 +328,7 @@ async fn load(
         "selfTest": self_test,
         "device": device,
     });
-    Ok(Engine { tokenizer: engine.tokenizer().ok().cloned(), engine: Rc::new(RefCell::new(engine)), info })
+    Ok(Engine { tokenizer: engine.tokenizer().ok().cloned(), engine: Rc::new(RefCell::new(engine)), gpu, info })
 }
 
 /// Whether the CPU's cache is of 16 bits. The form that only WebGPU has is refused where the caller chose the CPU, and
@@ -321,7 +358,7 @@ async fn on_gpu(
     cache: Option<CacheType>,
     kernels: KernelOptions,
     auto: bool,
-) -> Result<Box<dyn Executor>> {
+) -> Result<(Box<dyn Executor>, Gpu)> {
     let gpu = Gpu::request().await?;
     let found = gpu.capabilities();
     if auto && found.software {
@@ -342,7 +379,7 @@ async fn on_gpu(
         cache,
         ..GpuOptions::default()
     };
-    Ok(Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?))
+    Ok((Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?), gpu))
 }
 
 /// The plan on the CPU, with `threads` threads where this module shares its memory.

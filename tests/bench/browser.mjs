@@ -1,11 +1,12 @@
 // Speed in headless Chromium, as JSON lines: this package, and other runtimes beside it in the same browser.
 //
 //   node tests/bench/browser.mjs MODEL.gguf... [--device cpu|webgpu] [--build base|relaxed|threads] [--threads N]
-//     [--prefill 256,512] [--predict 64] [--context N] [--trials N] [--profile FILE]
+//     [--prefill 256,512] [--predict 64] [--context 128,2048 [--batch 1,4,8]] [--max-context N] [--trials N] [--profile FILE]
 //     [--against wllama,transformers] [--peers FOLDER] [--wllama-model FILE.gguf]... [--onnx FOLDER] [--dtype q8]
 //
 // prefill: prompt tokens / time to the first token, one token asked for, another prompt each time; decode: (n - 1) /
-// time from the first token to the last, end-of-text ignored. Medians. Each runtime has a browser of its own, so that
+// time from the first token to the last, end-of-text ignored; with --context also after prompts of those lengths, and with
+// --batch in several sequences together (ours alone; tokens of all of them count). Medians. Each runtime has a browser of its own, so that
 // memory can be told apart; all are loaded first, then they take turns, another one beginning each round, after one that
 // is not counted.
 //
@@ -14,6 +15,7 @@
 //   ran                      what really runs, as far as it can be known
 //   prefill(prompt)          {tokens, ms}
 //   decode(prompt, count)    {tokens, ms, text}, greedy
+// and ours also costs(prompt, count, sequences), and a third argument of decode: sequences.
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -33,7 +35,9 @@ const { values, positionals } = parseArgs({
     trials: string('5'),
     predict: string('64'),
     prefill: string('256,512'),
-    context: string('1024'),
+    context: string(),
+    batch: string('1'),
+    'max-context': string(),
     profile: string(),
     against: string(''),
     peers: string(path.join(ROOT, 'target/peers')),
@@ -50,13 +54,25 @@ const number = (name) => {
 };
 const trials = number('trials');
 const predict = number('predict');
-const context = number('context');
-const lengths = values.prefill.split(',').map(Number);
+const numbers = (name) =>
+  (values[name] ?? '').split(',').filter(Boolean).map((text) => {
+    const n = Number(text);
+    if (!Number.isInteger(n) || n < 1) throw new Error(`--${name} wants numbers of at least 1, with commas`);
+    return n;
+  });
+const lengths = numbers('prefill');
+/** Decoding after a prompt of `context` tokens, in `batch` sequences. */
+const decodes = numbers('context').flatMap((context) =>
+  numbers('batch').map((batch) => ({ context, batch, name: `decode_${context}x${batch}` })),
+);
+/** Positions: a sequence of a batch has pages of its own after the prompt. */
+const PAGE = 32;
+const wanted = [...lengths.map((n) => n + 1), ...decodes.map((d) => d.context + d.batch * (predict + 2 * PAGE))];
+const context = values['max-context'] ? number('max-context') : Math.max(1024, ...wanted);
 const threads = build === 'base' || build === 'relaxed' ? 1 : values.threads && number('threads');
 const models = positionals.length ? positionals : [path.join(ROOT, 'models/SmolLM2-135M-Instruct.Q4_1.gguf')];
 const against = values.against.split(',').filter(Boolean);
-for (const n of lengths)
-  if (!(n > 0 && n < context)) throw new Error(`a prompt of ${n} tokens does not fit the context`);
+for (const n of wanted) if (n > context) throw new Error(`${n} positions are wanted: that does not fit the context`);
 
 const DECODE_PROMPT = 'Once upon a time, in a small village by the sea,';
 /**
@@ -208,7 +224,7 @@ async function open(server, entry) {
     process,
     loaded,
     profiled,
-    results: { decode: [], ...Object.fromEntries(lengths.map((n) => [n, []])) },
+    results: { decode: [], ...Object.fromEntries([...lengths, ...decodes.map(({ name }) => name)].map((n) => [n, []])) },
   };
 }
 
@@ -231,6 +247,42 @@ async function turn(one, prompts, keep) {
   });
   if (result.tokens !== predict) throw new Error(`${one.name} generated ${result.tokens} tokens, not ${predict}`);
   if (keep) results.decode.push({ ...result, rate: (predict - 1) / (result.ms / 1000) });
+  for (const { context, batch, name } of keep ? decodesOf(one) : []) {
+    const argument = { prompt: prompts[name], count: predict, batch };
+    const result = await timed(({ prompt, count, batch }) => runtime.decode(prompt, count, batch), argument);
+    if (result.tokens !== predict * batch)
+      throw new Error(`${one.name} generated ${result.tokens} tokens after ${context}, not ${predict * batch}`);
+    results[name].push({ ...result, rate: ((predict - 1) * batch) / (result.ms / 1000) });
+  }
+}
+
+/** Peers decode one sequence at a time. */
+const decodesOf = ({ name }) => decodes.filter(({ batch }) => batch === 1 || name === 'llamero');
+
+/** What a step of ours costs, and the share of the bandwidth that it takes, which the same device's copies have. */
+async function costs(one, prompts) {
+  const { page, results } = one;
+  const bandwidth = await page.evaluate(() => runtime.copyBandwidth());
+  const line = async (name, prompt, context, batch) => {
+    const { cache_bytes_per_position, weight_bytes_per_token, ...counts } = await page.evaluate(
+      ({ prompt, count, batch }) => runtime.costs(prompt, count, batch),
+      { prompt, count: predict, batch },
+    );
+    // Half of what is generated is in the cache on average.
+    const bytes = weight_bytes_per_token + batch * (context + predict / 2) * cache_bytes_per_position;
+    const steps = median(results[name].map(({ rate }) => rate)) / batch;
+    return {
+      context,
+      batch,
+      ...counts,
+      bytes_per_step: bytes,
+      ...(bandwidth === undefined ? {} : { share_of_copy_bandwidth: round((bytes * steps) / bandwidth, 4) }),
+    };
+  };
+  const short = await page.evaluate(async (text) => (await runtime.tokenizer.encode(text)).length, DECODE_PROMPT);
+  one.costs = { copy_bytes_per_second: bandwidth, decode: [await line('decode', DECODE_PROMPT, short, 1)] };
+  for (const { context, batch, name } of decodes)
+    one.costs.decode.push(await line(name, prompts[name], context, batch));
 }
 
 /** Words that are one token each, so that a text can be cut to any number of tokens. */
@@ -266,7 +318,7 @@ async function promptOf(page, n, number) {
 function summary(one) {
   const { results } = one;
   const rates = (list) => round(median(list.map(({ rate }) => rate)));
-  const all = [results.decode, ...lengths.map((n) => results[n])];
+  const all = Object.values(results);
   return {
     bench: 'runtime',
     runtime: one.name,
@@ -277,13 +329,14 @@ function summary(one) {
     trials,
     prefill: Object.fromEntries(lengths.map((n) => [n, rates(results[n])])),
     decode: rates(results.decode),
+    ...(decodes.length
+      ? { decode_after: decodesOf(one).map(({ context, batch, name }) => ({ context, batch, rate: rates(results[name]) })) }
+      : {}),
+    ...(one.costs ? { costs: one.costs } : {}),
     prefill_cores: round(median(results[lengths[0]].map(({ cores }) => cores))),
     others_cores: round(Math.max(...all.flat().map(({ others_cores }) => others_cores))),
     renderer_peak_mb: peakMemory(one.process),
-    raw: {
-      ...Object.fromEntries(lengths.map((n) => [n, results[n].map(({ rate }) => round(rate))])),
-      decode: results.decode.map(({ rate }) => round(rate)),
-    },
+    raw: Object.fromEntries(Object.entries(results).map(([name, list]) => [name, list.map(({ rate }) => round(rate))])),
     text: results.decode[0].text.slice(0, 60),
   };
 }
@@ -299,6 +352,16 @@ function ratios(lines) {
       bench: 'ratio',
       model: ours.model,
       decode: round(ours.decode / best(({ decode }) => decode)),
+      ...(ours.decode_after
+        ? {
+            decode_after: ours.decode_after
+              .filter(({ batch }) => batch === 1)
+              .map(({ context, rate }) => ({
+                context,
+                ratio: round(rate / best((peer) => peer.decode_after.find((d) => d.context === context).rate)),
+              })),
+          }
+        : {}),
       prefill: Object.fromEntries(lengths.map((n) => [n, round(ours.prefill[n] / best(({ prefill }) => prefill[n]))])),
       ...(wllama.length
         ? { memory_of_wllama: round(ours.renderer_peak_mb / Math.min(...wllama.map((w) => w.renderer_peak_mb))) }
@@ -322,12 +385,15 @@ try {
     }
   }
   const tokens = pages[0].page;
+  const prompts = {};
   for (let trial = 0; trial <= trials; trial += 1) {
-    const prompts = {};
     for (const [i, n] of lengths.entries()) prompts[n] = await promptOf(tokens, n, trial * lengths.length + i);
+    // The same each time: what is measured begins after it.
+    for (const [i, { context, name }] of decodes.entries()) prompts[name] ??= await promptOf(tokens, context, 1000 + i);
     const at = trial % pages.length;
     for (const one of [...pages.slice(at), ...pages.slice(0, at)]) await turn(one, prompts, trial > 0);
   }
+  for (const one of pages) if (one.name === 'llamero') await costs(one, prompts);
   for (const one of pages) if (one.profiled) writeFileSync(values.profile, JSON.stringify(await one.profiled.stop()));
   const lines = pages.map(summary);
   lines.forEach(print);

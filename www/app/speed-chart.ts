@@ -5,8 +5,13 @@ import { rate } from './words.js';
 
 const ROW = 46;
 const GROUPS = [
-  { what: 'prefill', title: 'Reading a prompt', label: (n: number) => `prompt of ${n} tokens` },
-  { what: 'decode', title: 'Writing', label: (n: number) => `after ${n} tokens` },
+  { what: 'prefill', title: 'Reading a prompt', label: ({ prompt }: Figure) => `prompt of ${prompt} tokens` },
+  {
+    what: 'decode',
+    title: 'Writing',
+    label: ({ prompt, sequences }: Figure) =>
+      `after ${prompt} tokens${sequences > 1 ? `, ${sequences} texts at once` : ''}`,
+  },
 ] as const;
 
 /** Bars of tokens per second; each group has a scale of its own, for reading is much faster than writing. */
@@ -62,11 +67,11 @@ export class SpeedChart extends LitElement {
         <svg
           role="img"
           height=${ROW * figures.length}
-          aria-label="${title}: ${figures.map((figure) => `${label(figure.prompt)}, ${words(figure)}`).join('; ')}"
+          aria-label="${title}: ${figures.map((figure) => `${label(figure)}, ${words(figure)}`).join('; ')}"
         >
           ${figures.map((figure, i) => {
             const share = most > 0 ? (100 * (figure.tokens_per_second ?? 0)) / most : 0;
-            return svg`<text class="label" x="0" y=${ROW * i + 16}>${label(figure.prompt)}</text>
+            return svg`<text class="label" x="0" y=${ROW * i + 16}>${label(figure)}</text>
               <text x="100%" y=${ROW * i + 16} text-anchor="end">${words(figure)}</text>
               <rect class="track" x="0" y=${ROW * i + 24} width="100%" height="10" rx="5"></rect>
               <rect class="bar" x="0" y=${ROW * i + 24} width="${share}%" height="10" rx="5"></rect>`;

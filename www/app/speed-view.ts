@@ -5,7 +5,7 @@ import { measure } from './measure.js';
 import type { Report } from './measure.js';
 import './speed-chart.js';
 import { shared } from './styles.js';
-import { deviceWords } from './words.js';
+import { costWords, deviceWords } from './words.js';
 
 /**
  * Measures the loaded model on this device, and makes a report to share.
@@ -87,7 +87,7 @@ export class SpeedView extends LitElement {
   protected override render() {
     const { report, running } = this;
     return html`<p class="soft">
-        How fast this model is in your browser: a minute or so, in which the page and the machine are best left alone.
+        How fast this model is in your browser: a minute or two, in which the page and the machine are best left alone.
       </p>
       <div class="row">
         ${
@@ -111,6 +111,7 @@ export class SpeedView extends LitElement {
           <p class="soft" id="device">${deviceWords(report.device).text}</p>
         </div>
         <speed-chart .figures=${[...report.figures]}></speed-chart>
+        ${report.costs ? html`<p class="soft" id="costs">${costWords(report)}</p>` : nothing}
       </section>
       ${
         this.running

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { count, deviceWords, fileLabel, filesLabel, megabytes, progressDetail, rate, seconds } from './words.js';
+import { costWords, count, deviceWords, fileLabel, filesLabel, megabytes, progressDetail, rate, seconds } from './words.js';
 
 test('sizes, times, counts', () => {
   expect([1, 1500, 98_362_432, 4.7e9].map(megabytes)).toEqual(['1 kB', '2 kB', '98.4 MB', '4.70 GB']);
@@ -23,6 +23,19 @@ test('devices in words', () => {
   expect(deviceWords(cpu)).toEqual({ text: 'CPU (2 threads)', warning: undefined });
   expect(deviceWords({ ...cpu, fallback_reason: 'No adapter was found.' }).warning).toMatch(/No GPU.*No adapter was found/);
   expect(deviceWords({ ...cpu, kind: 'reference' }).text).toMatch(/reference/);
+});
+
+test('what a token takes, in words', () => {
+  const costs = { weight_bytes_per_token: 96_577_380, cache_bytes_per_position: 23_040 };
+  const figure = { what: 'decode', prompt: 128, sequences: 1, trials: [], tokens_per_second: 1 } as const;
+  expect(costWords({ costs, figures: [{ ...figure, trials: [] }] })).toBe('A token of writing reads 96.6 MB of weights.');
+  const figures = [0.412, 0.623].map((share_of_copy_bandwidth) => ({ ...figure, trials: [], share_of_copy_bandwidth }));
+  const gpu = { ...costs, copy_bytes_per_second: 4.1e11, dispatches: 153.2, encode_ms: 0.213 };
+  expect(costWords({ costs: gpu, figures })).toBe(
+    'A token of writing reads 96.6 MB of weights. At its best that is 62 % of the memory speed that this GPU has while ' +
+      'copying, 410.00 GB/s. It takes 153 kernels, and 0.21 ms to tell the GPU about them.',
+  );
+  expect(costWords({ figures: [] })).toBe('');
 });
 
 test('the name in an address', () => {

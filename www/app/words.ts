@@ -1,6 +1,7 @@
 // Numbers and states in words.
 
 import type { DeviceInfo, LoadProgress } from 'llamero';
+import type { Report } from './measure.js';
 
 export function megabytes(bytes: number): string {
   if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(2)} GB`;
@@ -63,6 +64,21 @@ export function deviceWords(device: DeviceFacts): { text: string; warning: strin
   const text = device.kind === 'cpu' ? `CPU (${device.name})` : 'CPU, reference path';
   const slow = device.kind === 'cpu' ? 'No GPU is used' : 'The slow reference path runs';
   return { text, warning: device.fallback_reason ? `${slow}: ${device.fallback_reason}` : undefined };
+}
+
+/** What writing a token takes. */
+export function costWords({ costs, figures }: Pick<Report, 'costs' | 'figures'>): string {
+  if (!costs) return '';
+  const sentences = [`A token of writing reads ${megabytes(costs.weight_bytes_per_token)} of weights.`];
+  const share = Math.max(0, ...figures.map(({ share_of_copy_bandwidth }) => share_of_copy_bandwidth ?? 0));
+  if (share > 0) {
+    const percent = (100 * share).toFixed(share < 0.1 ? 1 : 0);
+    const speed = megabytes(costs.copy_bytes_per_second ?? 0);
+    sentences.push(`At its best that is ${percent} % of the memory speed that this GPU has while copying, ${speed}/s.`);
+  }
+  if (costs.dispatches !== undefined && costs.encode_ms !== undefined)
+    sentences.push(`It takes ${Math.round(costs.dispatches)} kernels, and ${costs.encode_ms.toFixed(2)} ms to tell the GPU about them.`);
+  return sentences.join(' ');
 }
 
 /** The name of the file or folder that an address leads to. */

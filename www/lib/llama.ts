@@ -4,7 +4,7 @@ import { WorkerClient } from './client.js';
 import { abortError } from './errors.js';
 import { chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
 import { GenerationStream } from './stream.js';
-import type { ByteSource, ChatMessage, FileSource, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
+import type { ByteSource, ChatMessage, Costs, FileSource, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
 import type { EngineOptions, GenerationRequest } from './protocol.js';
 
 /** Text to token ids and back, by the model's own vocabulary. */
@@ -119,6 +119,19 @@ export class Llama {
   /** Memory in use. `wasm_heap_bytes` never shrinks, so it is also the most that was used. */
   async memory(): Promise<{ wasm_heap_bytes: number }> {
     return this.client.call('memory');
+  }
+
+  /** What running has cost so far, and what a step reads; for measurements. */
+  async costs(): Promise<Costs> {
+    return this.client.call('costs');
+  }
+
+  /**
+   * Bytes per second that the GPU reads and writes while it copies: what its kernels can be compared with. Takes half a GB
+   * of its memory for a moment; waits for calls under way. `undefined` on the CPU.
+   */
+  async copyBandwidth(): Promise<number | undefined> {
+    return this.client.call('copy_bandwidth');
   }
 
   /** Frees the device's memory and ends the worker; calls under way end with an AbortError. */

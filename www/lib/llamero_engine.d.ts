@@ -42,6 +42,8 @@ export class Engine {
   step(on_update: (id: number, update: any) => void): Promise<boolean>;
   cancel(id: number): void;
   logits(ids: Uint32Array): Promise<Float32Array>;
+  costs(): any;
+  copy_bandwidth(): Promise<number | undefined>;
   heap_bytes(): number;
   free(): void;
 }

@@ -1,7 +1,7 @@
 // What the page's side and the worker say to each other. Every request has an `id` that its answers repeat.
 
 import type { WireError } from './errors.js';
-import type { GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
+import type { Costs, GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
 
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` messages. */
 export type SourceSpec =
@@ -24,7 +24,7 @@ export interface EngineOptions {
 /** What `generate` of the engine is asked; see GenerationOptions. */
 export type GenerationRequest = Record<string, unknown>;
 
-/** The engine's quick, synchronous calls: name -> arguments and result. */
+/** The engine's other calls: name -> arguments and result. */
 export interface Calls {
   tokenize: { args: [text: string, options: { add_special?: boolean; parse_special?: boolean }]; result: Uint32Array };
   detokenize: { args: [ids: Uint32Array, options: { skip_special?: boolean }]; result: string };
@@ -34,6 +34,8 @@ export interface Calls {
   };
   logits: { args: [ids: Uint32Array]; result: Float32Array };
   memory: { args: []; result: { wasm_heap_bytes: number } };
+  costs: { args: []; result: Costs };
+  copy_bandwidth: { args: []; result: number | undefined };
 }
 
 export type ToWorker =

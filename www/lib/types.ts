@@ -114,6 +114,20 @@ export interface ModelInfo {
   device: DeviceInfo;
 }
 
+/** What running has cost since the model was loaded, and what a step reads; for measurements. */
+export interface Costs {
+  /** Steps of the model: one per decoded token of all sequences together, some for a prompt. WebGPU alone counts them. */
+  steps: number;
+  /** Kernel launches. */
+  dispatches: number;
+  /** Milliseconds of the worker spent on encoding and submitting steps. */
+  encode_ms: number;
+  /** Bytes of weights that a decoded token reads. */
+  weight_bytes_per_token: number;
+  /** Bytes of keys and values per position: a decoded token reads those of all positions before it. */
+  cache_bytes_per_position: number;
+}
+
 export interface ChatMessage {
   role: string;
   content: string;

@@ -263,6 +263,10 @@ async function call({ method, args }: ToWorker & { type: 'call' }): Promise<Call
       return turns.own(() => loaded().logits(...args));
     case 'memory':
       return { wasm_heap_bytes: wasm?.memory.buffer.byteLength ?? 0 };
+    case 'costs':
+      return loaded().costs();
+    case 'copy_bandwidth':
+      return turns.own(() => loaded().copy_bandwidth());
   }
 }
 

@@ -79,12 +79,7 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
         });
         print(&bench.prefill(prompt, prompts).await?)?;
     }
-    let value_bytes = match info.cache_type.as_str() {
-        "f32" => 4.0,
-        "q8_0" => 34.0 / 32.0,
-        _ => 2.0,
-    };
-    let position_bytes = bench.engine.plan().cache_bytes_per_position(1) as f64 * value_bytes;
+    let position_bytes = bench.engine.plan().cache_bytes_per_position(info.cache_value_bytes());
     for (positions, batch) in sizes.decodes() {
         let room = sizes.room(positions, batch);
         if room > context {

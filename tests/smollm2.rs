@@ -78,8 +78,8 @@ const ROUNDED_RMS: f64 = 0.01;
 fn logits_and_greedy_text_on_the_gpu() {
     let model = open(Path::new(DEFAULT_MODEL));
     for (variant, options) in gpu_variants() {
-        // All of the 48 fixture tokens, with the kernels that lavapipe runs fastest.
-        let (prompts, tokens) = if variant == "subgroups" { (5, 48) } else { (2, 6) };
+        // A software driver takes a third of a second for a token with its fastest kernels.
+        let (prompts, tokens) = if variant == "subgroups, columns" { (5, 16) } else { (2, 6) };
         check(variant, &mut on_gpu(&model, 128, &options), &expected("smollm2"), prompts, tokens);
     }
 }
@@ -89,8 +89,8 @@ fn logits_and_greedy_text_on_the_gpu() {
 fn perplexity_on_every_executor() {
     // As the page runs it: keys and values in f16.
     for (name, mut engine) in executors(Path::new(DEFAULT_MODEL), 600, &GpuOptions::default()) {
-        // The reference takes half a minute for one text.
-        let texts = if name == "reference" { 1 } else { 2 };
+        // The reference takes half a minute for one text, and a software GPU some minutes.
+        let texts = if name.starts_with("cpu") { 2 } else { 1 };
         for case in expected("smollm2")["perplexity"].as_array().unwrap().iter().take(texts) {
             let text = ids(&case["ids"]);
             let (perplexity, counted) = pollster::block_on(engine.perplexity(&text, 600)).unwrap();

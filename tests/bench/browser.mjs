@@ -67,8 +67,10 @@ const decodes = numbers('context').flatMap((context) =>
 );
 /** Positions: a sequence of a batch has pages of its own after the prompt. */
 const PAGE = 32;
-const wanted = [...lengths.map((n) => n + 1), ...decodes.map((d) => d.context + d.batch * (predict + 2 * PAGE))];
-const context = values['max-context'] ? number('max-context') : Math.max(1024, ...wanted);
+/** Tokens that DECODE_PROMPT is at most. */
+const DECODE_ROOM = 64;
+const wanted = [DECODE_ROOM + predict, ...lengths.map((n) => n + 1), ...decodes.map((d) => d.context + d.batch * (predict + 2 * PAGE))];
+const context = values['max-context'] ? number('max-context') : Math.ceil(Math.max(...wanted) / PAGE) * PAGE;
 const threads = build === 'base' || build === 'relaxed' ? 1 : values.threads && number('threads');
 const models = positionals.length ? positionals : [path.join(ROOT, 'models/SmolLM2-135M-Instruct.Q4_1.gguf')];
 const against = values.against.split(',').filter(Boolean);

@@ -194,15 +194,19 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       const report = JSON.parse(await page.getByLabel('The result as JSON').inputValue());
       assert.equal(report.model.name, 'tiny');
       assert.equal(report.device.kind, 'cpu');
-      // The model has 512 positions: no room for a prompt of 512, nor for 64 tokens after 512.
+      // The model has 512 positions: no room for a prompt of 512, nor for 64 tokens of 8 sequences after 128.
       assert.deepEqual(
-        report.figures.map(({ what, prompt }) => [what, prompt]),
+        report.figures.map(({ what, prompt, sequences }) => [what, prompt, sequences]),
         [
-          ['prefill', 16],
-          ['prefill', 128],
-          ['decode', 16],
+          ['prefill', 16, 1],
+          ['prefill', 128, 1],
+          ['decode', 16, 1],
+          ['decode', 128, 1],
+          ['decode', 128, 4],
         ],
       );
+      assert.ok(report.costs.weight_bytes_per_token > 1e4 && report.costs.cache_bytes_per_position > 0, JSON.stringify(report));
+      assert.match(await page.getByText('A token of writing reads').textContent(), /reads [\d.]+ [kM]B of weights\.$/);
       for (const { trials, tokens_per_second } of report.figures) {
         assert.ok(trials.length >= 1 && trials.every((rate) => rate > 0 && rate < 1e7), JSON.stringify(report));
         assert.ok(tokens_per_second >= Math.min(...trials) && tokens_per_second <= Math.max(...trials));

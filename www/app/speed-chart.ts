@@ -10,7 +10,7 @@ const GROUPS = [
     what: 'decode',
     title: 'Writing',
     label: ({ prompt, sequences }: Figure) =>
-      `after ${prompt} tokens${sequences > 1 ? `, ${sequences} texts at once` : ''}`,
+      `after ${prompt} tokens${sequences > 1 ? `, ${sequences} at once` : ''}`,
   },
 ] as const;
 

@@ -1,6 +1,6 @@
 // Speed in headless Chromium, as JSON lines: this package, and other runtimes beside it in the same browser.
 //
-//   node tests/bench/browser.mjs MODEL.gguf... [--device cpu|webgpu] [--build base|relaxed|threads] [--threads N]
+//   node tests/bench/browser.mjs MODEL.gguf... [--device auto|cpu|webgpu] [--build base|relaxed|threads] [--threads N]
 //     [--prefill 256,512] [--predict 64] [--context 128,2048 [--batch 1,4,8]] [--max-context N] [--trials N] [--profile FILE]
 //     [--against wllama,transformers] [--peers FOLDER] [--wllama-model FILE.gguf]... [--onnx FOLDER] [--dtype q8]
 //
@@ -29,7 +29,7 @@ const string = (fallback) => ({ type: 'string', ...(fallback === undefined ? {} 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    device: string('cpu'),
+    device: string('auto'),
     build: string(),
     threads: string(),
     trials: string('5'),
@@ -46,7 +46,7 @@ const { values, positionals } = parseArgs({
     dtype: string('q8'),
   },
 });
-const { device, build, dtype } = values;
+const { build, dtype } = values;
 const number = (name) => {
   const n = Number(values[name]);
   if (!Number.isInteger(n) || n < 1) throw new Error(`--${name} wants a number of at least 1`);
@@ -73,6 +73,8 @@ const wanted = [DECODE_ROOM + predict, ...lengths.map((n) => n + 1), ...decodes.
 const context = values['max-context'] ? number('max-context') : Math.ceil(Math.max(...wanted) / PAGE) * PAGE;
 const threads = build === 'base' || build === 'relaxed' ? 1 : values.threads && number('threads');
 const models = positionals.length ? positionals : [path.join(ROOT, 'models/SmolLM2-135M-Instruct.Q4_1.gguf')];
+const device = values.device === 'auto' ? await automatic(models[0]) : values.device;
+if (!['cpu', 'webgpu'].includes(device)) throw new Error(`--device ${device}: it may be auto, cpu or webgpu`);
 const against = values.against.split(',').filter(Boolean);
 for (const n of wanted) if (n > context) throw new Error(`${n} positions are wanted: that does not fit the context`);
 
@@ -90,6 +92,26 @@ const mounts = {
   '/bench/': path.join(ROOT, 'tests/bench'),
   '/blank.html': path.join(ROOT, 'tests/browser/blank.html'),
 };
+
+/** What the package runs on where it may choose: WebGPU, unless that is software. */
+async function automatic(file) {
+  if (!existsSync(file)) throw new Error(`${file} is not there`);
+  const server = await serve({
+    '/pkg/': path.join(ROOT, 'pkg'),
+    '/blank.html': path.join(ROOT, 'tests/browser/blank.html'),
+    '/model.gguf': path.resolve(file),
+  });
+  const browser = await chromium();
+  try {
+    const page = await libraryPage(browser, server);
+    page.setDefaultTimeout(0);
+    const load = async () => (await lib.Llama.load('/model.gguf', { max_context: 64 })).info.device.kind;
+    return await page.evaluate(load);
+  } finally {
+    await browser.close();
+    await server.close();
+  }
+}
 
 /** A model as the server gives it. */
 function mounted(file) {

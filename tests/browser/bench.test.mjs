@@ -20,7 +20,7 @@ function bench(...args) {
 }
 
 test('measures the package, and tells on what', { skip, timeout: 120_000 }, async () => {
-  const sizes = ['--prefill', '16,40', '--predict', '5', '--context', '32', '--batch', '1,3', '--trials', '2', '--threads', '1'];
+  const sizes = ['--device', 'cpu', '--prefill', '16,40', '--predict', '5', '--context', '32', '--batch', '1,3', '--trials', '2', '--threads', '1'];
   const { code, lines, words } = await bench(TINY, ...sizes);
   assert.equal(code, 0, words);
   assert.equal(lines.length, 1);
@@ -60,8 +60,9 @@ test('a peer that is not there is named', { skip }, async () => {
     [['--against', 'ollama'], /ollama: it may be wllama or transformers/],
     [['--prefill', '2000', '--max-context', '1024'], /does not fit the context/],
     [['--trials', '0'], /--trials wants a number/],
+    [['--device', 'gpu'], /it may be auto, cpu or webgpu/],
   ]) {
-    const { code, lines, words: said } = await bench(TINY, ...args);
+    const { code, lines, words: said } = await bench(TINY, '--device', 'cpu', ...args);
     assert.notEqual(code, 0);
     assert.deepEqual(lines, []);
     assert.match(said, words);

@@ -76,7 +76,7 @@ fn plan(dims: &Dims, dtype: DType) -> Plan {
     }
 }
 
-const TUNING: Tuning = Tuning { subgroups: true, int8: false, f16: false, columns: true, splits: true };
+const TUNING: Tuning = Tuning { subgroups: true, columns: true, splits: true, ..Tuning::PLAIN };
 
 fn settings(max_binding: u64) -> Settings {
     Settings::new(TUNING, CacheType::F16, max_binding, Limits::for_context(4096, 256, 3))

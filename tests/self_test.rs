@@ -100,6 +100,33 @@ fn broken_kernels_are_replaced_and_named() {
     }
 }
 
+/// Whatever kernels the tuning run takes, they are tested, and right.
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn tuned_kernels_are_tested_and_right() {
+    let model = open(&tiny("Q8_0"));
+    let tokens: Vec<u32> = (0..40).map(|i| i * 31 % 300).collect();
+    let exact = logits(&mut reference(&model, CONTEXT), &tokens, 64);
+    let options = GpuOptions { cache: Some(CacheType::F32), int8: Some(false), ..GpuOptions::default() };
+    for (lanes, least) in [(None, 2), (Some(8), 1)] {
+        let options = GpuOptions { tune: true, lanes, ..options.clone() };
+        let (mut executor, report) = load(&gpu(), &model, &options).unwrap();
+        let info = executor.info();
+        let tuned = info.tuned.clone().expect("it was asked for");
+        assert!(tuned.tried >= least && tuned.tried <= 7, "{tuned:?}");
+        assert!(tuned.after_ms > 0.0 && tuned.after_ms <= tuned.before_ms, "{tuned:?}");
+        // What the caller chose stays.
+        assert!(lanes.is_none() || info.lanes == lanes, "{info:?}");
+        assert!(!info.features.contains(&"int8".to_owned()));
+        assert!(report.kernels >= 12 && report.replaced.is_empty(), "{report:?}");
+        for step in [64, 1] {
+            assert_close(&format!("tuned, by {step}"), &logits(&mut executor, &tokens, step), &exact, 2e-3);
+        }
+    }
+    let error = load(&gpu(), &model, &GpuOptions { lanes: Some(12), ..options }).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn a_device_that_is_wrong_throughout_is_refused() {

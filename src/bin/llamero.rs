@@ -70,6 +70,12 @@ struct Device {
     /// Use kernels for several rows at a time, and split attention.
     #[arg(long)]
     columns: Option<bool>,
+    /// Lanes that share a row of a matrix while decoding: 4, 8, 16, 32 or 64; default: by its size.
+    #[arg(long)]
+    lanes: Option<u32>,
+    /// Measure at load which kernels the GPU runs fastest (some seconds).
+    #[arg(long)]
+    tune: bool,
     /// Time each kernel (slower throughout); `bench` prints the times.
     #[arg(long)]
     profile: bool,
@@ -436,6 +442,8 @@ async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gp
                 f16: device.f16,
                 columns: device.columns,
                 splits: device.columns,
+                lanes: device.lanes,
+                tune: device.tune,
                 cache: Some(CacheType::from_name(&device.kv_cache_type).ok_or_else(|| {
                     invalid(&format!("--kv-cache-type {}: it may be f16, f32 or q8_0", device.kv_cache_type))
                 })?),

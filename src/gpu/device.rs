@@ -47,7 +47,7 @@ impl Capabilities {
         let is = |names: &[&str]| names.iter().any(|name| vendor == *name);
         let int8 = is(&["nvidia", "amd", "intel", "0x10de", "0x1002", "0x8086"]);
         let plain = self.software;
-        Tuning { subgroups: self.subgroups, int8: int8 && !plain, f16: false, columns: !plain, splits: !plain }
+        Tuning { subgroups: self.subgroups, int8: int8 && !plain, columns: !plain, splits: !plain, ..Tuning::PLAIN }
     }
 }
 

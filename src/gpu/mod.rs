@@ -14,6 +14,7 @@ mod pipelines;
 mod profile;
 mod self_test;
 mod state;
+mod tune;
 #[cfg(target_arch = "wasm32")]
 mod web;
 

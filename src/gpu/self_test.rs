@@ -298,7 +298,8 @@ async fn start(model: &GpuExecutor, reference: Reference, dispatch: &Dispatch, m
         Tuning { splits, ..settings.tuning }
     } else {
         let subgroups = few && choices.get(1) == Some(&"subgroups");
-        Tuning { subgroups, int8: dot == Some("int8"), f16: dot == Some("f16"), columns: true, splits }
+        let (int8, f16) = (dot == Some("int8"), dot == Some("f16"));
+        Tuning { subgroups, int8, f16, columns: true, splits, ..Tuning::PLAIN }
     };
     let rounding = tuning.int8 || tuning.f16 || (cached && settings.cache != super::CacheType::F32);
     let rows = match trial.shape {

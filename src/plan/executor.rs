@@ -126,6 +126,12 @@ pub struct ExecutorInfo {
     pub cache_bytes: u64,
     /// How cached keys and values are stored.
     pub cache_type: String,
+    /// Lanes that share a row of a matrix, where that was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<u32>,
+    /// What measuring kernels at load found, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<Tuned>,
     /// What checking the kernels at load found, where that is done.
     pub self_test: Option<SelfTest>,
 }
@@ -152,6 +158,17 @@ pub struct Costs {
     pub encode_seconds: f64,
     /// By kernel: how often, and seconds in all. Only while profiling.
     pub kernels: Vec<(String, u64, f64)>,
+}
+
+/// What the tuning run at load found.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Tuned {
+    /// Choices of kernels that were measured.
+    pub tried: u32,
+    /// Milliseconds of a decode step with the kernels that the table names for such a device.
+    pub before_ms: f64,
+    /// Milliseconds with those that were chosen.
+    pub after_ms: f64,
 }
 
 /// What the self-test at load found.

@@ -15,7 +15,7 @@ mod sampling;
 pub use adjustments::{History, Penalties, SequenceSampling, TokenCounts, TokenMask};
 pub use executor::{
     Activation, Costs, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step,
-    Want,
+    Tuned, Want,
 };
 pub use routing::route;
 pub use sampling::{MAX_BIASES, Sampler, Sampling, exponential, ordered_key};

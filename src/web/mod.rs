@@ -39,6 +39,7 @@ struct KernelOptions {
     f16: Option<bool>,
     columns: Option<bool>,
     splits: Option<bool>,
+    lanes: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -50,6 +51,7 @@ struct LoadOptions {
     threads: Option<u32>,
     quantize: Option<String>,
     kernels: KernelOptions,
+    tune: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -278,7 +280,7 @@ async fn load(
         report("compile", 0, total)?;
         let plan = opened.model.plan.clone();
         let executor: Result<(Box<dyn Executor>, Option<Gpu>)> = if gpu {
-            on_gpu(plan, context, cache, options.kernels, auto).await.map(|(executor, gpu)| (executor, Some(gpu)))
+            on_gpu(plan, context, cache, options, auto).await.map(|(executor, gpu)| (executor, Some(gpu)))
         } else if options.device.as_deref() == Some("reference") {
             reference(plan, context).map(|e| (Box::new(e) as Box<dyn Executor>, None))
         } else {
@@ -356,7 +358,7 @@ async fn on_gpu(
     plan: Plan,
     context: u32,
     cache: Option<CacheType>,
-    kernels: KernelOptions,
+    options: &LoadOptions,
     auto: bool,
 ) -> Result<(Box<dyn Executor>, Gpu)> {
     let gpu = Gpu::request().await?;
@@ -368,7 +370,7 @@ async fn on_gpu(
             format!("the browser's only WebGPU adapter ({}) is itself software on the CPU", name.trim()),
         ));
     }
-    let KernelOptions { subgroups, int8, f16, columns, splits } = kernels;
+    let KernelOptions { subgroups, int8, f16, columns, splits, lanes } = options.kernels;
     let options = GpuOptions {
         reference: Some(inspected_reference),
         subgroups,
@@ -376,6 +378,8 @@ async fn on_gpu(
         f16,
         columns,
         splits,
+        lanes,
+        tune: options.tune,
         cache,
         ..GpuOptions::default()
     };

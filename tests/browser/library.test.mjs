@@ -109,6 +109,32 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
       assert.deepEqual(got.webgpu.ids, got.reference.ids);
     });
 
+    test('tune measures once for an adapter, and later loads start with what it found', { timeout: 240_000 }, async (t) => {
+      const got = await page.evaluate(async (url) => {
+        const load = async (options) => {
+          const llama = await lib.Llama.load(url, { device: 'webgpu', max_context: 64, ...options });
+          const { sequences } = await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result();
+          await llama.dispose();
+          return { device: llama.info.device, selfTest: llama.info.selfTest, ids: sequences[0].ids };
+        };
+        const first = await load({ tune: true });
+        const kept = await (await caches.open('llamero-tuning-1')).keys();
+        return { plain: await load({}), first, kept: kept.length, second: await load({ tune: true }), own: await load({ kernels: { lanes: 8 } }) };
+      }, tiny);
+      const { plain, first, second, own } = got;
+      t.diagnostic(JSON.stringify(first.device.tuned));
+      assert.ok(first.device.tuned.tried >= 1 && first.device.tuned.after_ms <= first.device.tuned.before_ms);
+      assert.equal(plain.device.tuned, undefined);
+      assert.equal(got.kept, 1);
+      assert.equal(second.device.tuned, undefined);
+      assert.deepEqual([second.device.features, second.device.lanes], [first.device.features, first.device.lanes]);
+      assert.equal(own.device.lanes, 8);
+      for (const { ids, selfTest } of [first, second, own]) {
+        assert.deepEqual(ids, plain.ids);
+        assert.deepEqual(selfTest.replaced, []);
+      }
+    });
+
     test('seed, several sequences, stop, chat, complete, tokenizer', async () => {
       const got = await page.evaluate(async (url) => {
         const llama = await lib.Llama.load(url);

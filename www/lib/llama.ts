@@ -78,6 +78,7 @@ export class Llama {
     if (options.max_context !== undefined) engineOptions.max_context = options.max_context;
     if (options.kv_cache_type !== undefined) engineOptions.kv_cache_type = options.kv_cache_type;
     if (options.kernels !== undefined) engineOptions.kernels = options.kernels;
+    if (options.tune !== undefined) engineOptions.tune = options.tune;
     if (options.threads !== undefined) engineOptions.threads = options.threads;
     if (options.quantize !== undefined) engineOptions.quantize = options.quantize;
     const client = new WorkerClient(spawn(options.workerUrl));

@@ -10,7 +10,8 @@ export interface EngineOptions {
   device?: string;
   max_context?: number;
   kv_cache_type?: string;
-  kernels?: Record<string, boolean>;
+  kernels?: Partial<Record<string, boolean | number>>;
+  tune?: boolean;
   threads?: number;
 }
 

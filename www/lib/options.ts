@@ -1,12 +1,13 @@
 // Checks of what the caller passes: an unknown option throws here, a value out of range in the engine.
 
 import { LlameroError } from './errors.js';
-import type { ChatMessage, FileSource, GenerationOptions, LoadOptions } from './types.js';
+import type { ChatMessage, FileSource, GenerationOptions, Kernels, LoadOptions } from './types.js';
 import type { GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
 
-const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
-const KERNELS: readonly string[] = ['subgroups', 'int8', 'f16', 'columns', 'splits'] satisfies (keyof NonNullable<LoadOptions['kernels']>)[];
+const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'tune', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const KERNELS: readonly string[] = ['subgroups', 'int8', 'f16', 'columns', 'splits'] satisfies (keyof Kernels)[];
+const LANES: readonly unknown[] = [4, 8, 16, 32, 64];
 const QUANTIZE: readonly string[] = ['q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1'] satisfies LoadOptions['quantize'][];
 const SETTINGS = [
   'max_new_tokens',
@@ -59,9 +60,14 @@ export function checkLoadOptions(options: LoadOptions): void {
     throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16", "f32" or "q8_0"`);
   }
   for (const [name, on] of Object.entries(options.kernels ?? {})) {
-    if (!KERNELS.includes(name) || typeof on !== 'boolean') {
-      throw invalid(`kernels.${name} is ${JSON.stringify(on)}; there are ${KERNELS.join(', ')}, each true or false`);
+    if (name === 'lanes' ? !LANES.includes(on) : !KERNELS.includes(name) || typeof on !== 'boolean') {
+      throw invalid(
+        `kernels.${name} is ${JSON.stringify(on)}; there are ${KERNELS.join(', ')}, each true or false, and lanes: ${LANES.join(', ')}`,
+      );
     }
+  }
+  if (options.tune !== undefined && typeof options.tune !== 'boolean') {
+    throw invalid(`tune is ${JSON.stringify(options.tune)}; it must be true or false`);
   }
   const { quantize } = options;
   if (quantize !== undefined && !QUANTIZE.includes(quantize)) {

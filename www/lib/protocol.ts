@@ -1,7 +1,7 @@
 // What the page's side and the worker say to each other. Every request has an `id` that its answers repeat.
 
 import type { WireError } from './errors.js';
-import type { Costs, GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
+import type { Costs, GenerationResult, Kernels, LoadProgress, ModelInfo, TokenEvent } from './types.js';
 
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` messages. */
 export type SourceSpec =
@@ -18,7 +18,8 @@ export interface EngineOptions {
   kv_cache_type?: string;
   threads?: number;
   quantize?: string;
-  kernels?: Record<string, boolean>;
+  kernels?: Partial<Kernels>;
+  tune?: boolean;
 }
 
 /** What `generate` of the engine is asked; see GenerationOptions. */

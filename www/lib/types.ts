@@ -55,7 +55,13 @@ export interface LoadOptions {
    * Which kernels WebGPU uses where there is a choice; default: what suits the adapter (`info.device.features` tells).
    * `int8: false` keeps activations exact on adapters where integer dot products are the default.
    */
-  kernels?: Partial<Record<'subgroups' | 'int8' | 'f16' | 'columns' | 'splits', boolean>>;
+  kernels?: Partial<Kernels>;
+  /**
+   * Measure which kernels this GPU runs fastest, once: some seconds of the first load. The browser keeps what was found, for
+   * each adapter, and later loads with `tune` start with it. What `kernels` names is left as it says; nothing becomes less
+   * exact than it is without.
+   */
+  tune?: boolean;
   /** Called some ten times a second while loading. */
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load, and closes its connections. */
@@ -67,6 +73,17 @@ export interface LoadOptions {
   wasmUrl?: string | URL;
   /** Where the package's `worker.js` is, if not beside its `index.js`. */
   workerUrl?: string | URL;
+}
+
+/** Kernels where there is a choice, see `DeviceInfo.features`. */
+export interface Kernels {
+  subgroups: boolean;
+  int8: boolean;
+  f16: boolean;
+  columns: boolean;
+  splits: boolean;
+  /** Lanes of the GPU that share a row of a matrix while decoding: 4, 8, 16, 32 or 64; else by the matrix's size. */
+  lanes: number;
 }
 
 export interface DeviceInfo {
@@ -81,6 +98,10 @@ export interface DeviceInfo {
    * `simd128`, `relaxed-simd`, `threads`.
    */
   features: string[];
+  /** Lanes that share a row of a matrix, where `kernels` or `tune` chose it. */
+  lanes?: number;
+  /** What `tune` measured at this load: milliseconds of a decode step with the usual kernels, and with those it chose. */
+  tuned?: { tried: number; before_ms: number; after_ms: number };
   /** Bytes on the device: the weights, and the cache of keys and values. */
   weight_bytes: number;
   cache_bytes: number;

@@ -10,7 +10,9 @@ import { openFolder } from './folder.js';
 import { ProgressMeter } from './progress.js';
 import type { Calls, FromWorker, SourceSpec, ToWorker } from './protocol.js';
 import { BlobSource, HttpSource, release } from './source.js';
+import { keepTuning, readTuning, tuningKey } from './tuning.js';
 import type { HttpOptions } from './source.js';
+import type { ModelInfo } from './types.js';
 
 // The DOM's types are those of a window; this is the part of a worker's that is used.
 const scope = globalThis as unknown as {
@@ -135,9 +137,17 @@ async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load'
       if (phase === 'compile') meter.report('compile', loaded, total);
       else if (phase === 'download' && !downloading()) meter.report('upload', loaded, total);
     };
-    engine = await Engine.load(opened.map(reader), { ...options, threads }, onProgress, startThreads);
-    meter.report('ready', engine.info().bytes, engine.info().bytes);
-    return { ...engine.info() };
+    // Kept, and taken from what is kept, is only a choice among all.
+    const free = !['subgroups', 'int8', 'lanes'].some((name) => name in (options.kernels ?? {}));
+    const key = options.tune && free ? await tuningKey() : undefined;
+    const known = key === undefined ? undefined : await readTuning(key);
+    const kernels = { ...known, ...options.kernels };
+    const tune = options.tune === true && !known;
+    engine = await Engine.load(opened.map(reader), { ...options, threads, kernels, tune }, onProgress, startThreads);
+    const info: ModelInfo = engine.info();
+    if (key !== undefined && info.device.tuned) await keepTuning(key, info.device);
+    meter.report('ready', info.bytes, info.bytes);
+    return { ...info };
   };
   try {
     return await Promise.race([work(), aborted]);

@@ -61,6 +61,7 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
         "model": model.file_name().map(|n| n.to_string_lossy()),
         "backend": info.kind, "device": info.name, "software": info.software, "features": info.features,
         "cache_type": info.cache_type, "max_context": context, "self_test": info.self_test,
+        "lanes": info.lanes, "tuned": info.tuned,
         "max_logit_difference_from_reference": largest,
         "weight_bytes": info.weight_bytes, "weight_bytes_per_token": weight_bytes,
         "copy_bytes_per_second": bandwidth,

@@ -9,10 +9,11 @@ use super::lower::{CacheType, Dispatch, Lowered, Region, Settings, Shape, Slot, 
 use super::profile::{Timed, Times};
 use super::self_test::{self, Reference};
 use super::state::{AdjustmentLayout, SAMPLING_WORDS, region_words, sampling_words};
+use super::tune::{self, Free};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
     Costs, Executor, ExecutorInfo, History, Limits, MAX_BIASES, Op, Output, Pending, Plan, Sampling, SelfTest, Step,
-    TensorId, TokenCounts, Want,
+    TensorId, TokenCounts, Tuned, Want,
 };
 use futures_core::future::LocalBoxFuture;
 use std::cell::RefCell;
@@ -44,6 +45,10 @@ pub struct GpuOptions {
     pub columns: Option<bool>,
     /// Divide long sequences among workgroups in attention.
     pub splits: Option<bool>,
+    /// Lanes that share a row in matvec: one of [`Tuning::LANES`].
+    pub lanes: Option<u32>,
+    /// Measure, once the weights are there, which kernels this device runs fastest, among those not chosen here.
+    pub tune: bool,
     /// How keys and values are stored; f16 by default.
     pub cache: Option<CacheType>,
     /// Split weights as if larger buffers could not be bound.
@@ -78,6 +83,9 @@ pub struct GpuExecutor {
     compiling: Vec<LocalBoxFuture<'static, Option<wgpu::Error>>>,
     reference: Option<Reference>,
     self_test: Option<SelfTest>,
+    /// What the tuning run may choose; taken by it.
+    tune: Option<Free>,
+    tuned: Option<Tuned>,
     times: Rc<RefCell<Times>>,
     /// Norm weights, for [`Inspect::poke`].
     norms: HashMap<TensorId, Vec<f32>>,
@@ -100,6 +108,9 @@ impl GpuExecutor {
         let capabilities = gpu.capabilities();
         let run_ahead = if capabilities.slow_await { RUN_AHEAD_SLOW } else { RUN_AHEAD };
         let max_rows = options.max_rows.unwrap_or(MAX_ROWS);
+        if let Some(lanes) = options.lanes.filter(|lanes| !Tuning::LANES.contains(lanes)) {
+            return Err(Error::invalid_input(format!("lanes is {lanes}; it may be 4, 8, 16, 32 or 64")));
+        }
         let tuning = capabilities.tuning();
         let tuning = Tuning {
             subgroups: options.subgroups.unwrap_or(tuning.subgroups) && capabilities.subgroups,
@@ -107,12 +118,18 @@ impl GpuExecutor {
             f16: options.f16.unwrap_or(tuning.f16) && capabilities.shader_f16,
             columns: options.columns.unwrap_or(tuning.columns),
             splits: options.splits.unwrap_or(tuning.splits),
+            lanes: options.lanes,
         };
         let max_binding = options.max_binding.unwrap_or(u64::MAX).min(capabilities.max_binding);
         let limits = Limits::for_context(context, max_rows, options.run_ahead.unwrap_or(run_ahead));
         let settings = Settings::new(tuning, options.cache.unwrap_or_default(), max_binding, limits);
         let mut executor = GpuExecutor::with_settings(gpu, plan, settings).await?;
         executor.reference = options.reference;
+        executor.tune = options.tune.then(|| Free {
+            subgroups: options.subgroups.is_none() && capabilities.subgroups,
+            int8: options.int8.is_none(),
+            lanes: options.lanes.is_none(),
+        });
         Ok(executor)
     }
 
@@ -158,6 +175,17 @@ impl GpuExecutor {
         self.lowered.settings.wrong.extend(wrong);
         self.recordings.clear();
         self.record_all()
+    }
+
+    /// Records again, with other kernels.
+    pub(super) async fn retune(&mut self, tuning: Tuning) -> Result<()> {
+        if self.lowered.settings.tuning != tuning {
+            self.lowered.settings.tuning = tuning;
+            self.recordings.clear();
+            self.record_all()?;
+            self.compiled().await?;
+        }
+        Ok(())
     }
 
     /// Every dispatch that some step may run, and in which shape.
@@ -299,6 +327,8 @@ impl GpuExecutor {
             compiling: Vec::new(),
             reference: None,
             self_test: None,
+            tune: None,
+            tuned: None,
             times: Rc::default(),
             norms: HashMap::new(),
             lowered,
@@ -459,6 +489,8 @@ impl Executor for GpuExecutor {
             weight_bytes: self.weight_bytes,
             cache_bytes: self.cache_bytes,
             cache_type: settings.cache.name().into(),
+            lanes: settings.tuning.lanes,
+            tuned: self.tuned.clone(),
             self_test: self.self_test.clone(),
         }
     }
@@ -532,6 +564,9 @@ impl Executor for GpuExecutor {
     fn ready(&mut self) -> LocalBoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.compiled().await?;
+            if let Some(free) = self.tune.take() {
+                self.tuned = Some(tune::run(self, free).await?);
+            }
             if let Some(reference) = self.reference {
                 self.self_test = Some(self_test::run(self, reference).await?);
             }

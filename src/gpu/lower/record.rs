@@ -29,18 +29,18 @@ pub(super) struct Recorder<'a> {
     pub out: Recording,
 }
 
-/// How many lanes share a row, and the workgroups that `quads` then make: as few as still read 16 neighbouring blocks at
-/// once, and more where the matrix has too few rows to fill a large GPU.
-fn matvec_grid(quads: u32, blocks: u32) -> (u32, u32) {
-    let groups = |lanes: u32| (quads * lanes).div_ceil(MATVEC_WORKGROUP);
+/// How many lanes share a row: as `wanted`, or as few as still read 16 neighbouring blocks at once, and more where the
+/// matrix has too few rows to fill a large GPU.
+fn matvec_lanes(quads: u32, blocks: u32, wanted: Option<u32>) -> u32 {
     let mut lanes = 4;
-    while lanes < 16 && lanes * 2 <= blocks {
+    while lanes < wanted.unwrap_or(16) && lanes * 2 <= blocks {
         lanes *= 2;
     }
-    while lanes < 64 && lanes * 2 <= blocks && groups(lanes) < ENOUGH_WORKGROUPS {
+    let groups = |lanes: u32| (quads * lanes).div_ceil(MATVEC_WORKGROUP);
+    while wanted.is_none() && lanes < 64 && lanes * 2 <= blocks && groups(lanes) < ENOUGH_WORKGROUPS {
         lanes *= 2;
     }
-    (lanes, groups(lanes))
+    lanes
 }
 
 impl<'a> Recorder<'a> {
@@ -129,7 +129,7 @@ impl<'a> Recorder<'a> {
         let (choices, chosen) =
             right.ok_or_else(|| Error::internal(format!("no kernel {family} for {format} {more_choices:?}")))?;
         let (constants, groups) = if few {
-            let (lanes, _) = matvec_grid(quads, matrix.layout.blocks as u32);
+            let lanes = matvec_lanes(quads, matrix.layout.blocks as u32, tuning.lanes);
             let tried = settings.trial.as_ref().and_then(|trial| {
                 let name = chosen.name();
                 trial.lanes.iter().find(|(variant, _)| *variant == name).map(|(_, lanes)| *lanes)

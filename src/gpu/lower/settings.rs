@@ -54,11 +54,18 @@ pub struct Tuning {
     pub columns: bool,
     /// Divide long sequences among workgroups in attention.
     pub splits: bool,
+    /// Lanes that share a row in matvec: 4, 8, 16, 32 or 64, but no more than the row has blocks. `None`: by the size of
+    /// the matrix.
+    pub lanes: Option<u32>,
 }
 
 impl Tuning {
     /// Every fast variant off: the kernels that run anywhere, and that others are checked against.
-    pub const PLAIN: Tuning = Tuning { subgroups: false, int8: false, f16: false, columns: false, splits: false };
+    pub const PLAIN: Tuning =
+        Tuning { subgroups: false, int8: false, f16: false, columns: false, splits: false, lanes: None };
+
+    /// What [`Tuning::lanes`] may be.
+    pub const LANES: [u32; 5] = [4, 8, 16, 32, 64];
 
     /// The shapes of matrix products, for ever more rows.
     pub fn shapes(self) -> &'static [Shape] {

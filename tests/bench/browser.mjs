@@ -6,9 +6,9 @@
 //
 // prefill: prompt tokens / time to the first token, one token asked for, another prompt each time; decode: (n - 1) /
 // time from the first token to the last, end-of-text ignored; with --context also after prompts of those lengths, and with
-// --batch in several sequences together (ours alone; tokens of all of them count). Medians. Each runtime has a browser of its own, so that
-// memory can be told apart; all are loaded first, then they take turns, another one beginning each round, after one that
-// is not counted.
+// --batch in several sequences together (ours alone; tokens of all of them count). Medians. Each runtime has a browser of
+// its own, so that memory can be told apart; all are loaded first, then they take turns, another one beginning each round,
+// after one that is not counted.
 //
 // Before anything is timed, our logits are compared with the reference's, and each runtime shows where it runs. One is a
 // module runtimes/NAME.mjs, loaded in its page, with `load(options)`, which resolves to

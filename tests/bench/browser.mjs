@@ -1,7 +1,8 @@
 // Speed in headless Chromium, as JSON lines: this package, and other runtimes beside it in the same browser.
 //
 //   node tests/bench/browser.mjs MODEL.gguf... [--device auto|cpu|webgpu] [--build base|relaxed|threads] [--threads N]
-//     [--prefill 256,512] [--predict 64] [--context 128,2048 [--batch 1,4,8]] [--max-context N] [--trials N] [--profile FILE]
+//     [--prefill 256,512] [--predict 64] [--context 128,2048 [--batch 1,4,8]] [--max-context N] [--trials N] [--tune]
+//     [--profile FILE]
 //     [--against wllama,transformers] [--peers FOLDER] [--wllama-model FILE.gguf]... [--onnx FOLDER] [--dtype q8]
 //
 // prefill: prompt tokens / time to the first token, one token asked for, another prompt each time; decode: (n - 1) /
@@ -39,6 +40,7 @@ const { values, positionals } = parseArgs({
     batch: string('1'),
     'max-context': string(),
     profile: string(),
+    tune: { type: 'boolean', default: false },
     against: string(''),
     peers: string(path.join(ROOT, 'target/peers')),
     'wllama-model': { type: 'string', multiple: true },
@@ -128,7 +130,7 @@ function participants() {
     name: 'llamero',
     version: version('.'),
     model: path.basename(file),
-    options: { model: mounted(file), build },
+    options: { model: mounted(file), build, tune: values.tune },
   }));
   for (const peer of against) {
     const folder = (name) => {
@@ -204,7 +206,7 @@ async function logits(server, { model, ...options }) {
 }
 
 async function check(server, { options: { model, build, ...rest } }) {
-  const options = { device, max_context: rest.context };
+  const options = { device, max_context: rest.context, tune: rest.tune };
   if (threads) options.threads = threads;
   if (build === 'base') options.wasmUrl = '/pkg/llamero_engine_bg.wasm';
   const got = await logits(server, { model, ...options });

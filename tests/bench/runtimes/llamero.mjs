@@ -1,13 +1,13 @@
 // This project's package. Runs in the page; see ../browser.mjs for what a runtime offers.
 
 /** `build`: base, relaxed or threads; default: what the package picks. */
-export async function load({ model, device, threads, context, build }) {
+export async function load({ model, device, threads, context, build, tune }) {
   const { Llama } = await import('/pkg/index.js');
-  const options = { device, max_context: context };
+  const options = { device, max_context: context, tune };
   if (threads) options.threads = threads;
   if (build === 'base') options.wasmUrl = '/pkg/llamero_engine_bg.wasm';
   const llama = await Llama.load(model, options);
-  const { kind, name, features, weight_bytes, cache_bytes, cache_type } = llama.info.device;
+  const { kind, name, features, lanes, tuned, weight_bytes, cache_bytes, cache_type } = llama.info.device;
   if (kind !== device) throw new Error(`asked for ${device}, got ${kind}`);
 
   const decoding = (count, sequences) => ({
@@ -17,7 +17,7 @@ export async function load({ model, device, threads, context, build }) {
   });
 
   return {
-    ran: { kind, name, features, weight_bytes, cache_bytes, cache_type },
+    ran: { kind, name, features, lanes, tuned, weight_bytes, cache_bytes, cache_type },
     tokenizer: llama.tokenizer,
     async prefill(prompt) {
       const start = performance.now();

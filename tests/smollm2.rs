@@ -84,35 +84,30 @@ fn logits_and_greedy_text_on_the_gpu() {
     }
 }
 
+/// A whole text on the reference. The others take minutes for one here, so they read the beginning, and are compared with
+/// the reference there; what the CPU does in a browser is measured over whole texts (tests/browser/cpu.test.mjs).
 #[test]
 #[cfg_attr(not(all(fixtures, default_model)), ignore = "needs ../shared/fixtures and ./build.sh model")]
 fn perplexity_on_every_executor() {
-    // A software GPU takes minutes for a text: it reads the beginning of one, and is compared with the reference there.
     const BEGINNING: usize = 128;
+    let case = &expected("smollm2")["perplexity"][0];
+    let text = ids(&case["ids"]);
     let mut beginning = f64::NAN;
     // As the page runs it: keys and values in f16.
     for (name, mut engine) in executors(Path::new(DEFAULT_MODEL), 600, &GpuOptions::default()) {
-        let first = ids(&expected("smollm2")["perplexity"][0]["ids"]);
-        let mut of_beginning = || pollster::block_on(engine.perplexity(&first[..BEGINNING], 600)).unwrap().0;
-        match name {
-            "gpu" => {
-                let ratio = of_beginning() / beginning;
-                eprintln!("gpu, {BEGINNING} tokens: {ratio} of the reference's perplexity");
-                assert!((ratio - 1.0).abs() < 0.005, "{ratio} of the reference's perplexity");
-                continue;
-            }
-            "reference" => beginning = of_beginning(),
-            _ => {}
-        }
-        // The reference takes half a minute for one text.
-        let texts = if name == "reference" { 1 } else { 2 };
-        for case in expected("smollm2")["perplexity"].as_array().unwrap().iter().take(texts) {
-            let text = ids(&case["ids"]);
-            let (perplexity, counted) = pollster::block_on(engine.perplexity(&text, 600)).unwrap();
+        let mut perplexity = |text: &[u32]| {
+            let (perplexity, counted) = pollster::block_on(engine.perplexity(text, 600)).unwrap();
             assert_eq!(counted, text.len() - 1);
-            let ratio = perplexity / case["ppl_exact"].as_f64().unwrap();
-            eprintln!("{name}, {}: perplexity {perplexity}, {ratio} of the exact one", case["source"]);
-            assert!((ratio - 1.0).abs() < 0.005, "{name}: {perplexity}, {ratio} of the exact one");
-        }
+            perplexity
+        };
+        let found = perplexity(&text[..BEGINNING]);
+        let ratio = if name == "reference" {
+            beginning = found;
+            perplexity(&text) / case["ppl_exact"].as_f64().unwrap()
+        } else {
+            found / beginning
+        };
+        eprintln!("{name}, {}: {ratio} of the exact perplexity", case["source"]);
+        assert!((ratio - 1.0).abs() < 0.005, "{name}: {ratio} of the exact perplexity");
     }
 }

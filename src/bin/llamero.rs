@@ -501,7 +501,7 @@ async fn inspect(model: &Path) -> Result<()> {
         "bytes": opened.checkpoint.total_bytes(),
         "weight_bytes": plan.weight_bytes(),
         "bytes_per_token": plan.bytes_per_token(),
-        "cache_bytes_per_token_f16": plan.cache_bytes_per_position(2.0) as u64,
+        "cache_bytes_per_token_f16": plan.cache_bytes_per_position(2),
         "parameters": plan.tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
         "vocabulary": opened.tokenizer.as_ref().map(Tokenizer::vocab_size),
         "chat_template": opened.tokenizer.as_ref().is_some_and(|t| t.chat_template().is_some()),

@@ -40,26 +40,31 @@ struct Speed {
     prompt: f64,
 }
 
+impl Speed {
+    /// Of kernels that do not run.
+    const NONE: Speed = Speed { decode: f64::INFINITY, prompt: f64::INFINITY };
+}
+
 /// Measures, and leaves the executor with the fastest kernels.
 pub(super) async fn run(executor: &mut GpuExecutor, free: Free) -> Result<Tuned> {
     executor.set_sampling(0, &Sampling::GREEDY, History::default())?;
-    let began = Instant::now();
     let start = executor.lowered().settings.tuning;
-    let (best, tuned) = search(start, free, async |tuning| {
+    let prompts = start.int8 && free.int8;
+    let first = speed(executor, prompts).await?;
+    // Not from the first step on, in which drivers compile.
+    let began = Instant::now();
+    let (best, tuned) = search(start, first, free, async |tuning| {
         if began.elapsed().as_secs_f64() > ENOUGH_SECONDS {
             return Ok(None);
         }
         match executor.retune(tuning).await {
             // A driver that refuses other kernels than the usual ones: those remain.
-            Err(error) if error.kind() == ErrorKind::Unsupported && tuning != start => {
-                return Ok(Some(Speed { decode: f64::INFINITY, prompt: f64::INFINITY }));
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Some(Speed::NONE)),
+            retuned => {
+                retuned?;
+                speed(executor, prompts).await.map(Some)
             }
-            other => other?,
         }
-        let decode = seconds(executor, 1).await?;
-        // Only integer dot products change how prompts are computed.
-        let prompt = if start.int8 && free.int8 { seconds(executor, PROMPT).await? } else { 0.0 };
-        Ok(Some(Speed { decode, prompt }))
     })
     .await?;
     executor.retune(best).await?;
@@ -69,20 +74,18 @@ pub(super) async fn run(executor: &mut GpuExecutor, free: Free) -> Result<Tuned>
 /// One choice after the other, each with the best of those before; `measure` gives `None` when the time is up.
 async fn search(
     start: Tuning,
+    first: Speed,
     free: Free,
     mut measure: impl AsyncFnMut(Tuning) -> Result<Option<Speed>>,
 ) -> Result<(Tuning, Tuned)> {
-    let Some(first) = measure(start).await? else { return Ok((start, Tuned::default())) };
     let (mut best, mut speed, mut tried) = (start, first, 1);
-    let lanes = Tuning::LANES.map(|lanes| Tuning { lanes: Some(lanes), ..start });
-    let changes = [(free.int8 && start.int8).then_some(Change::NoInt8), free.subgroups.then_some(Change::Subgroups)];
-    let changes =
-        changes.into_iter().flatten().chain(lanes.iter().filter(|_| free.lanes).map(|t| Change::Lanes(t.lanes)));
-    for change in changes {
+    let switches = [(free.int8 && start.int8).then_some(Change::NoInt8), free.subgroups.then_some(Change::Subgroups)];
+    let lanes = Tuning::LANES.into_iter().filter(|_| free.lanes).map(Change::Lanes);
+    for change in switches.into_iter().flatten().chain(lanes) {
         let candidate = match change {
             Change::NoInt8 => Tuning { int8: false, ..best },
             Change::Subgroups => Tuning { subgroups: !best.subgroups, ..best },
-            Change::Lanes(lanes) => Tuning { lanes, ..best },
+            Change::Lanes(lanes) => Tuning { lanes: Some(lanes), ..best },
         };
         let Some(found) = measure(candidate).await? else { break };
         tried += 1;
@@ -102,7 +105,14 @@ async fn search(
 enum Change {
     NoInt8,
     Subgroups,
-    Lanes(Option<u32>),
+    Lanes(u32),
+}
+
+/// How fast the executor is as it is; of prompts only where they matter: only integer dot products change them.
+async fn speed(executor: &mut GpuExecutor, prompts: bool) -> Result<Speed> {
+    let decode = seconds(executor, 1).await?;
+    let prompt = if prompts { seconds(executor, PROMPT).await? } else { 0.0 };
+    Ok(Speed { decode, prompt })
 }
 
 /// Seconds of a step of `rows` rows, at best.
@@ -135,21 +145,24 @@ mod tests {
 
     const ALL: Free = Free { subgroups: true, int8: true, lanes: true };
 
-    /// Searches where a step takes as long as `decode` and `prompt` say, with room for `most` measurements.
+    /// Searches where a step takes as long as `decode` and `prompt` say, with room for `most` measurements in all.
     fn find(
         start: Tuning,
         free: Free,
         most: usize,
         time: impl Fn(Tuning) -> (f64, f64),
     ) -> (Tuning, Tuned, Vec<Tuning>) {
-        let mut asked = Vec::new();
-        let found = pollster::block_on(search(start, free, async |tuning| {
+        let mut asked = vec![start];
+        let speed = |tuning| {
+            let (decode, prompt) = time(tuning);
+            Speed { decode, prompt }
+        };
+        let found = pollster::block_on(search(start, speed(start), free, async |tuning| {
             if asked.len() == most {
                 return Ok(None);
             }
             asked.push(tuning);
-            let (decode, prompt) = time(tuning);
-            Ok(Some(Speed { decode, prompt }))
+            Ok(Some(speed(tuning)))
         }));
         let (best, tuned) = found.expect("nothing fails");
         (best, tuned, asked)
@@ -202,7 +215,13 @@ mod tests {
         assert_eq!((best, tuned.tried, asked.len()), (start(), 1, 1));
         let (_, tuned, asked) = find(start(), ALL, 3, |_| (1.0, 1.0));
         assert_eq!((tuned.tried, asked.len()), (3, 3));
-        let (best, tuned, _) = find(start(), ALL, 0, |_| (1.0, 1.0));
-        assert_eq!((best, tuned), (start(), Tuned::default()));
+    }
+
+    #[test]
+    fn kernels_that_a_driver_refuses_are_not_chosen() {
+        let only_usual = |t: Tuning| if t == start() { (1.0, 1.0) } else { (Speed::NONE.decode, Speed::NONE.prompt) };
+        let (best, tuned, asked) = find(start(), ALL, 99, only_usual);
+        assert_eq!((best, tuned.tried, asked.len()), (start(), 8, 8));
+        assert_eq!(tuned.before_ms, tuned.after_ms);
     }
 }

@@ -136,17 +136,6 @@ pub struct ExecutorInfo {
     pub self_test: Option<SelfTest>,
 }
 
-impl ExecutorInfo {
-    /// Bytes of a cached key or value, its share of a block's scale among them.
-    pub fn cache_value_bytes(&self) -> f64 {
-        match self.cache_type.as_str() {
-            "f32" => 4.0,
-            "q8_0" => 34.0 / 32.0,
-            _ => 2.0,
-        }
-    }
-}
-
 /// What steps cost so far, where the executor counts it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Costs {
@@ -191,6 +180,12 @@ pub trait Executor {
     /// What steps cost so far.
     fn costs(&self) -> Costs {
         Costs::default()
+    }
+
+    /// Bytes of keys and values that a position has, over all caches, as they are stored.
+    fn cache_bytes_per_position(&self) -> f64 {
+        let Limits { num_pages, page_size, .. } = self.limits();
+        self.info().cache_bytes as f64 / (f64::from(num_pages) * f64::from(page_size))
     }
 
     /// Stores whole rows of a tensor, in the type that the plan states: `bytes` holds

@@ -342,9 +342,8 @@ impl Plan {
     }
 
     /// Bytes of one cached position over all caches, for `value_bytes` per cached value.
-    pub fn cache_bytes_per_position(&self, value_bytes: f64) -> f64 {
-        let values: u64 = self.caches.iter().map(|c| 2 * u64::from(c.kv_heads) * u64::from(c.head_dim)).sum();
-        values as f64 * value_bytes
+    pub fn cache_bytes_per_position(&self, value_bytes: u64) -> u64 {
+        self.caches.iter().map(|c| 2 * u64::from(c.kv_heads) * u64::from(c.head_dim) * value_bytes).sum()
     }
 
     /// Weight bytes that one decoded token must read: every tensor but the embedding table, of which it reads

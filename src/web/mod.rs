@@ -207,7 +207,7 @@ impl Engine {
             dispatches: costs.dispatches,
             encode_ms: costs.encode_seconds * 1e3,
             weight_bytes_per_token: plan.bytes_per_token(),
-            cache_bytes_per_position: plan.cache_bytes_per_position(executor.info().cache_value_bytes()),
+            cache_bytes_per_position: executor.cache_bytes_per_position(),
         })
     }
 

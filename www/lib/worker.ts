@@ -139,7 +139,8 @@ async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load'
     };
     // Kept, and taken from what is kept, is only a choice among all.
     const free = !['subgroups', 'int8', 'lanes'].some((name) => name in (options.kernels ?? {}));
-    const key = options.tune && free ? await tuningKey() : undefined;
+    const onGpu = options.device !== 'cpu' && options.device !== 'reference';
+    const key = options.tune && free && onGpu ? await tuningKey() : undefined;
     const known = key === undefined ? undefined : await readTuning(key);
     const kernels = { ...known, ...options.kernels };
     const tune = options.tune === true && !known;

@@ -80,7 +80,7 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
         });
         print(&bench.prefill(prompt, prompts).await?)?;
     }
-    let position_bytes = bench.engine.plan().cache_bytes_per_position(info.cache_value_bytes());
+    let position_bytes = bench.engine.executor().cache_bytes_per_position();
     for (positions, batch) in sizes.decodes() {
         let room = sizes.room(positions, batch);
         if room > context {
@@ -174,7 +174,10 @@ impl Bench {
             let middle = self.engine.executor().costs();
             let result = self.engine.generate(&request(new), 0, &mut Quiet).await?;
             // What generating one token costs is prefill.
-            costs = difference(&difference(&self.engine.executor().costs(), &middle), &difference(&middle, &start));
+            let all = difference(&self.engine.executor().costs(), &middle);
+            costs = difference(&all, &difference(&middle, &start));
+            // But a difference of so small times is mostly noise: on average over every step.
+            costs.encode_seconds = all.encode_seconds * costs.steps as f64 / all.steps.max(1) as f64;
             rates.push(result.timings.decode_tokens_per_second);
         }
         Ok(Decoded { tokens_per_second: median(&mut rates), costs })

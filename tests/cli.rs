@@ -189,8 +189,21 @@ fn models_of_real_shapes_are_made_with_as_few_blocks_as_asked() {
         std::fs::remove_file(&path).unwrap();
     }
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("none.gguf");
+    assert!(failure(&["make", text(&path), "--type", "Q8_0,Q9"]).contains("Q9 is no weight type"));
     assert!(failure(&["make", text(&path), "--blocks", "0"]).contains("--blocks"));
     assert!(failure(&["make", text(&path), "--type", "Q4_K"]).contains("smaller blocks"));
+}
+
+#[test]
+fn the_matrices_of_a_made_model_take_turns_in_the_types_named() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("turns.gguf");
+    result(&["make", text(&path), "--shape", "small", "--blocks", "1", "--type", "Q8_0,Q4_K,IQ2_S"]);
+    let info = result(&["inspect", text(&path)]);
+    // Embedding, gate and up; queries, keys and values, down; what attention's output goes through.
+    for (dtype, count) in [("Q8_0", 3), ("Q4_K", 4), ("IQ2_S", 1)] {
+        assert_eq!(info["tensors"][dtype]["count"], count, "{dtype}: {info}");
+    }
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

@@ -30,7 +30,8 @@ fn table() -> String {
         let (webgpu, cpu) = (mark(variant.webgpu.runs()), mark(variant.cpu.runs()));
         let _ = writeln!(out, "| {} | {} | yes | yes | yes | {webgpu} | {cpu} |", variant.what, files.join(", "));
     }
-    out += "\n## Weight types\n\nEach runs on all three executors, natively and in Chromium.\n\n| | bits a weight | on the CPU, \
+    out += "\n## Weight types\n\nEach runs on all three executors, natively and in Chromium. There, on WebGPU, all are \
+            together in one model, held to the\nreference, and some alone, held to exact logits.\n\n| | bits a weight | on the CPU, \
             activations are | on the GPU, weights are |\n| --- | --- | --- | --- |\n";
     for name in &cases.types {
         let dtype = DType::from_name(name).unwrap();

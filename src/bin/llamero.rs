@@ -242,9 +242,9 @@ enum Command {
         out: PathBuf,
         #[arg(long, value_enum, default_value = "tiny")]
         shape: make::Shape,
-        /// Weight type of the matrices, ggml's name.
-        #[arg(long, default_value = "Q8_0")]
-        r#type: String,
+        /// Weight type of the matrices, ggml's name; several with commas take turns.
+        #[arg(long, default_value = "Q8_0", value_delimiter = ',')]
+        r#type: Vec<String>,
         /// Blocks (default: the shape's own).
         #[arg(long)]
         blocks: Option<u32>,

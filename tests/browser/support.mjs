@@ -26,19 +26,23 @@ function program(variable, names) {
 export const CHROMIUM = program('CHROMIUM', ['chromium', 'chromium-browser', 'google-chrome']);
 export const FIREFOX = program('FIREFOX', ['firefox-esr', 'firefox']);
 
-/** A tiny model that the project makes itself, or undefined where the command line is not built. */
-function makeTiny() {
+/** A small model that the project makes itself, or undefined where the command line is not built. */
+function make(name, ...options) {
   const built = ['release', 'debug'].map((profile) => path.join(ROOT, 'target', profile, 'llamero'));
   const cli = process.env.LLAMERO_CLI ?? built.find(existsSync) ?? '';
-  const file = path.join(SCRATCH, 'tiny.gguf');
+  const file = path.join(SCRATCH, `${name}.gguf`);
   if (!existsSync(cli)) return undefined;
   // Test files run side by side: only a whole file may appear under its name.
-  const part = path.join(SCRATCH, `tiny-${process.pid}.part`);
-  execFileSync(cli, ['make', part, '--shape', 'tiny', '--type', 'Q8_0'], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const part = path.join(SCRATCH, `${name}-${process.pid}.part`);
+  execFileSync(cli, ['make', part, ...options], { stdio: ['ignore', 'ignore', 'inherit'] });
   renameSync(part, file);
   return file;
 }
-export const TINY = makeTiny();
+export const TINY = make('tiny', '--shape', 'tiny', '--type', 'Q8_0');
+/** A model with matrices of the weight types named; its address on the site. */
+export function makeMixed(types) {
+  return make('mixed', '--shape', 'small', '--type', types.join()) && '/test/mixed.gguf';
+}
 
 const NEEDS = {
   chromium: () => CHROMIUM ?? false,

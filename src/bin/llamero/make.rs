@@ -15,6 +15,8 @@ use std::path::Path;
 pub enum Shape {
     /// 4 blocks of 64, vocabulary 320: a test loads it in no time.
     Tiny,
+    /// 7 blocks of 256, vocabulary 320: rows that every weight type can have.
+    Small,
     /// LLaMA 3.2 1B
     #[value(name = "1b")]
     B1,
@@ -60,6 +62,7 @@ impl Shape {
         };
         match self {
             Shape::Tiny => d("tiny", 64, 160, 4, 4, 2, 16, 320, 512, 10_000.0, true),
+            Shape::Small => d("small", 256, 512, 7, 4, 2, 64, 320, 512, 10_000.0, true),
             Shape::B1 => d("random 1B", 2048, 8192, 16, 32, 8, 64, 128_256, 131_072, 500_000.0, true),
             Shape::B3 => d("random 3B", 3072, 8192, 28, 24, 8, 128, 128_256, 131_072, 500_000.0, true),
             Shape::B7 => d("random 7B", 4096, 11_008, 32, 32, 32, 128, 32_000, 4096, 10_000.0, false),
@@ -72,16 +75,18 @@ const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['
                       '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}\
                       {% endif %}";
 
-/// Writes a model of the shape, its matrices in `type_name`; `blocks`: with that many blocks instead of the shape's own.
-pub fn run(out: &Path, shape: Shape, type_name: &str, blocks: Option<u32>) -> Result<()> {
-    let dtype =
-        DType::from_name(type_name).ok_or_else(|| invalid(&format!("{type_name} is no weight type; try Q8_0")))?;
+/// Writes a model of the shape, its matrices in the types named, which take turns; `blocks`: with that many blocks
+/// instead of the shape's own.
+pub fn run(out: &Path, shape: Shape, type_names: &[String], blocks: Option<u32>) -> Result<()> {
+    let known =
+        |name: &String| DType::from_name(name).ok_or_else(|| invalid(&format!("{name} is no weight type; try Q8_0")));
+    let types = type_names.iter().map(known).collect::<Result<Vec<_>>>()?;
     let mut dims = shape.dims();
     dims.layers = blocks.unwrap_or(dims.layers);
     if dims.layers == 0 {
         return Err(invalid("--blocks must be at least 1"));
     }
-    let tensors = tensors(&dims, dtype);
+    let tensors = tensors(&dims, &types);
     let entries: Vec<Entry> = tensors.iter().map(Tensor::entry).collect();
     let mut writer = GgufWriter::create(out, &metadata(&dims), &entries)?;
     for (seed, tensor) in tensors.iter().enumerate() {
@@ -106,25 +111,30 @@ impl Tensor {
     }
 }
 
-fn tensors(dims: &Dims, dtype: DType) -> Vec<Tensor> {
+fn tensors(dims: &Dims, types: &[DType]) -> Vec<Tensor> {
     let mut list = Vec::new();
-    let mut matrix = |name: String, rows: u64, cols: u64, gain: f32| {
+    let mut types = types.iter().copied().cycle();
+    let mut next = || types.next().unwrap_or(DType::F32);
+    let mut matrix = |dtype: DType, name: String, rows: u64, cols: u64, gain: f32| {
         list.push(Tensor { name, dtype, rows, cols, scale: gain / (cols as f32).sqrt() });
     };
     let (q, kv) = (u64::from(dims.heads * dims.head_dim), u64::from(dims.kv_heads * dims.head_dim));
     // Logits of a standard deviation of some 3, whether tied or not.
-    matrix("token_embd.weight".into(), dims.vocab, dims.hidden, 3.0);
+    matrix(next(), "token_embd.weight".into(), dims.vocab, dims.hidden, 3.0);
     for i in 0..dims.layers {
-        matrix(format!("blk.{i}.attn_q.weight"), q, dims.hidden, 1.0);
-        matrix(format!("blk.{i}.attn_k.weight"), kv, dims.hidden, 1.0);
-        matrix(format!("blk.{i}.attn_v.weight"), kv, dims.hidden, 1.0);
-        matrix(format!("blk.{i}.attn_output.weight"), dims.hidden, q, 1.0);
-        matrix(format!("blk.{i}.ffn_gate.weight"), dims.ffn, dims.hidden, 1.0);
-        matrix(format!("blk.{i}.ffn_up.weight"), dims.ffn, dims.hidden, 1.0);
-        matrix(format!("blk.{i}.ffn_down.weight"), dims.hidden, dims.ffn, 1.0);
+        // What engines compute together has one type.
+        let qkv = next();
+        matrix(qkv, format!("blk.{i}.attn_q.weight"), q, dims.hidden, 1.0);
+        matrix(qkv, format!("blk.{i}.attn_k.weight"), kv, dims.hidden, 1.0);
+        matrix(qkv, format!("blk.{i}.attn_v.weight"), kv, dims.hidden, 1.0);
+        matrix(next(), format!("blk.{i}.attn_output.weight"), dims.hidden, q, 1.0);
+        let gate_up = next();
+        matrix(gate_up, format!("blk.{i}.ffn_gate.weight"), dims.ffn, dims.hidden, 1.0);
+        matrix(gate_up, format!("blk.{i}.ffn_up.weight"), dims.ffn, dims.hidden, 1.0);
+        matrix(next(), format!("blk.{i}.ffn_down.weight"), dims.hidden, dims.ffn, 1.0);
     }
     if !dims.tied {
-        matrix("output.weight".into(), dims.vocab, dims.hidden, 3.0);
+        matrix(next(), "output.weight".into(), dims.vocab, dims.hidden, 3.0);
     }
     let norm = |name: String| Tensor { name, dtype: DType::F32, rows: 1, cols: dims.hidden, scale: 0.0 };
     for i in 0..dims.layers {

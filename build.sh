@@ -13,7 +13,7 @@ ROOT=$PWD
 MIN_RUST=1.88
 MIN_NODE=20.19
 WASM_TARGET=wasm32-unknown-unknown
-WASM_DIR=target/wasm      # cargo's target folder for the browser builds; cargo keeps those of other flags apart
+WASM_DIR=target/wasm      # cargo's target folder for the browser builds; WASM_DIR-threads has a std of its own
 WEB_DIR=target/web        # llamero_engine*.js, llamero_engine*_bg.wasm: bindings made, optimised
 STAMPS=target/stamps
 LOGS=target/logs
@@ -256,7 +256,7 @@ want_threads_rust() {
 }
 
 build_engine() { # base|relaxed|threads
-  local build=$1 name=llamero_engine cargo=$WASM_CARGO rustc=$WASM_RUSTC std=$WASM_STD linker=$WASM_LINKER
+  local build=$1 name=llamero_engine cargo=$WASM_CARGO rustc=$WASM_RUSTC std=$WASM_STD linker=$WASM_LINKER dir=$WASM_DIR
   local features=(+simd128) own=() optimise=("${WASM_FEATURES[@]}")
   if [ "$build" != base ]; then
     name+=_$build
@@ -265,14 +265,14 @@ build_engine() { # base|relaxed|threads
     own=(-- -Ctarget-feature=+simd128,+relaxed-simd)
   fi
   if [ "$build" = threads ]; then
-    cargo=$THREADS_CARGO rustc=$THREADS_RUSTC linker=$THREADS_LINKER std=source own=()
+    cargo=$THREADS_CARGO rustc=$THREADS_RUSTC linker=$THREADS_LINKER std=source dir=$WASM_DIR-threads own=()
     features=(+simd128 +relaxed-simd +atomics +bulk-memory +mutable-globals)
     optimise+=(--enable-threads)
   fi
   if [ -f "$WEB_DIR/${name}_bg.wasm" ] && fresh "web-$build" "${ENGINE_INPUTS[@]}"; then return; fi
 
   step "engine, $build build: Rust to WebAssembly ($("$rustc" --version | cut -d' ' -f1,2), std: $std)"
-  local args=(rustc --release --target "$WASM_TARGET" --lib --crate-type cdylib --target-dir "$WASM_DIR")
+  local args=(rustc --release --target "$WASM_TARGET" --lib --crate-type cdylib --target-dir "$dir")
   local sep=$'\x1f' flags
   flags="-Ctarget-feature=$(IFS=,; echo "${features[*]}")"
   # Paths of this machine do not belong in a file that others download.
@@ -290,6 +290,10 @@ build_engine() { # base|relaxed|threads
     environment+=(RUSTC_BOOTSTRAP=1)
   fi
   [ -z "$linker" ] || environment+=(CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$linker")
+  # What both folders compile for this machine (macros, build.rs), the second takes from the first.
+  if [ "$build" = threads ] && [ ! -d "$dir" ] && [ "$rustc" = "$WASM_RUSTC" ]; then
+    mkdir -p "$dir" && cp -a "$WASM_DIR/release" "$dir/"
+  fi
   # Of what is being built, not of what is edited meanwhile.
   local inputs
   inputs=$(digest "${ENGINE_INPUTS[@]}")
@@ -300,7 +304,7 @@ build_engine() { # base|relaxed|threads
   local out=$WEB_DIR.new
   rm -rf "$out"
   mkdir -p "$out"
-  target/tools/debug/llamero-bindgen "$WASM_DIR/$WASM_TARGET/release/llamero.wasm" "$out" "$name"
+  target/tools/debug/llamero-bindgen "$dir/$WASM_TARGET/release/llamero.wasm" "$out" "$name"
   step "engine, $build build: optimising (wasm-opt -O3)"
   node_modules/.bin/wasm-opt -O3 "${optimise[@]}" --strip-debug --strip-producers "$out/${name}_bg.wasm" -o "$out/optimised.wasm"
   mv "$out/optimised.wasm" "$out/${name}_bg.wasm"

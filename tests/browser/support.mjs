@@ -1,7 +1,7 @@
 // What the browser tests share: browsers, servers, models, and the words for why a test is skipped.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chromium as playwright } from 'playwright-core';
@@ -32,10 +32,12 @@ function make(name, ...options) {
   const cli = process.env.LLAMERO_CLI ?? built.find(existsSync) ?? '';
   const file = path.join(SCRATCH, `${name}.gguf`);
   if (!existsSync(cli)) return undefined;
-  // Test files run side by side: only a whole file may appear under its name.
+  // Test files run side by side: only a whole file may appear under its name, and one that another's page is reading
+  // stays, lest its ETag change under a download that goes on after a break.
   const part = path.join(SCRATCH, `${name}-${process.pid}.part`);
   execFileSync(cli, ['make', part, ...options], { stdio: ['ignore', 'ignore', 'inherit'] });
-  renameSync(part, file);
+  if (existsSync(file) && readFileSync(part).equals(readFileSync(file))) rmSync(part);
+  else renameSync(part, file);
   return file;
 }
 export const TINY = make('tiny', '--shape', 'tiny', '--type', 'Q8_0');

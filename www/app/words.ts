@@ -42,7 +42,7 @@ export function phase(progress: LoadProgress | undefined): string {
 /** "42.1 of 98.4 MB · 12.3 MB/s · 5 s left" */
 export function progressDetail({ phase, loaded, total, bytesPerSecond, secondsLeft }: LoadProgress): string {
   if (phase === 'ready' || phase === 'compile') return '';
-  const parts = [`${megabytes(loaded)} of ${megabytes(total)}`];
+  const parts = [total > 0 ? `${megabytes(loaded)} of ${megabytes(total)}` : megabytes(loaded)];
   if (bytesPerSecond > 0) parts.push(`${megabytes(bytesPerSecond)}/s`);
   if (secondsLeft !== undefined && loaded < total) parts.push(`${seconds(secondsLeft)} left`);
   return parts.join(' · ');

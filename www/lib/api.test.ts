@@ -61,7 +61,7 @@ describe('options', () => {
     expect(sourceSpec(new File(['abc'], 'm.gguf'), remotes)).toMatchObject({ kind: 'blob', name: 'm.gguf' });
     expect(sourceSpec(new Uint8Array(3), remotes)).toMatchObject({ kind: 'blob' });
     const own = { name: 'own', size: 4, read: async () => new Uint8Array(4) };
-    expect(sourceSpec(own, remotes)).toEqual({ kind: 'remote', name: 'own', size: 4 });
+    expect(sourceSpec(own, remotes)).toEqual({ kind: 'remote', source: 0, name: 'own', size: 4 });
     expect(remotes).toEqual([own]);
   });
 });

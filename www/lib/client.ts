@@ -2,6 +2,7 @@
 
 import { LlameroAbortError, LlameroError, abortError, fromWire, toWire } from './errors.js';
 import type { Calls, EngineOptions, FromWorker, GenerationRequest, SourceSpec, ToWorker } from './protocol.js';
+import { HttpSource } from './storage/http.js';
 import type { ByteSource, GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
 
 interface Pending {
@@ -36,12 +37,13 @@ export class WorkerClient {
     sources: SourceSpec[],
     remotes: readonly ByteSource[],
     options: EngineOptions,
+    timeout: number | undefined,
     wasmUrl: string | undefined,
     onProgress: ((progress: LoadProgress) => void) | undefined,
     signal: AbortSignal | undefined,
   ): Promise<ModelInfo> {
     this.remotes = remotes;
-    const call = this.request((id) => ({ type: 'load', id, sources, options, wasmUrl }), { onProgress }, signal);
+    const call = this.request((id) => ({ type: 'load', id, sources, options, timeout, wasmUrl }), { onProgress }, signal);
     return call.result as Promise<ModelInfo>;
   }
 
@@ -127,17 +129,21 @@ export class WorkerClient {
 
   private async readRemote({ id, source, offset, length }: FromWorker & { type: 'read' }): Promise<void> {
     let answer: ToWorker;
+    let transfer: Transferable[] = [];
     try {
-      const bytes = await this.remotes[source]?.read(offset, length);
+      const remote = this.remotes[source];
+      const bytes = await remote?.read(offset, length);
       if (!(bytes instanceof Uint8Array) || bytes.length !== length) {
         throw new LlameroError('io', `read(${offset}, ${length}) of the given source must give a Uint8Array of ${length} bytes`);
       }
       answer = { type: 'read_done', id, bytes };
+      // Copied where the buffer is the caller's.
+      if (remote instanceof HttpSource) transfer = [bytes.buffer as ArrayBuffer];
     } catch (error) {
       const coded = typeof (error as { code?: unknown } | null)?.code === 'string' ? error : new LlameroError('io', String(error));
       answer = { type: 'read_failed', id, error: toWire(coded) };
     }
-    if (!this.dead) this.worker.postMessage(answer); // copied: the caller's buffer stays the caller's
+    if (!this.dead) this.worker.postMessage(answer, transfer);
   }
 
   private die(error: LlameroError): void {

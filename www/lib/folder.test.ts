@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 // @ts-expect-error plain JavaScript
 import { serve } from '../tools/serve.mjs';
 import { openFolder } from './folder.js';
-import { HttpSource } from './source.js';
+import { HttpSource } from './storage/http.js';
 
 const INDEX = 'model.safetensors.index.json';
 const weights = (n: number) => new Uint8Array(3 << 20).fill(n);

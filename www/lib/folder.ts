@@ -1,8 +1,9 @@
 // A model as Hugging Face keeps it: a folder with config.json, safetensors, and the tokenizer's files.
 
 import { LlameroError } from './errors.js';
-import { HttpSource, MissingFile } from './source.js';
-import type { HttpOptions } from './source.js';
+import { MissingFile } from './storage/answer.js';
+import { HttpSource } from './storage/http.js';
+import type { HttpOptions } from './storage/http.js';
 
 const INDEX = 'model.safetensors.index.json';
 /** What a folder may hold besides; the same names as the engine's `HfFolder::NAMES`. */
@@ -23,7 +24,15 @@ const OPTIONAL = [
  */
 export async function openFolder(folder: string, options: (index: number) => HttpOptions): Promise<HttpSource[]> {
   let count = 0;
-  const open = (name: string) => HttpSource.open(new URL(encodeURIComponent(name), folder), { ...options(count++), park: true });
+  let failed = false;
+  const all: HttpSource[] = [];
+  const open = async (name: string) => {
+    const source = await HttpSource.open(new URL(encodeURIComponent(name), folder), { ...options(count++), park: true });
+    all.push(source);
+    // Some are asked for at once: one that comes after another has failed is not wanted.
+    if (failed) source.close();
+    return source;
+  };
   const maybe = async (name: string) => {
     try {
       return await open(name);
@@ -43,7 +52,8 @@ export async function openFolder(folder: string, options: (index: number) => Htt
     for (const shard of shards) opened.push(await open(shard));
     return opened;
   } catch (error) {
-    for (const source of opened) source.close();
+    failed = true;
+    for (const source of all) source.close();
     throw error;
   }
 }

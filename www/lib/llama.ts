@@ -2,7 +2,9 @@
 
 import { WorkerClient } from './client.js';
 import { abortError } from './errors.js';
-import { chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
+import { accessOf, chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
+import { openInPage, settled } from './storage/page.js';
+import type { HttpSource } from './storage/http.js';
 import { GenerationStream } from './stream.js';
 import type { ByteSource, ChatMessage, Costs, FileSource, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
 import type { EngineOptions, GenerationRequest } from './protocol.js';
@@ -69,7 +71,9 @@ export class Llama {
     const list = isList ? Array.from(source as readonly FileSource[]) : [source as FileSource];
     if (list.length === 0) throw invalid('the list of files is empty');
     const remotes: ByteSource[] = [];
-    const specs = list.map((file) => sourceSpec(file, remotes));
+    const access = accessOf(options);
+    const files = await Promise.all(list.map((file) => settled(file, options.timeout, signal)));
+    let specs = files.map((file) => sourceSpec(file, remotes, access));
     if (specs.length > 1 && specs.some((spec) => spec.kind === 'folder')) {
       throw invalid('the address of a folder (ending in a slash) stands alone; give one folder, or a list of files');
     }
@@ -82,13 +86,18 @@ export class Llama {
     if (options.threads !== undefined) engineOptions.threads = options.threads;
     if (options.quantize !== undefined) engineOptions.quantize = options.quantize;
     const client = new WorkerClient(spawn(options.workerUrl));
+    const opened: HttpSource[] = [];
     try {
+      const { fetch } = options;
+      if (fetch) specs = await openInPage(specs, remotes, opened, { fetch, ...(signal ? { signal } : {}) });
       const wasmUrl = options.wasmUrl === undefined ? undefined : absolute(options.wasmUrl);
-      const info = await client.load(specs, remotes, engineOptions, wasmUrl, options.onProgress, signal);
+      const info = await client.load(specs, remotes, engineOptions, options.timeout, wasmUrl, options.onProgress, signal);
       return new Llama(client, info);
     } catch (error) {
       client.terminate();
       throw error;
+    } finally {
+      for (const file of opened) file.close();
     }
   }
 

@@ -2,10 +2,10 @@
 
 import { LlameroError } from './errors.js';
 import type { ChatMessage, FileSource, GenerationOptions, Kernels, LoadOptions } from './types.js';
-import type { GenerationRequest, SourceSpec } from './protocol.js';
+import type { Access, GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
 
-const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'tune', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'tune', 'onProgress', 'signal', 'timeout', 'headers', 'credentials', 'fetch', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
 const KERNELS: readonly string[] = ['subgroups', 'int8', 'f16', 'columns', 'splits'] satisfies (keyof Kernels)[];
 const LANES: readonly unknown[] = [4, 8, 16, 32, 64];
 const QUANTIZE: readonly string[] = ['q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1'] satisfies LoadOptions['quantize'][];
@@ -69,10 +69,54 @@ export function checkLoadOptions(options: LoadOptions): void {
   if (options.tune !== undefined && typeof options.tune !== 'boolean') {
     throw invalid(`tune is ${JSON.stringify(options.tune)}; it must be true or false`);
   }
+  checkAccess(options);
   const { quantize } = options;
   if (quantize !== undefined && !QUANTIZE.includes(quantize)) {
     throw invalid(`quantize is ${JSON.stringify(quantize)}; it must be one of ${QUANTIZE.join(', ')}`);
   }
+}
+
+/** Headers that a page's requests carry as the browser likes, whatever the page says; and those that say which bytes are asked for. */
+const NOT_OURS = /^(accept-(charset|encoding)|access-control-.*|connection|content-length|cookie2?|date|dnt|expect|host|keep-alive|origin|referer|set-cookie|te|trailer|transfer-encoding|upgrade|via|(proxy|sec)-.*)$/i;
+const RANGES = /^(if-)?range$/i;
+
+function checkAccess({ timeout, credentials, fetch, headers }: LoadOptions): void {
+  if (timeout !== undefined && !(typeof timeout === 'number' && timeout >= 0)) {
+    throw invalid(`timeout is ${String(timeout)}; it must be a number of milliseconds, 0 or Infinity for none`);
+  }
+  if (credentials !== undefined && !['omit', 'same-origin', 'include'].includes(credentials)) {
+    throw invalid(`credentials is ${JSON.stringify(credentials)}; it must be "omit", "same-origin" or "include"`);
+  }
+  if (fetch !== undefined && typeof fetch !== 'function') {
+    throw invalid('fetch must be a function that takes an address and an init, and returns a Response');
+  }
+  plainHeaders(headers);
+}
+
+/** Headers as they are sent to the worker. */
+function plainHeaders(given: LoadOptions['headers']): [string, string][] {
+  let list: [string, string][];
+  try {
+    list = [...new Headers(given)];
+  } catch (cause) {
+    throw invalid(`headers must be names and texts, as of fetch (${cause instanceof Error ? cause.message : String(cause)})`);
+  }
+  for (const [name] of list) {
+    if (RANGES.test(name)) throw invalid(`headers has ${name}; which bytes are asked for is the load's own affair`);
+    if (NOT_OURS.test(name)) {
+      throw invalid(`headers has ${name}, which browsers do not let a page set${/^cookie/i.test(name) ? '; option credentials says whether cookies are sent' : ''}`);
+    }
+  }
+  return list;
+}
+
+/** The options that say how servers are asked, as they are sent to the worker. */
+export function accessOf({ timeout, headers, credentials }: LoadOptions): Access {
+  return {
+    ...(timeout !== undefined ? { timeout } : {}),
+    ...(headers !== undefined ? { headers: plainHeaders(headers) } : {}),
+    ...(credentials !== undefined ? { credentials } : {}),
+  };
 }
 
 /** The engine's request out of a prompt and the caller's options. */
@@ -124,7 +168,13 @@ function settings(options: GenerationOptions): GenerationRequest {
 }
 
 /** How a source is sent to the worker. `remotes` collects those that the page itself has to read. */
-export function sourceSpec(source: FileSource, remotes: ByteSource[]): SourceSpec {
+export function sourceSpec(source: FileSource, remotes: ByteSource[], access: Access = {}): SourceSpec {
+  if (typeof Request !== 'undefined' && source instanceof Request) {
+    if (source.method !== 'GET') throw invalid(`the given Request has method ${source.method}; a file is read by GET`);
+    const own = [...source.headers].filter(([name]) => !RANGES.test(name));
+    const headers = [...(access.headers ?? []).filter(([name]) => !source.headers.has(name)), ...own];
+    return sourceSpec(source.url, remotes, { credentials: source.credentials, ...access, ...(headers.length ? { headers } : {}) });
+  }
   if (typeof source === 'string' || source instanceof URL) {
     let url: URL;
     try {
@@ -136,7 +186,7 @@ export function sourceSpec(source: FileSource, remotes: ByteSource[]): SourceSpe
       throw invalid(`an address beginning with ${url.protocol} cannot be fetched by a page; use https, or a File`);
     }
     url.hash = '';
-    return { kind: url.pathname.endsWith('/') ? 'folder' : 'http', url: url.href };
+    return { kind: url.pathname.endsWith('/') ? 'folder' : 'http', url: url.href, ...access };
   }
   if (source instanceof Blob) {
     return { kind: 'blob', blob: source, name: source instanceof File ? source.name : 'model' };
@@ -144,10 +194,22 @@ export function sourceSpec(source: FileSource, remotes: ByteSource[]): SourceSpe
   if (source instanceof ArrayBuffer || source instanceof Uint8Array) {
     return { kind: 'blob', blob: new Blob([source as BlobPart]), name: 'model' };
   }
-  if (typeof source === 'object' && source !== null && typeof source.read === 'function' && Number.isSafeInteger(source.size)) {
-    remotes.push(source);
-    return { kind: 'remote', name: String(source.name), size: source.size };
+  const own = source as ByteSource;
+  if (typeof source === 'object' && source !== null && typeof own.read === 'function' && Number.isSafeInteger(own.size)) {
+    const { concurrency } = own;
+    if (concurrency !== undefined && !(Number.isInteger(concurrency) && concurrency > 0)) {
+      throw invalid(`concurrency of the source ${String(own.name)} is ${String(concurrency)}; it must be a whole number above 0`);
+    }
+    remotes.push(own);
+    return {
+      kind: 'remote',
+      source: remotes.length - 1,
+      name: String(own.name),
+      size: own.size,
+      ...(concurrency !== undefined ? { concurrency } : {}),
+    };
   }
-  throw invalid('a model is given as an address, a File or Blob, bytes, or an object with name, size and read()');
+  throw invalid(
+    'a model is given as an address, a File, Blob or file handle, bytes, a Request or Response, or an object with name, size and read()',
+  );
 }
-

@@ -21,7 +21,7 @@ export class ProgressMeter {
     if (phase !== this.phase) {
       this.phase = phase;
       this.samples = [];
-    } else if (time - this.last < INTERVAL_MS && loaded < total) {
+    } else if (time - this.last < INTERVAL_MS && loaded !== total) {
       return;
     }
     this.last = time;
@@ -31,7 +31,7 @@ export class ProgressMeter {
     const first = this.samples[0] ?? { time, loaded };
     const seconds = (time - first.time) / 1000;
     const bytesPerSecond = seconds > 0 ? (loaded - first.loaded) / seconds : 0;
-    const secondsLeft = bytesPerSecond > 0 ? (total - loaded) / bytesPerSecond : undefined;
+    const secondsLeft = bytesPerSecond > 0 && total > 0 ? (total - loaded) / bytesPerSecond : undefined;
     this.emit({ phase, loaded, total, bytesPerSecond, secondsLeft });
   }
 }

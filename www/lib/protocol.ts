@@ -5,11 +5,19 @@ import type { Costs, GenerationResult, Kernels, LoadProgress, ModelInfo, TokenEv
 
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` messages. */
 export type SourceSpec =
-  | { kind: 'http'; url: string }
+  | ({ kind: 'http'; url: string } & Access)
   /** A Hugging Face folder; `url` ends in a slash. */
-  | { kind: 'folder'; url: string }
+  | ({ kind: 'folder'; url: string } & Access)
   | { kind: 'blob'; blob: Blob; name: string }
-  | { kind: 'remote'; name: string; size: number };
+  /** The page's `source`th; `network`: it is a file on a server, which minds its own time. */
+  | { kind: 'remote'; source: number; name: string; size: number; concurrency?: number; network?: boolean };
+
+/** How a server is asked; see LoadOptions. */
+export interface Access {
+  timeout?: number;
+  headers?: [string, string][];
+  credentials?: RequestCredentials;
+}
 
 /** What the engine's `load` is asked; see LoadOptions. */
 export interface EngineOptions {
@@ -45,6 +53,7 @@ export type ToWorker =
       id: number;
       sources: SourceSpec[];
       options: EngineOptions;
+      timeout: number | undefined;
       wasmUrl: string | undefined;
     }
   /** Makes a worker one of the engine's threads: it works for the pool until it is ended. */

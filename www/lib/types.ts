@@ -1,18 +1,30 @@
 // The public types: what goes in and what comes out. Methods are camelCase; what a model is asked, and what it answers,
 // has the snake_case names of Transformers and OpenAI.
 
-/** Random access to a file's bytes. Give one of your own to `Llama.load` for storage that it does not know. */
+/**
+ * Random access to a file's bytes. Give one of your own to `Llama.load` for storage that it does not know. What comes next
+ * is read ahead, 16 MiB at most, while the engine works.
+ */
 export interface ByteSource {
   /** File name, for messages and for the order of split files. */
   readonly name: string;
   /** Bytes in all. */
   readonly size: number;
-  /** Exactly `length` bytes from `offset`; the engine asks for at most 4 MiB at a time, mostly in rising order. */
+  /** Reads that may be under way at once; default 4. */
+  readonly concurrency?: number;
+  /**
+   * Exactly `length` bytes from `offset`, at most 4 MiB, mostly in rising order. What it rejects with ends the load; so does
+   * a read that takes longer than the load option `timeout`.
+   */
   read(offset: number, length: number): Promise<Uint8Array>;
 }
 
-/** One file: an address, a file that the user picked, bytes, or something that reads. */
-export type FileSource = string | URL | Blob | ArrayBuffer | Uint8Array | ByteSource;
+/**
+ * One file: an address, a file that the user picked (or a handle of it), bytes, or something that reads. Of a `Request` the
+ * address, headers and credentials are taken, and its method must be GET; the body of a `Response` is kept whole by the
+ * browser before it is read.
+ */
+export type FileSource = string | URL | Blob | ArrayBuffer | Uint8Array | ByteSource | Request | Response | FileSystemFileHandle;
 
 /**
  * A model: one GGUF file or the parts of a split one; or a folder of safetensors as Hugging Face keeps it, by its address
@@ -27,6 +39,7 @@ export interface LoadProgress {
    */
   phase: 'download' | 'upload' | 'compile' | 'ready';
   loaded: number;
+  /** 0 while a server does not tell how long its file is. */
   total: number;
   /** Over the last seconds; 0 until known. */
   bytesPerSecond: number;
@@ -66,6 +79,27 @@ export interface LoadOptions {
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load, and closes its connections. */
   signal?: AbortSignal;
+  /**
+   * Milliseconds to wait for the next byte of a server, or for one `read` of a source of yours; default 30 000; 0 or Infinity:
+   * for ever. A server is then asked again for what is missing, two more times; then the load fails with code `network` (a
+   * source of yours: `io`). Time in which nobody waits for bytes, as while a slow GPU takes them, does not count.
+   */
+  timeout?: number;
+  /**
+   * Headers of requests for the model, such as `{ Authorization: 'Bearer …' }` for a private file. They go to the origin of
+   * the address that you give. Where the server redirects to another origin, browsers drop `Authorization` on the way
+   * and keep the others. A server of another origin must allow them (`Access-Control-Allow-Headers`).
+   */
+  headers?: Record<string, string> | Headers | [string, string][];
+  /** Whether requests for the model carry cookies, as of `fetch`; default `same-origin`. */
+  credentials?: 'omit' | 'same-origin' | 'include';
+  /**
+   * Used in place of `fetch` for the model's files, for instance to sign each address. It runs in the page, is called with
+   * an address and an init that has `headers` (`Range` among them) and `signal`, and returns the server's Response. It is
+   * called again for what is missing when a connection breaks, or when it rejects with a TypeError; any other error ends
+   * the load.
+   */
+  fetch?: (url: string, init: RequestInit) => Promise<Response>;
   /**
    * Where the package's `.wasm` files are, if not beside its worker: the address of a folder (ending in `/`), of which the
    * file that suits the browser is taken, or of `llamero_engine_bg.wasm`, which runs in every browser.

@@ -9,9 +9,11 @@ import { LlameroAbortError, LlameroError, fromWire, toWire } from './errors.js';
 import { openFolder } from './folder.js';
 import { ProgressMeter } from './progress.js';
 import type { Calls, FromWorker, SourceSpec, ToWorker } from './protocol.js';
-import { BlobSource, HttpSource, release } from './source.js';
+import { ReadAhead } from './storage/ahead.js';
+import { BlobSource, release } from './storage/blob.js';
+import { HttpSource } from './storage/http.js';
+import type { HttpOptions } from './storage/http.js';
 import { keepTuning, readTuning, tuningKey } from './tuning.js';
-import type { HttpOptions } from './source.js';
 import type { ModelInfo } from './types.js';
 
 // The DOM's types are those of a window; this is the part of a worker's that is used.
@@ -80,7 +82,7 @@ async function answer(id: number, work: () => Promise<(FromWorker & { type: 'don
   }
 }
 
-async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load' }): Promise<any> {
+async function load({ id, sources, options, timeout, wasmUrl }: ToWorker & { type: 'load' }): Promise<any> {
   const abort = new AbortController();
   cancels.set(id, () => abort.abort());
   const aborted = new Promise<never>((_, reject) => {
@@ -104,26 +106,30 @@ async function load({ id, sources, options, wasmUrl }: ToWorker & { type: 'load'
       start(threads, wasmUrl),
       (async () => {
         const many = sources.length > 1;
+        const folder = sources[0]?.kind === 'folder';
         const http = (i: number): HttpOptions => ({
           signal: abort.signal,
+          ...(timeout !== undefined ? { timeout } : {}),
           // Of many files, each may run ahead by less.
-          ...(many || sources[0]?.kind === 'folder' ? { park: true, ahead: 4 << 20 } : {}),
-          onReceived: (end) => {
+          ...(many || folder ? { park: true, ahead: Math.min(4 << 20, Math.max(1 << 20, (64 << 20) / sources.length)) } : {}),
+          onReceived: (end, size) => {
             network.received.set(i, Math.max(end, network.received.get(i) ?? 0));
-            downloading();
+            if (size === undefined && !folder) meter.report('download', end, 0);
+            else downloading();
           },
         });
         const [first] = sources;
         if (first?.kind === 'folder') {
-          const files = await openFolder(first.url, http);
+          const { kind: _, url, ...access } = first;
+          const files = await openFolder(url, (i) => ({ ...http(i), ...access }));
           opened.push(...files);
           network.total = files.reduce((sum, file) => sum + file.size, 0);
           return;
         }
         for (const [i, spec] of sources.entries()) {
-          const source = await open(spec, i, sources, http(i));
+          const source = await open(spec, http(i));
           opened.push(source);
-          if (spec.kind === 'http') network.total += source.size;
+          if (spec.kind === 'http' || (spec.kind === 'remote' && spec.network)) network.total += source.size;
         }
       })(),
     ]);
@@ -225,20 +231,23 @@ async function becomeThread({ module, memory, handle }: ToWorker & { type: 'thre
 
 async function open(
   spec: SourceSpec,
-  index: number,
-  all: SourceSpec[],
   options: HttpOptions,
 ): Promise<EngineSource & { close?(): void }> {
-  const { signal } = options;
+  const { signal, timeout, ahead, onReceived } = options;
+  const how = { ...(signal ? { signal } : {}), ...(ahead !== undefined ? { ahead } : {}) };
   switch (spec.kind) {
     case 'folder':
       throw new LlameroError('internal', 'a folder among files');
     case 'http':
-      return HttpSource.open(spec.url, options);
+      return HttpSource.open(spec.url, {
+        ...options,
+        ...(spec.headers ? { headers: spec.headers } : {}),
+        ...(spec.credentials ? { credentials: spec.credentials } : {}),
+      });
     case 'blob':
-      return new BlobSource(spec.blob, spec.name);
+      return new ReadAhead(new BlobSource(spec.blob, spec.name), { ...how, timeout: Infinity });
     case 'remote': {
-      const source = all.slice(0, index).filter((other) => other.kind === 'remote').length;
+      const { source, name, size, concurrency } = spec;
       const read = (offset: number, length: number) =>
         new Promise<Uint8Array>((resolve, reject) => {
           if (signal?.aborted) return reject(new LlameroAbortError());
@@ -246,7 +255,13 @@ async function open(
           reads.set(id, { resolve, reject });
           scope.postMessage({ type: 'read', id, source, offset, length });
         });
-      return { name: spec.name, size: spec.size, read };
+      return new ReadAhead(
+        { name, size, read, ...(concurrency !== undefined ? { concurrency } : {}) },
+        // The page's own HttpSource minds the time itself, over several attempts.
+        spec.network
+          ? { ...how, timeout: Infinity, ...(onReceived ? { onReceived: (end: number) => onReceived(end, size) } : {}) }
+          : { ...how, ...(timeout !== undefined ? { timeout } : {}) },
+      );
     }
   }
 }

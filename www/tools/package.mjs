@@ -48,7 +48,7 @@ function build(engine, out) {
     },
     main: './index.js',
     types: './index.d.ts',
-    files: ['*.js', '*.d.ts', '*.wasm', 'snippets'],
+    files: ['*.js', '*.d.ts', '*.wasm', 'snippets', 'storage'],
     // The worker's module runs when it is loaded; the rest may be shaken.
     sideEffects: ['./worker.js'],
   };

@@ -5,10 +5,12 @@
 //
 // Tests import `serve()` and set `faults`: what a bad network or a bad server does to one path.
 
-import { createReadStream, statSync } from 'node:fs';
+import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import path from 'node:path';
+import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { brotliCompressSync, constants, deflateSync, gzipSync } from 'node:zlib';
 
 const TYPES = {
   '.css': 'text/css; charset=utf-8',
@@ -42,6 +44,7 @@ export const CSP = [
 /**
  * @typedef {object} Fault
  * @property {number} [status]        reply with this status and no body
+ * @property {number|string} [retryAfter] with `status`: the header Retry-After
  * @property {string} [redirect]      reply 302 to this address
  * @property {boolean} [ignoreRange]  answer 200 with everything, as a server without range support does
  * @property {boolean} [noLength]     leave Content-Length out (chunked)
@@ -50,7 +53,13 @@ export const CSP = [
  * @property {number} [size]          pretend that the file ends here (a well-formed reply with less than the file)
  * @property {string} [html]          reply 200 with this page
  * @property {number} [bytesPerSecond] slow down
- * @property {boolean} [cors]         send Access-Control-Allow-Origin: *
+ * @property {boolean} [hang]         take the request and never answer
+ * @property {number} [hangAt]        send nothing after this many bytes of the file, and leave the connection open
+ * @property {'gzip'|'br'|'deflate'} [encoding] keep the file compressed, and give out ranges of that, as object stores do
+ * @property {string} [authorization] reply 401 unless the request has this header Authorization
+ * @property {number} [most]          answer a range with this many bytes at most
+ * @property {Record<string, string>} [headers] send these headers, over the usual ones
+ * @property {boolean} [cors]         let other origins read the answer, and answer their preflights
  */
 
 /**
@@ -61,7 +70,7 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
   const prefixes = Object.entries(mounts).sort((a, b) => b[0].length - a[0].length);
   /** @type {Map<string, Fault>} */
   const faults = new Map();
-  /** Every request, in order: {method, path, range, status, sent}. */
+  /** Every request, in order: {method, path, range, headers, status, sent}. */
   const requests = [];
 
   const locate = (name) => {
@@ -84,7 +93,8 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
       response.writeHead(400).end();
       return;
     }
-    const entry = { method: request.method, path: name, range: request.headers.range ?? null, status: 0, sent: 0 };
+    const { method, headers } = request;
+    const entry = { method, path: name, range: headers.range ?? null, headers, status: 0, sent: 0 };
     requests.push(entry);
     response.on('close', () => (entry.status = response.statusCode));
 
@@ -104,14 +114,24 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
     if (cors || fault.cors) {
       response.setHeader('Access-Control-Allow-Origin', '*');
       response.setHeader('Access-Control-Expose-Headers', 'Content-Range, ETag, Accept-Ranges');
+      if (method === 'OPTIONS') {
+        response.setHeader('Access-Control-Allow-Headers', headers['access-control-request-headers'] ?? '');
+        return void response.writeHead(204).end();
+      }
     }
+    if (fault.hang) return;
+    for (const [header, value] of Object.entries(fault.headers ?? {})) response.setHeader(header, value);
 
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.writeHead(405, { Allow: 'GET, HEAD' }).end();
       return;
     }
     if (fault.redirect) return void response.writeHead(302, { Location: fault.redirect }).end();
-    if (fault.status) return void response.writeHead(fault.status).end();
+    if (fault.status) {
+      if (fault.retryAfter !== undefined) response.setHeader('Retry-After', fault.retryAfter);
+      return void response.writeHead(fault.status).end();
+    }
+    if (fault.authorization && headers.authorization !== fault.authorization) return void response.writeHead(401).end();
     if (fault.html) return void response.writeHead(200, { 'Content-Type': TYPES['.html'] }).end(fault.html);
 
     const file = locate(name);
@@ -125,11 +145,14 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
       response.writeHead(404, { 'Content-Type': 'text/plain; charset=utf-8' }).end(`${name} is not here\n`);
       return;
     }
-    const size = Math.min(fault.size ?? Infinity, stat.size);
+    const bytes = fault.encoding && compressed(file, fault.encoding);
+    if (bytes) response.setHeader('Content-Encoding', fault.encoding);
+    const size = Math.min(fault.size ?? Infinity, bytes ? bytes.length : stat.size);
     const etag = `"${stat.size.toString(36)}-${Math.trunc(stat.mtimeMs).toString(36)}"`;
-    response.setHeader('Content-Type', TYPES[path.extname(file)] ?? 'application/octet-stream');
-    response.setHeader('ETag', etag);
-    response.setHeader('Last-Modified', stat.mtime.toUTCString());
+    const own = { 'Content-Type': TYPES[path.extname(file)] ?? 'application/octet-stream', ETag: etag, 'Last-Modified': stat.mtime.toUTCString() };
+    for (const [header, value] of Object.entries(own)) {
+      if (!response.hasHeader(header)) response.setHeader(header, value);
+    }
     if (!fault.ignoreRange) response.setHeader('Accept-Ranges', 'bytes');
     if (request.headers['if-none-match'] === etag) return void response.writeHead(304).end();
 
@@ -143,12 +166,15 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
         if (range[2] !== '') end = Math.min(end, Number(range[2]));
       }
       if (start > end) return void response.writeHead(416, { 'Content-Range': `bytes */${size}` }).end();
+      if (fault.most) end = Math.min(end, start + fault.most - 1);
       response.statusCode = 206;
-      response.setHeader('Content-Range', `bytes ${start}-${end}/${size}`);
+      if (!response.hasHeader('Content-Range')) response.setHeader('Content-Range', `bytes ${start}-${end}/${size}`);
     }
-    if (!fault.noLength) response.setHeader('Content-Length', end - start + 1);
+    if (!fault.noLength && !response.hasHeader('Content-Length')) response.setHeader('Content-Length', end - start + 1);
     if (request.method === 'HEAD' || end < start) return void response.end();
-    send(response, file, start, end, fault, entry);
+    const content = bytes ? Readable.from(slices(bytes.subarray(start, end + 1))) : createReadStream(file, { start, end });
+    response.flushHeaders();
+    send(response, content, start, end, fault, entry);
   });
 
   await new Promise((resolve, reject) => {
@@ -169,9 +195,22 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
   };
 }
 
-async function send(response, file, start, end, fault, entry) {
-  const cut = fault.breakAt ?? Infinity;
-  const stream = createReadStream(file, { start, end });
+function* slices(bytes) {
+  for (let at = 0; at < bytes.length; at += 65536) yield bytes.subarray(at, at + 65536);
+}
+
+/** What a file is in an encoding, kept until the file changes. */
+const COMPRESSED = new Map();
+function compressed(file, encoding) {
+  const key = `${encoding} ${file} ${statSync(file).mtimeMs}`;
+  const quick = { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } };
+  const make = { gzip: (b) => gzipSync(b, { level: 1 }), br: (b) => brotliCompressSync(b, quick), deflate: deflateSync };
+  if (!COMPRESSED.has(key)) COMPRESSED.set(key, make[encoding](readFileSync(file)));
+  return COMPRESSED.get(key);
+}
+
+async function send(response, stream, start, end, fault, entry) {
+  const cut = fault.breakAt ?? fault.hangAt ?? Infinity;
   const began = Date.now();
   response.on('close', () => stream.destroy());
   try {
@@ -184,6 +223,7 @@ async function send(response, file, start, end, fault, entry) {
       }
       if (response.destroyed) return;
       if (start + entry.sent >= cut) {
+        if (fault.breakAt === undefined) return;
         // Let what was written reach the other side first; a reset at once may swallow it.
         setTimeout(() => response.destroy(), 50);
         return;

@@ -87,7 +87,7 @@ export class ReadAhead implements ByteSource {
     const end = this.pieces.at(-1)?.end ?? offset;
     const far = Math.min(until + this.depth, this.size);
     // In strides, lest a reader of small pieces makes small reads.
-    if (end < far && (end - until < this.depth / 2 || far === this.size)) this.extend(end, far);
+    if (far - end >= Math.min(PIECE, this.depth / 2) || far === this.size) this.extend(end, far);
 
     const out = new Uint8Array(length);
     for (const piece of this.pieces) {

@@ -40,6 +40,15 @@ describe('options', () => {
     [() => checkLoadOptions({ tune: 1 as never }), 'tune'],
     [() => checkLoadOptions({ kernels: { lanes: 12 } }), 'lanes'],
     [() => checkLoadOptions({ kernels: { splits: 'yes' as never } }), 'splits'],
+    [() => checkLoadOptions({ timeout: -1 }), 'timeout'],
+    [() => checkLoadOptions({ timeout: NaN }), 'timeout'],
+    [() => checkLoadOptions({ credentials: 'all' as never }), 'credentials'],
+    [() => checkLoadOptions({ headers: { 'a b': 'c' } }), 'headers'],
+    [() => checkLoadOptions({ headers: { Range: 'bytes=0-1' } }), 'range'],
+    [() => checkLoadOptions({ headers: { Cookie: 'a=1' } }), 'option credentials'],
+    [() => checkLoadOptions({ fetch: 'fetch' as never }), 'fetch'],
+    [() => sourceSpec({ name: 'own', size: 1, concurrency: 0, read: async () => new Uint8Array(1) }, []), 'concurrency'],
+    [() => sourceSpec(new Request('https://host/a', { method: 'POST' }), []), 'POST'],
     [() => sourceSpec('ftp://host/a', []), 'ftp:'],
     [() => sourceSpec('/relative, and no page', []), 'address'],
     [() => sourceSpec({ name: 'a' } as never, []), 'model'],
@@ -63,6 +72,12 @@ describe('options', () => {
     const own = { name: 'own', size: 4, read: async () => new Uint8Array(4) };
     expect(sourceSpec(own, remotes)).toEqual({ kind: 'remote', source: 0, name: 'own', size: 4 });
     expect(remotes).toEqual([own]);
+    // What a Request says goes before what the load says.
+    const access = { timeout: 5, headers: [['x-a', 'load'], ['x-b', 'load']] as [string, string][] };
+    const request = new Request('https://host/a', { headers: { 'X-A': 'own', Range: 'bytes=0-1' } });
+    const headers = [['x-b', 'load'], ['x-a', 'own']];
+    expect(sourceSpec(request, remotes, access)).toEqual({ kind: 'http', url: 'https://host/a', timeout: 5, credentials: 'same-origin', headers });
+    expect(sourceSpec(request, remotes, { credentials: 'include' })).toMatchObject({ credentials: 'include' });
   });
 });
 

@@ -136,9 +136,10 @@ export class WorkerClient {
       if (!(bytes instanceof Uint8Array) || bytes.length !== length) {
         throw new LlameroError('io', `read(${offset}, ${length}) of the given source must give a Uint8Array of ${length} bytes`);
       }
-      answer = { type: 'read_done', id, bytes };
-      // Copied where the buffer is the caller's.
-      if (remote instanceof HttpSource) transfer = [bytes.buffer as ArrayBuffer];
+      // Copied where the buffer may be the caller's; a part of a large one would be sent with all of it.
+      const sent = remote instanceof HttpSource ? bytes : bytes.slice();
+      answer = { type: 'read_done', id, bytes: sent };
+      transfer = [sent.buffer as ArrayBuffer];
     } catch (error) {
       const coded = typeof (error as { code?: unknown } | null)?.code === 'string' ? error : new LlameroError('io', String(error));
       answer = { type: 'read_failed', id, error: toWire(coded) };

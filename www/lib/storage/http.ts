@@ -88,6 +88,7 @@ export class HttpSource implements ByteSource {
   private version: Version = { etag: null, modified: null };
   /** Where the address led by redirects; later ranges are asked for there. */
   private direct: string | undefined;
+  private redirected = false;
   private mayGoDirect = true;
   /** Kept by the browser: a file that came compressed or without a length. */
   private whole: BlobSource | undefined;
@@ -420,7 +421,7 @@ export class HttpSource implements ByteSource {
     // Another origin would have to allow this header in a preflight; there a comparison has to do.
     const { etag, modified } = this.version;
     const validator = etag && !etag.startsWith('W/') ? etag : modified;
-    if (from && validator && this.sameOrigin()) headers.set('If-Range', validator);
+    if (from && validator && this.sameOrigin() && !this.redirected) headers.set('If-Range', validator);
 
     const { signal, credentials, fetch: given } = this.options;
     const request = new AbortController();
@@ -452,7 +453,10 @@ export class HttpSource implements ByteSource {
       request.abort();
       throw error;
     }
-    if (response.redirected && /^https?:/.test(response.url) && this.mayGoDirect) this.direct = response.url;
+    if (response.redirected) {
+      this.redirected = true;
+      if (this.mayGoDirect && /^https?:/.test(response.url)) this.direct = response.url;
+    }
     return response;
   }
 
@@ -574,7 +578,7 @@ export class HttpSource implements ByteSource {
   private async unreachable(): Promise<string> {
     const place = host(this.url);
     if (/^(blob|data):/.test(this.url)) {
-      return `the ${this.url.slice(0, 5)} address of ${this.name} cannot be read; it may have been revoked, or belong to another page: give the Blob itself`;
+      return `the ${this.url.slice(0, 5)} address of ${this.name} cannot be read; it may have been revoked, belong to another page, or be forbidden by the content security policy (connect-src): give the Blob itself`;
     }
     const check = `${place} cannot be reached for ${this.name}; check the address and the network`;
     const origin = originOf(this.url);

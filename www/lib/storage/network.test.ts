@@ -598,6 +598,27 @@ describe('ReadAhead', () => {
   });
 });
 
+test('an address without encryption on a page that has it', async () => {
+  const real = globalThis.fetch;
+  let calls = 0;
+  globalThis.fetch = async () => {
+    calls += 1;
+    throw new TypeError('Failed to fetch');
+  };
+  Object.assign(globalThis, { location: { origin: 'https://page.example', href: 'https://page.example/' }, origin: 'https://page.example' });
+  try {
+    const error = await failure(HttpSource.open('http://files.example/m.gguf', quick));
+    expect(error).toMatchObject({ code: 'network', message: expect.stringMatching(/files\.example is asked without encryption .*use https/) });
+    expect(calls).toBe(1);
+    // This one browsers allow, so something else is wrong with it.
+    expect((await failure(HttpSource.open('http://localhost:9/m.gguf', quick))).message).toMatch(/cannot be reached.*CORS/);
+  } finally {
+    globalThis.fetch = real;
+    Reflect.deleteProperty(globalThis, 'location');
+    Reflect.deleteProperty(globalThis, 'origin');
+  }
+});
+
 test('a server that closes every connection at once', async () => {
   const rude = createServer((request) => request.socket.destroy()).listen(0);
   const { port } = rude.address() as AddressInfo;

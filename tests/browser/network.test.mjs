@@ -66,7 +66,7 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
       works(await load(tiny, { timeout: 400 }), `once at ${at}`);
       server.faults.set(tiny, fault);
       server.requests.length = 0;
-      fails(await load(tiny, { timeout: 400 }), 'network', /localhost:\d+ has sent nothing for 400 ms .*tiny\.gguf, 3 times/, `at ${at}`);
+      fails(await load(tiny, { timeout: 400 }), 'network', /localhost:\d+ has sent nothing .*for 400 ms.*, 3 times/, `at ${at}`);
       assert.ok(requests().length <= 4, `${requests().length} requests`);
     }
   });
@@ -188,7 +188,7 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
       works(await through(tiny, 500), JSON.stringify(fault));
     }
     server.faults.set(tiny, { hangAt: 1000 });
-    fails(await through(tiny, 300), 'network', /has sent nothing for 300 ms after 1000 of/);
+    fails(await through(tiny, 300), 'network', /the given fetch has brought nothing from localhost:\d+ for 300 ms after 1000 of/);
     fails(await page.evaluate((url) => load(url, { fetch: async () => { throw new Error('no key'); } }), tiny), 'network', /the given fetch failed for tiny\.gguf .*no key/);
   });
 

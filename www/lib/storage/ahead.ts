@@ -46,8 +46,8 @@ export class ReadAhead implements ByteSource {
   readonly size: number;
   /** Adjoining, in rising order. */
   private pieces: Piece[] = [];
-  /** Where the last read ended, and how far to run ahead of it. */
-  private cursor = 0;
+  /** Where the last read ended, and how far to run ahead of it. The first read alone does not tell that more will follow. */
+  private cursor = -Infinity;
   private depth = 0;
   private free: number;
   private readonly waiting: (() => void)[] = [];

@@ -557,10 +557,9 @@ export class HttpSource implements ByteSource {
       }
       if (kind === 'refused') return `${message}${this.received > 0 ? ` ${after}` : ''}, ${times}; try again later`;
       if (kind === 'silent') {
-        return (
-          `${place} has sent nothing for ${seconds(this.timeout)} ${after}, ${this.silences} times; check the network, try again ` +
-          'later, or let option timeout give it longer'
-        );
+        const who = this.options.fetch ? `the given fetch has brought nothing from ${place}` : `${place} has sent nothing`;
+        const what = this.received > 0 ? `for ${seconds(this.timeout)} ${after}` : `of ${this.name} for ${seconds(this.timeout)}`;
+        return `${who} ${what}, ${this.silences} times; check the network, try again later, or let option timeout give it longer`;
       }
       if (kind === 'broken') {
         return `${place} sent only ${came}, ${times}; check the network, or whether the file on the server is whole`;

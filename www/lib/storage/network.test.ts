@@ -76,7 +76,7 @@ describe('a server that hangs', () => {
     server.faults.set('/m.gguf', { hang: true });
     const error = await loadFails();
     expect(error.code).toBe('network');
-    expect(error.message).toMatch(/localhost:\d+ has sent nothing for 300 ms for m\.gguf, 3 times; .*timeout/);
+    expect(error.message).toMatch(/localhost:\d+ has sent nothing of m\.gguf for 300 ms, 3 times; .*timeout/);
     expect(asked().length).toBe(3);
   });
 
@@ -132,7 +132,7 @@ describe('a server that hangs', () => {
   test('in a folder', async () => {
     server.faults.set('/tokenizer.json', { hang: true });
     const error = await failure(openFolder(`${server.url}/`, () => quick));
-    expect(error.message).toMatch(/has sent nothing for 300 ms for tokenizer\.json/);
+    expect(error.message).toMatch(/has sent nothing of tokenizer\.json for 300 ms/);
     server.faults.set('/tokenizer.json', { hang: true, times: 1 });
     server.faults.set('/model.safetensors', { hangAt: MiB, times: 1 });
     const files = await openFolder(`${server.url}/`, () => quick);
@@ -444,7 +444,7 @@ describe('a fetch of the caller', () => {
   const bad: [string, () => unknown, string, RegExp][] = [
     ['rejects with its own error', async () => Promise.reject(new Error('no key')), 'network', /the given fetch failed for m\.gguf on given\.example: no key/],
     ['throws', () => { throw new RangeError('oh'); }, 'network', /the given fetch failed .*oh/],
-    ['never settles', () => new Promise(() => {}), 'network', /has sent nothing for 300 ms/],
+    ['never settles', () => new Promise(() => {}), 'network', /the given fetch has brought nothing from given\.example of m\.gguf for 300 ms/],
     ['gives nothing', async () => undefined, 'invalid_input', /must return a Response/],
     ['gives a body that was read', async () => { const r = new Response('a', { headers: { 'Content-Length': '1' } }); r.body!.getReader(); return r; }, 'network', /something else has read/],
     ['cannot reach the server', async () => { throw new TypeError('fetch failed'); }, 'network', /the given fetch could not get m\.gguf from given\.example/],

@@ -114,6 +114,9 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
     other.faults.set(tiny, { redirect: tiny, cors: true });
     fails(await load(other.url + tiny), 'network', /redirects tiny\.gguf/);
     assert.ok(requests(other).length <= 22, `${requests(other).length} requests`);
+    server.requests.length = 0;
+    fails(await page.evaluate((url) => load(url, { fetch: (url, init) => fetch(url, init) }), tiny), 'network', /redirects tiny\.gguf/);
+    assert.ok(requests().length <= 22, `${requests().length} requests`);
   });
 
   test('redirects to another origin, and what breaks after them', async () => {
@@ -259,6 +262,44 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
       }, tiny),
       'handle',
     );
+  });
+
+  test('a folder: faults of each file, headers, and a fetch of the page', async () => {
+    const folder = '/data/hf/llama3-bias-tied/';
+    const logits = (address, options, own) =>
+      page.evaluate(
+        async ([address, options, own]) => {
+          if (own) options.fetch = (url, init) => fetch(url, init);
+          try {
+            const llama = await lib.Llama.load(address, { device: 'reference', ...options });
+            const values = [...(await llama.logits([1, 2, 3]))];
+            await llama.dispose();
+            return { values };
+          } catch (error) {
+            return { code: error.code, message: error.message, known: error instanceof lib.LlameroError };
+          }
+        },
+        [address, options, own],
+      );
+    const right = (await logits(folder, {})).values;
+    assert.ok(right?.length > 0);
+    for (const own of [false, true]) {
+      for (const name of ['config.json', 'tokenizer.json', 'model.safetensors']) {
+        for (const fault of [{ hang: true, times: 1 }, { hangAt: 100, times: 1 }, { encoding: 'gzip' }, { status: 503, retryAfter: 0, times: 1 }]) {
+          server.faults.set(folder + name, fault);
+          const got = await logits(folder, { timeout: 400 }, own);
+          assert.deepEqual(got.values, right, `${name} ${JSON.stringify(fault)} ${own}: ${got.message}`);
+          server.faults.clear();
+        }
+        server.faults.set(folder + name, { hang: true });
+        fails(await logits(folder, { timeout: 200 }, own), 'network', new RegExp(`nothing.* of ${name} for 200 ms`));
+        server.faults.clear();
+      }
+      server.faults.set(`${folder}model.safetensors`, { authorization: 'Bearer x' });
+      fails(await logits(folder, {}, own), 'network', /401/);
+      assert.deepEqual((await logits(folder, { headers: { Authorization: 'Bearer x' } }, own)).values, right);
+      server.faults.clear();
+    }
   });
 
   test('abort ends every wait', async () => {

@@ -254,7 +254,7 @@ export class HttpSource implements ByteSource {
     let plain: Response;
     try {
       // Redirects are not followed again: if they go round in a loop, each attempt makes twenty-one requests.
-      plain = await this.ask(this.url, undefined, this.options.fetch ? {} : { redirect: 'manual' });
+      plain = await this.ask(this.url, undefined, { redirect: 'manual' });
     } catch (error) {
       throw opaque(error) ? reason : error;
     }

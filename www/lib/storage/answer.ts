@@ -79,6 +79,7 @@ export function host(url: string): string {
 /** The last part of an address's path. */
 export function fileName(url: string): string {
   try {
+    if (url.startsWith('data:')) return 'model';
     const last = new URL(url, 'http://x/').pathname.split('/').pop() ?? '';
     return decodeURIComponent(last) || 'model';
   } catch {

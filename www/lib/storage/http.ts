@@ -2,10 +2,11 @@
 
 import { LlameroError, abortError } from '../errors.js';
 import type { ByteSource } from '../types.js';
-import { MissingFile, Passing, fileName, host, isMixed, originOf, ownOrigin, partOf, sameVersion, versionOf } from './answer.js';
+import { Address } from './address.js';
+import { Passing, isMixed, originOf, ownOrigin, partOf, sameVersion, versionOf } from './answer.js';
 import type { Version } from './answer.js';
 import { BlobSource, checkRange, keepBlob, release } from './blob.js';
-import { LONGEST_WAIT_MS, Stalled, TIMEOUT_MS, backoff, pause, retryAfter, seconds, within } from './wait.js';
+import { Stalled, TIMEOUT_MS, backoff, pause, seconds, within } from './wait.js';
 
 const MiB = 1 << 20;
 /** Bytes kept ahead of the reader; beyond it the connection waits. */
@@ -25,9 +26,6 @@ const ATTEMPTS = 6;
 const FIRST_ATTEMPTS = 3;
 /** The same for a server that says nothing: each costs the whole timeout. */
 const SILENT_ATTEMPTS = 3;
-
-/** Origins that have answered, so that what fails later is not for want of CORS headers. */
-const answered = new Set<string>();
 
 export interface HttpOptions {
   signal?: AbortSignal;
@@ -70,6 +68,7 @@ export class HttpSource implements ByteSource {
   readonly name: string;
   size = 0;
 
+  private readonly address: Address;
   private readonly timeout: number;
   private connection: Connection | undefined;
   /** Ends the request under way, and its body. */
@@ -106,7 +105,8 @@ export class HttpSource implements ByteSource {
     private readonly url: string,
     private readonly options: HttpOptions,
   ) {
-    this.name = fileName(url);
+    this.address = new Address(url);
+    this.name = this.address.name;
     this.timeout = options.timeout ?? TIMEOUT_MS;
     options.signal?.addEventListener('abort', this.onAbort, { once: true });
   }
@@ -212,7 +212,7 @@ export class HttpSource implements ByteSource {
     const { response, compressed } = await this.firstAnswer();
     const { from, total, until, encoded } = partOf(response, 0);
     this.version = versionOf(response);
-    if (from !== 0) throw this.network(`answered with bytes from ${from} where the file's beginning was asked for`);
+    if (from !== 0) throw this.address.network(`answered with bytes from ${from} where the file's beginning was asked for`);
     if (encoded || compressed || total === undefined) {
       let body: Response | undefined = response;
       if (encoded && response.status === 206) {
@@ -221,13 +221,13 @@ export class HttpSource implements ByteSource {
         body = undefined;
       }
       const blob = await keepBlob(this.wholeBody(body), this.name);
-      if (blob.size === 0) throw this.empty();
+      if (blob.size === 0) throw this.address.empty();
       this.whole = new BlobSource(blob, this.name);
       this.size = blob.size;
       return;
     }
     this.size = total;
-    if (total === 0) throw this.empty();
+    if (total === 0) throw this.address.empty();
     this.ranges = response.status === 206 ? true : this.ranges;
     this.receive(response, 0, until ?? total);
   }
@@ -260,7 +260,7 @@ export class HttpSource implements ByteSource {
     }
     // Where the headers are for everyone to see, they tell; else another failure does.
     const { request } = this;
-    if (plain.headers.has('Content-Encoding') || this.sameOrigin()) return { response: plain, compressed: false };
+    if (plain.headers.has('Content-Encoding') || this.address.sameOrigin()) return { response: plain, compressed: false };
     try {
       const response = await ranged();
       request?.abort();
@@ -278,13 +278,13 @@ export class HttpSource implements ByteSource {
       try {
         if (!response) {
           response = await this.ask(this.url, undefined);
-          if (!sameVersion(this.version, versionOf(response))) throw this.hasChanged();
+          if (!sameVersion(this.version, versionOf(response))) throw this.address.hasChanged();
         }
         const reader = this.readerOf(response);
         for (let position = 0; ; ) {
           const { done, value } = await within(reader.read(), this.timeout, this.options.signal);
           if (done) {
-            if (position < this.received) throw this.hasChanged();
+            if (position < this.received) throw this.address.hasChanged();
             return;
           }
           position += value.length;
@@ -319,11 +319,11 @@ export class HttpSource implements ByteSource {
     const part = partOf(response, at);
     const ranged = response.status === 206;
     if (!sameVersion(this.version, versionOf(response)) || (part.total !== undefined && !part.encoded && part.total !== this.size)) {
-      throw this.hasChanged();
+      throw this.address.hasChanged();
     }
-    if (ranged && part.encoded) throw this.network('compresses a part of the file (Content-Encoding), which cannot be decoded');
-    if (ranged && part.from !== at) throw this.network(`answered with bytes from ${part.from} where ${at} were asked for`);
-    if (ranged && part.until !== undefined && part.until <= at) throw this.network(`answered with no byte where those from ${at} were asked for`);
+    if (ranged && part.encoded) throw this.address.network('compresses a part of the file (Content-Encoding), which cannot be decoded');
+    if (ranged && part.from !== at) throw this.address.network(`answered with bytes from ${part.from} where ${at} were asked for`);
+    if (ranged && part.until !== undefined && part.until <= at) throw this.address.network(`answered with no byte where those from ${at} were asked for`);
     // A server without ranges starts over: `pump` passes over what is held already.
     this.ranges = ranged;
     this.receive(response, part.from, Math.min(part.until ?? this.size, this.size));
@@ -336,8 +336,8 @@ export class HttpSource implements ByteSource {
   }
 
   private readerOf({ body }: Response): ReadableStreamDefaultReader<Uint8Array> {
-    if (!body) throw this.network('sent no body');
-    if (body.locked) throw this.network('answered with a body that something else has read; the given fetch must return a fresh one');
+    if (!body) throw this.address.network('sent no body');
+    if (body.locked) throw this.address.network('answered with a body that something else has read; the given fetch must return a fresh one');
     return body.getReader();
   }
 
@@ -363,7 +363,7 @@ export class HttpSource implements ByteSource {
         const from = connection.position;
         connection.position += value.length;
         if (connection.position > connection.until) {
-          throw this.network(
+          throw this.address.network(
             'sent more bytes than it said; if it compresses the file (Content-Encoding), it must say so to other sites too ' +
               '(Access-Control-Expose-Headers)',
           );
@@ -421,7 +421,7 @@ export class HttpSource implements ByteSource {
     // Another origin would have to allow this header in a preflight; there a comparison has to do.
     const { etag, modified } = this.version;
     const validator = etag && !etag.startsWith('W/') ? etag : modified;
-    if (from && validator && this.sameOrigin() && !this.redirected) headers.set('If-Range', validator);
+    if (from && validator && this.address.sameOrigin() && !this.redirected) headers.set('If-Range', validator);
 
     const { signal, credentials, fetch: given } = this.options;
     const request = new AbortController();
@@ -442,13 +442,12 @@ export class HttpSource implements ByteSource {
       this.throwIfAborted();
       throw this.unanswered(error);
     }
-    const origin = originOf(url);
-    if (origin) answered.add(origin);
+    Address.noteAnswer(url);
     try {
       if (typeof response?.status !== 'number' || typeof response.headers?.get !== 'function') {
         throw new LlameroError('invalid_input', `the given fetch must return a Response; for ${url} it returned ${String(response)}`);
       }
-      this.judge(response, from);
+      this.address.judge(response, this.size === 0 && !from);
     } catch (error) {
       request.abort();
       throw error;
@@ -458,41 +457,6 @@ export class HttpSource implements ByteSource {
       if (this.mayGoDirect && /^https?:/.test(response.url)) this.direct = response.url;
     }
     return response;
-  }
-
-  /** Throws for an answer that is not the file. */
-  private judge(response: Response, from: number | undefined): void {
-    const { status, type } = response;
-    if (type === 'opaqueredirect' || (status >= 300 && status < 400)) throw this.redirects(false);
-    if (type === 'opaque') {
-      throw this.network("gave an answer that cannot be read; the given fetch must not use mode: 'no-cors'");
-    }
-    if (status === 200 || status === 206) {
-      if (!/^text\/html\b/i.test(response.headers.get('Content-Type') ?? '')) return;
-      throw this.missing(
-        'answered with a web page instead of a file; check the address (of a file on the Hugging Face hub, use the ' +
-          'link with /resolve/, not /blob/)',
-      );
-    }
-    if (status === 404 || status === 410) throw this.missing(`has no such file (${status}); check the address`);
-    if (status === 401 || status === 403) {
-      throw this.missing(
-        `does not give out this file (${status}); it may need a login (options headers, credentials, fetch), or accepting a ` +
-          'licence on its page first',
-      );
-    }
-    if (status === 416 && this.size === 0 && !from) throw this.empty(); // no first byte to give
-    if (status === 416) throw this.network('says that the file is shorter than it was (416); load it again');
-    const text = `${host(this.url)} answered ${status}${response.statusText ? ` ${response.statusText}` : ''} for ${this.name}`;
-    if (status >= 500 || status === 408 || status === 425 || status === 429) {
-      const after = retryAfter(response.headers);
-      if (after !== undefined && after > LONGEST_WAIT_MS) {
-        const due = new Date(Date.now() + after).toISOString().replace(/\.\d+Z$/, ' UTC').replace('T', ' ');
-        throw new LlameroError('network', `${text}, and asks to wait ${seconds(after)} (Retry-After); try again after ${due}`);
-      }
-      throw new Passing('refused', text, undefined, after);
-    }
-    throw new LlameroError('network', `${text}; check the address: ${this.url}`);
   }
 
   /** Tries again, with pauses, what fails for a reason that may pass. */
@@ -526,14 +490,14 @@ export class HttpSource implements ByteSource {
     if (cause instanceof Stalled) return this.interrupted(cause);
     const error = cause as { name?: unknown; message?: unknown; cause?: { message?: unknown } } | null;
     const words = typeof error?.message === 'string' ? error.message : String(cause);
-    if (/redirect/i.test(`${words} ${String(error?.cause?.message ?? '')}`)) return this.redirects(true);
+    if (/redirect/i.test(`${words} ${String(error?.cause?.message ?? '')}`)) return this.address.redirects(true);
     const { fetch: given } = this.options;
     if (given && !['TypeError', 'AbortError', 'TimeoutError', 'NetworkError'].includes(String(error?.name))) {
       if (cause instanceof LlameroError) return cause;
-      return new LlameroError('network', `the given fetch failed for ${this.name} on ${host(this.url)}: ${words}`, { cause });
+      return new LlameroError('network', `the given fetch failed for ${this.name} on ${this.address.host}: ${words}`, { cause });
     }
     if (!given && isMixed(this.url)) {
-      return this.network('is asked without encryption (http), which browsers do not allow a page that came by https; use https');
+      return this.address.network('is asked without encryption (http), which browsers do not allow a page that came by https; use https');
     }
     return new Passing('opaque', words, cause);
   }
@@ -547,7 +511,7 @@ export class HttpSource implements ByteSource {
 
   /** The error after the last attempt. */
   private async givenUp({ kind, message, reason }: Passing): Promise<LlameroError> {
-    const place = host(this.url);
+    const place = this.address.host;
     const times = `${this.failures} times`;
     const came = this.size > 0 ? `${this.end} of the ${this.size} bytes of ${this.name}` : `${this.end} bytes of ${this.name}`;
     const after = this.received > 0 ? `after ${came}` : `for ${this.name}`;
@@ -568,62 +532,9 @@ export class HttpSource implements ByteSource {
         return `the connection to ${place} broke ${after}, and cannot be made again (tried ${times}); check the network, then load again`;
       }
       if (this.options.fetch) return `the given fetch could not get ${this.name} from ${place} (${message}); check the address and the network`;
-      return this.unreachable();
+      return this.address.unreachable(this.timeout, this.options.signal);
     };
     return new LlameroError('network', await text(), { cause: reason });
-  }
-
-  /** Why a first request failed, of which browsers tell nothing. */
-  private async unreachable(): Promise<string> {
-    const place = host(this.url);
-    if (/^(blob|data):/.test(this.url)) {
-      return `the ${this.url.slice(0, 5)} address of ${this.name} cannot be read; it may have been revoked, belong to another page, or be forbidden by the content security policy (connect-src): give the Blob itself`;
-    }
-    const check = `${place} cannot be reached for ${this.name}; check the address and the network`;
-    const origin = originOf(this.url);
-    if (this.sameOrigin() || ownOrigin() === undefined) return `${check}: the server must be up`;
-    if (origin && answered.has(origin)) {
-      return `the connection to ${place} broke before the first byte of ${this.name}, though it answered before; check the network, then load again`;
-    }
-    const cors = 'must allow other sites to read the file (CORS: Access-Control-Allow-Origin)';
-    try {
-      // Whether the server is there at all can be asked without its leave.
-      await within(fetch(this.url, { mode: 'no-cors', method: 'HEAD', cache: 'no-store' }), Math.min(this.timeout || Infinity, 5000), this.options.signal);
-      return `${place} answers, and does not let this page (${ownOrigin()}) read ${this.name}: it ${cors}`;
-    } catch {
-      this.throwIfAborted();
-      return `${check}: the server must be up, and ${cors}; the page's content security policy must allow it (connect-src)`;
-    }
-  }
-
-  private redirects(loop: boolean): LlameroError {
-    return this.network(
-      loop
-        ? `redirects ${this.name} in a loop, or too often; give the address of the file itself`
-        : `redirects ${this.name}, and the server's redirects cannot be followed: they go round in a loop, or lead to a server ` +
-            'that cannot be reached, does not let other sites read the file (CORS), or compresses it; give the address of the file itself',
-    );
-  }
-
-  private hasChanged(): LlameroError {
-    return this.network('has changed the file while it was loading; load it again');
-  }
-
-  private empty(): LlameroError {
-    return new LlameroError('invalid_file', `${this.name} is empty on ${host(this.url)}; give the address of a model: ${this.url}`);
-  }
-
-  private network(what: string): LlameroError {
-    return new LlameroError('network', `${host(this.url)} ${what}: ${this.url}`);
-  }
-
-  private missing(what: string): MissingFile {
-    return new MissingFile('network', this.network(what).message);
-  }
-
-  private sameOrigin(): boolean {
-    const here = ownOrigin();
-    return here !== undefined && originOf(this.url) === here;
   }
 
   private throwIfAborted(): void {

@@ -199,6 +199,8 @@ describe('a server that says "later"', () => {
       expect(error.message).toMatch(/answered 429 Too Many Requests for m\.gguf, and asks to wait 60 minutes .*; try again after \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/);
     }
     expect(asked().length).toBe(2);
+    server.faults.set('/m.gguf', { status: 503, retryAfter: '9'.repeat(400) });
+    expect((await loadFails()).message).toMatch(/try again after 20\d\d-/);
   });
 
   test('5xx is asked again, 4xx is not', async () => {

@@ -12,11 +12,14 @@ pub use matrices::MatrixPart;
 pub use settings::{CacheType, Settings, Shape, Trial, Tuning};
 
 use super::kernels::Variant;
-use super::state::{StateLayout, expert_tiles};
+use super::state::{AdjustmentLayout, SAMPLING_WORDS, StateLayout, expert_tiles};
 use crate::error::{Error, Result};
-use crate::plan::{Heads, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Op, Plan, TensorId};
+use crate::plan::{BufferId, Heads, Layout, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Op, Plan, Role, TensorId, ValueId};
 use record::Recorder;
 use std::collections::HashMap;
+
+/// Rows of the largest shape in which attention is split.
+const MAX_SPLIT_ROWS: u64 = 8;
 
 /// A buffer that a dispatch binds.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,30 +38,20 @@ pub enum Slot {
     Sampling,
     /// Token counts, masks and biases of each sequence.
     Adjustments,
-    /// The residual stream.
-    Residual,
-    /// The residual stream times the next norm's weight.
-    Scaled,
-    /// Partial sums of squares of the residual stream.
-    Partials,
-    /// Rotated queries.
-    Query,
+    /// Values of the plan.
+    Value(BufferId),
+    /// A residual stream times the next norm's weight.
+    Scaled(BufferId),
+    /// Partial sums of squares of a residual stream.
+    Partials(BufferId),
     /// A key/value cache.
     Cache(usize),
     /// Keys and values of the step's rows, before a q8_0 cache rounds them.
     CacheRows,
-    /// Attention output.
-    Attention,
     /// What the workgroups of a split attention found.
     AttentionParts,
-    /// Feed-forward activation.
-    FeedForward,
-    /// Feed-forward activation of each expert of a row.
-    ExpertFeedForward,
     /// What each expert of a row gives.
     ExpertOutput,
-    /// Logits of the heads.
-    Logits,
     /// Sampled ids.
     Ids,
 }
@@ -145,6 +138,10 @@ pub struct Lowered {
     pub parts: Vec<MatrixPart>,
     /// Tensors that are norm weights.
     pub norms: Vec<TensorId>,
+    /// Where values lie.
+    pub layout: Layout,
+    /// For each value, f32 between its rows.
+    strides: Vec<u32>,
     /// For each operation, its matrices (each a list of parts).
     matrices: HashMap<Vec<TensorId>, Vec<usize>>,
 }
@@ -168,8 +165,18 @@ impl Lowered {
         }
         let count = plan.ops.iter().filter_map(Op::experts).map(|experts| experts.count).max().unwrap_or(0);
         let state = StateLayout::new(&settings.limits, used, count);
-        let mut lowered =
-            Lowered { parts: Vec::new(), norms: Vec::new(), matrices: HashMap::new(), state, settings, plan };
+        let layout = Layout::new(&plan)?;
+        let strides = strides(&plan);
+        let mut lowered = Lowered {
+            parts: Vec::new(),
+            norms: Vec::new(),
+            matrices: HashMap::new(),
+            layout,
+            strides,
+            state,
+            settings,
+            plan,
+        };
         lowered.norms.extend(lowered.settings.trial.as_ref().and_then(|trial| trial.norm));
         let ops = lowered.plan.ops.clone();
         for op in &ops {
@@ -179,20 +186,19 @@ impl Lowered {
                 lowered.norms.push(norm.weight);
             }
             match op {
-                Op::Embed { table } => lowered.matrix(&[Linear { weight: *table, bias: None }])?,
+                Op::Embed { table, .. } => lowered.matrix(&[Linear { weight: *table, bias: None }])?,
                 Op::QkvRope { q, k, v, .. } => {
                     for run in lowered.runs(&[*q, *k, *v]) {
                         lowered.matrix(&run)?;
                     }
                 }
-                Op::OResidual { o } => lowered.matrix(&[*o])?,
+                Op::Residual { linear, .. } => lowered.matrix(&[*linear])?,
                 Op::GateUpSilu { gate, up, .. } => lowered.gate_up(*gate, *up)?,
-                Op::DownResidual { down } => lowered.matrix(&[*down])?,
                 Op::MoeRoute { router, .. } => lowered.matrix(&[Linear { weight: *router, bias: None }])?,
                 Op::MoeGateUpSilu { gate, up, experts, .. } => lowered.expert_matrix(&[*gate, *up], experts.count)?,
-                Op::MoeDownResidual { down, experts } => lowered.expert_matrix(&[*down], experts.count)?,
+                Op::MoeDownResidual { down, experts, .. } => lowered.expert_matrix(&[*down], experts.count)?,
                 Op::LmHead { weight, .. } => lowered.matrix(&[Linear { weight: *weight, bias: None }])?,
-                Op::QkNorm { .. } | Op::Attention { .. } | Op::Sample => {}
+                _ => {}
             }
         }
         Ok(lowered)
@@ -222,10 +228,104 @@ impl Lowered {
         Ok(r.out)
     }
 
-    /// The norm that follows operation `op` on the residual stream: its producer multiplies by the weight.
-    fn next_norm(&self, op: usize) -> Result<TensorId> {
-        let next = self.plan.ops[op + 1..].iter().find_map(Op::norm);
-        // A plan that ends in the middle (tests run single operations) has none: any norm weight will do.
+    /// The norm through which a residual stream is read: its producer multiplies by the weight.
+    fn next_norm(&self, x: ValueId) -> Result<TensorId> {
+        let inputs = self.plan.ops.iter().filter_map(Op::input);
+        let next = inputs.filter(|input| input.x == x).find_map(|input| input.norm);
+        // What no norm reads, such as a sum to which more is added, may be scaled by any.
         next.map(|n| n.weight).or(self.norms.first().copied()).ok_or_else(|| Error::internal("a plan without a norm"))
     }
+
+    /// The buffer of a value. A row's experts lie beside the step's rows.
+    pub fn slot(&self, value: ValueId) -> Slot {
+        match self.plan.value_spec(value).role {
+            Role::Routes => Slot::State,
+            _ => Slot::Value(self.layout.of(value)),
+        }
+    }
+
+    /// f32 between rows of a value.
+    pub fn stride(&self, value: ValueId) -> u32 {
+        self.strides[value.0]
+    }
+
+    /// Every buffer of a step but the weights', and its bytes.
+    pub fn buffers(&self) -> Vec<(Slot, u64)> {
+        let Lowered { plan, settings, .. } = self;
+        let limits = settings.limits;
+        let (rows, heads) = (u64::from(limits.max_rows), u64::from(limits.max_heads));
+        let mut list = Vec::new();
+        for (i, buffer) in self.layout.buffers.iter().enumerate() {
+            let id = BufferId(i);
+            let own = (0..plan.values.len()).filter(|value| self.layout.of(ValueId(*value)) == id);
+            let stride = own.map(|value| u64::from(self.strides[value])).max().unwrap_or(0);
+            match buffer.role {
+                Role::Routes => {}
+                Role::Logits => list.push((Slot::Value(id), heads * stride * 4)),
+                Role::Residual => {
+                    list.push((Slot::Value(id), rows * stride * 4));
+                    list.push((Slot::Scaled(id), rows * stride * 4));
+                    list.push((Slot::Partials(id), rows * u64::from(self.partial_stride()) * 4));
+                }
+                _ => list.push((Slot::Value(id), rows * stride * 4)),
+            }
+        }
+        // Room of single operations.
+        let (mut cache_rows, mut attention_parts, mut expert_output) = (0, 0, 0);
+        for op in &plan.ops {
+            match op {
+                Op::QkvRope { heads, .. } if settings.cache == CacheType::Q8_0 => {
+                    cache_rows = cache_rows.max(2 * heads.kv_heads * Lowered::head_stride(heads));
+                }
+                Op::Attention { spec, .. } if self.split_from().is_some() => {
+                    attention_parts = attention_parts.max(Lowered::attention_parts_stride(&spec.heads));
+                }
+                Op::MoeDownResidual { experts, .. } => {
+                    expert_output = expert_output.max(padded(plan.hidden_size) * experts.used);
+                }
+                _ => {}
+            }
+        }
+        list.push((Slot::CacheRows, rows * u64::from(cache_rows) * 4));
+        // Only steps of few rows are split.
+        list.push((Slot::AttentionParts, rows.min(MAX_SPLIT_ROWS) * u64::from(attention_parts) * 4));
+        list.push((Slot::ExpertOutput, rows * u64::from(expert_output) * 4));
+        list.push((Slot::Ids, heads * 4));
+        list.push((Slot::State, u64::from(self.state.words) * 4));
+        list.push((Slot::Sampling, u64::from(limits.max_seqs * SAMPLING_WORDS) * 4));
+        let adjustments = AdjustmentLayout::new(plan.vocab_size);
+        list.push((Slot::Adjustments, u64::from(limits.max_seqs) * u64::from(adjustments.stride) * 4));
+        for (i, cache) in plan.caches.iter().enumerate() {
+            let positions = u64::from(limits.num_pages) * u64::from(limits.page_size);
+            let words = u64::from(settings.cache.words(cache.head_dim));
+            list.push((Slot::Cache(i), positions * 2 * u64::from(cache.kv_heads) * words * 4));
+        }
+        list
+    }
+}
+
+/// For each value, f32 between its rows: whole blocks of 32, and heads padded one by one where attention reads them.
+fn strides(plan: &Plan) -> Vec<u32> {
+    let mut strides: Vec<u32> = plan
+        .values
+        .iter()
+        .map(|value| if value.role == Role::Logits { value.width } else { padded(value.width) })
+        .collect();
+    for op in &plan.ops {
+        let (heads, queries) = match op {
+            Op::QkvRope { heads, query, .. } => (heads, vec![*query]),
+            Op::QkNorm { heads, query, out, .. } => (heads, vec![*query, *out]),
+            Op::Attention { spec, query, .. } => (&spec.heads, vec![*query]),
+            Op::MoeGateUpSilu { gate, experts, out, .. } => {
+                let inner = plan.tensor(*gate).rows as u32 / experts.count;
+                strides[out.0] = padded(inner) * experts.used;
+                continue;
+            }
+            _ => continue,
+        };
+        for query in queries {
+            strides[query.0] = heads.heads * Lowered::head_stride(heads);
+        }
+    }
+    strides
 }

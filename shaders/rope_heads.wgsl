@@ -26,10 +26,10 @@ const ROPE_LOW: u32 = 256u;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) i: u32) {
     let t = group.y;
     let pos = row_pos(t);
-    let from = t * params.x_stride + group.x * params.head_dim;
+    let source = t * params.x_stride + group.x * params.head_dim;
     let to = t * params.out_stride + group.x * params.out_head_stride;
     for (var pair = i; pair < params.head_dim / 2u; pair += 64u) {
-        var v = vec2<f32>(x[from + 2u * pair], x[from + 2u * pair + 1u]);
+        var v = vec2<f32>(x[source + 2u * pair], x[source + 2u * pair + 1u]);
         if pair < params.rope_pairs {
             let low = rope[(pos % ROPE_LOW) * params.rope_pairs + pair];
             let high = rope[params.rope_high + (pos / ROPE_LOW) * params.rope_pairs + pair];

@@ -24,9 +24,9 @@ struct Params {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) i: u32) {
     let t = group.y;
-    let from = t * params.x_stride + group.x * params.head_dim;
+    let source = t * params.x_stride + group.x * params.head_dim;
     let to = vector_at(t, params.which, group.x);
     for (var pair = i; pair < params.head_dim / 2u; pair += 64u) {
-        store_pair(to + 2u * pair, vec2<f32>(x[from + 2u * pair], x[from + 2u * pair + 1u]));
+        store_pair(to + 2u * pair, vec2<f32>(x[source + 2u * pair], x[source + 2u * pair + 1u]));
     }
 }

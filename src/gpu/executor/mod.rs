@@ -2,6 +2,7 @@
 
 mod inspect;
 mod replay;
+mod trace;
 
 use self::replay::{Command, Replay};
 use super::device::{Gpu, add};
@@ -12,8 +13,8 @@ use super::state::{AdjustmentLayout, SAMPLING_WORDS, region_words, sampling_word
 use super::tune::{self, Free};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Costs, Executor, ExecutorInfo, History, Limits, MAX_BIASES, Output, Pending, Plan, Role, Sampling, SelfTest, Step,
-    TensorId, TokenCounts, Tuned, Want,
+    Costs, Executor, ExecutorInfo, History, Limits, MAX_BIASES, Output, Pending, Plan, Role, Row, Sampling, SelfTest,
+    Step, TensorId, TokenCounts, Tuned, Want,
 };
 use futures_core::future::LocalBoxFuture;
 use std::cell::RefCell;
@@ -282,6 +283,23 @@ impl GpuExecutor {
         })
     }
 
+    /// Writes a step's rows into the state; gives their last position.
+    fn write_rows(&mut self, rows: &[Row], heads: &[u32], want: Want) -> Result<u32> {
+        let limits = self.lowered.settings.limits;
+        if rows.is_empty() || rows.len() > limits.max_rows as usize || heads.len() > limits.max_heads as usize {
+            return Err(Error::internal(format!("a step of {} rows, {} heads", rows.len(), heads.len())));
+        }
+        let words = region_words(rows, heads);
+        let offset = u64::from(self.lowered.state.host_at) * 4;
+        self.gpu.write(&self.buffers[&Slot::State], offset, bytemuck::cast_slice(&words));
+        let last = rows.iter().map(|row| row.pos).max().unwrap_or(0);
+        if want == Want::Ids {
+            self.sampled = heads.len() as u32;
+            self.sampled_pos = last + 1;
+        }
+        Ok(last)
+    }
+
     /// Encodes and submits one step, whose rows lie at `pos` or before; `heads` 0: the body alone.
     fn run(&mut self, region: Region, tokens: u32, pos: u32, heads: u32, want: Want) -> Result<Pending> {
         self.gpu.check()?;
@@ -336,7 +354,7 @@ impl GpuExecutor {
         }
         add(&counters.submits, 1);
         add(&counters.steps, 1);
-        let pending = self.finish(encoder, heads, want);
+        let pending = self.finish(encoder, heads, want, None);
         let counters = self.gpu.counters();
         counters.encode_micros.set(counters.encode_micros.get() + began.elapsed().as_secs_f64() * 1e6);
         let Some(timed) = profile else { return pending };
@@ -348,8 +366,14 @@ impl GpuExecutor {
         }))
     }
 
-    /// Submits a step; resolves to its output.
-    fn finish(&self, mut encoder: wgpu::CommandEncoder, heads: u32, want: Want) -> Result<Pending> {
+    /// Submits a step; resolves to its output. `own_logits`: where a traced step has them.
+    fn finish(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        heads: u32,
+        want: Want,
+        own_logits: Option<wgpu::Buffer>,
+    ) -> Result<Pending> {
         match want {
             Want::Nothing => {
                 self.gpu.queue.submit([encoder.finish()]);
@@ -379,11 +403,13 @@ impl GpuExecutor {
             Want::Logits => {
                 let len = u64::from(heads) * u64::from(self.lowered.plan.vocab_size) * 4;
                 let logits = self.lowered.plan.last(Role::Logits).map(|value| self.lowered.slot(value));
-                let logits = logits.and_then(|slot| self.buffers.get(&slot));
+                let logits = own_logits.as_ref().or(logits.and_then(|slot| self.buffers.get(&slot)));
                 let logits = logits.ok_or_else(|| Error::internal("a plan without logits"))?;
                 let staging = match self.logits_staging.borrow_mut().take() {
                     Some(buffer) => buffer,
-                    None => self.staging_buffer(logits.size())?,
+                    None => self.staging_buffer(
+                        u64::from(self.lowered.settings.limits.max_heads) * u64::from(self.lowered.plan.vocab_size) * 4,
+                    )?,
                 };
                 encoder.copy_buffer_to_buffer(logits, 0, &staging, 0, len);
                 self.gpu.queue.submit([encoder.finish()]);
@@ -567,24 +593,11 @@ impl Executor for GpuExecutor {
     fn submit(&mut self, step: Step<'_>) -> Result<Pending> {
         match step {
             Step::Rows { rows, heads, want } => {
-                let limits = self.lowered.settings.limits;
-                if rows.is_empty() || rows.len() > limits.max_rows as usize || heads.len() > limits.max_heads as usize {
-                    return Err(Error::internal(format!("a step of {} rows, {} heads", rows.len(), heads.len())));
-                }
-                let words = region_words(rows, heads);
-                let offset = u64::from(self.lowered.state.host_at) * 4;
-                self.gpu.write(&self.buffers[&Slot::State], offset, bytemuck::cast_slice(&words));
-                let last = rows.iter().map(|row| row.pos).max().unwrap_or(0);
-                if want == Want::Ids {
-                    self.sampled = heads.len() as u32;
-                    self.sampled_pos = last + 1;
-                }
+                let last = self.write_rows(rows, heads, want)?;
                 self.rows_of_last_step = rows.len() as u32;
                 self.run(Region::Host, rows.len() as u32, last, heads.len() as u32, want)
             }
-            Step::Traced { .. } => {
-                Err(Error::unsupported("taps and edits do not run on the GPU yet; load with device cpu"))
-            }
+            Step::Traced { rows, heads, want, trace } => self.run_traced(rows, heads, want, trace),
             Step::Next => {
                 if self.sampled == 0 {
                     return Err(Error::internal("no sampled tokens to go on from"));

@@ -3,10 +3,11 @@
 use super::super::kernels::{
     attention, attention_combine, attention_split, attention_tile, cache_store, matvec_qkv, qk_norm, variant,
 };
+use super::fine::window_and_chunk;
 use super::record::Recorder;
 use super::{CacheType, Lowered, Rows, Shape, Slot, padded};
 use crate::error::{Error, Result};
-use crate::plan::{AttentionSpec, Heads, Input, Mask, ValueId};
+use crate::plan::{AttentionSpec, Heads, Input, ValueId};
 
 /// What the workgroup memory of attention's kernels is laid out for, in vec4s of a head and heads.
 const MAX_QUADS: u32 = 128;
@@ -162,11 +163,7 @@ impl Recorder<'_> {
         if lowered.settings.cache == CacheType::Q8_0 {
             self.cache_store(&heads, cache)?;
         }
-        let (window, chunk) = match mask {
-            Mask::Causal => (0, 0),
-            Mask::Window(n) => (n, 0),
-            Mask::Chunk(n) => (0, n),
-        };
+        let (window, chunk) = window_and_chunk(mask);
         // Queries of a tile: a multiple of 4 that fits. Where heads are too long for four, row by row.
         let queries = (TILE_QUERY_QUADS / quads / 4 * 4).min(TILE_QUERIES);
         let tile = variant("attention_tile", &[self.kv()]);

@@ -39,6 +39,12 @@ impl Recorder<'_> {
         };
         let dispatch = self.push(&[self.format(part)], params, &bindings, 1, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
+        self.group_experts(experts)
+    }
+
+    /// Sorts the pairs of row and expert by expert, where rows are grouped.
+    pub(super) fn group_experts(&mut self, experts: Experts) -> Result<()> {
+        let lowered = self.lowered;
         if self.grouped() {
             let params = moe_group::Params {
                 rows_at: self.rows_at,

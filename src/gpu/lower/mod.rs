@@ -3,11 +3,13 @@
 
 mod attention;
 mod experts;
+mod fine;
 mod matrices;
 mod record;
 mod settings;
 
 pub use attention::splits;
+pub use fine::{LoweredEdit, Stage};
 pub use matrices::MatrixPart;
 pub use settings::{CacheType, Settings, Shape, Trial, Tuning};
 
@@ -54,6 +56,12 @@ pub enum Slot {
     ExpertOutput,
     /// Sampled ids.
     Ids,
+    /// Products of several matrices, before each has its own value.
+    Products,
+    /// Rows that an edit changes.
+    EditRows(usize),
+    /// What it changes them by or to.
+    EditValues(usize),
 }
 
 /// What the second dimension of the grid counts.
@@ -67,6 +75,8 @@ pub enum Rows {
     Heads(u32),
     /// Tiles of rows that use the same expert: how many a row uses, and how many there are.
     ExpertTiles(u32, u32),
+    /// This many.
+    Exactly(u32),
     /// One.
     One,
 }
@@ -101,6 +111,7 @@ impl Dispatch {
             Rows::Times(n) => (groups, tokens * n),
             Rows::Heads(n) => (groups, heads.div_ceil(n)),
             Rows::ExpertTiles(used, experts) => (groups, expert_tiles(tokens, used, experts)),
+            Rows::Exactly(n) => (groups, n),
             Rows::One => (groups, 1),
         }
     }
@@ -142,9 +153,16 @@ pub struct Lowered {
     pub layout: Layout,
     /// For each value, f32 between its rows.
     strides: Vec<u32>,
+    /// Cached positions that scores have, of a traced step.
+    seen: u32,
     /// For each operation, its matrices (each a list of parts).
     matrices: HashMap<Vec<TensorId>, Vec<usize>>,
 }
+
+/// What stands for minus infinity on the device, where infinities need not be kept.
+pub const LOWEST: f32 = -3.3e38;
+/// All below it are that.
+pub const LOW: f32 = -3.0e38;
 
 /// f32 values between rows of an activation of `n` values: whole blocks of 32.
 pub fn padded(n: u32) -> u32 {
@@ -173,6 +191,7 @@ impl Lowered {
             matrices: HashMap::new(),
             layout,
             strides,
+            seen: 0,
             state,
             settings,
             plan,
@@ -249,15 +268,13 @@ impl Lowered {
         self.strides[value.0]
     }
 
-    /// Every buffer of a step but the weights', and its bytes.
-    pub fn buffers(&self) -> Vec<(Slot, u64)> {
-        let Lowered { plan, settings, .. } = self;
-        let limits = settings.limits;
-        let (rows, heads) = (u64::from(limits.max_rows), u64::from(limits.max_heads));
+    /// The buffers of values and their bytes, for steps of `rows` rows of which `heads` have logits.
+    pub fn value_buffers(&self, rows: u32, heads: u32) -> Vec<(Slot, u64)> {
+        let (rows, heads) = (u64::from(rows), u64::from(heads));
         let mut list = Vec::new();
         for (i, buffer) in self.layout.buffers.iter().enumerate() {
             let id = BufferId(i);
-            let own = (0..plan.values.len()).filter(|value| self.layout.of(ValueId(*value)) == id);
+            let own = (0..self.plan.values.len()).filter(|value| self.layout.of(ValueId(*value)) == id);
             let stride = own.map(|value| u64::from(self.strides[value])).max().unwrap_or(0);
             match buffer.role {
                 Role::Routes => {}
@@ -270,6 +287,19 @@ impl Lowered {
                 _ => list.push((Slot::Value(id), rows * stride * 4)),
             }
         }
+        let products = u64::from(self.products_width());
+        if products > 0 {
+            list.push((Slot::Products, rows * products * 4));
+        }
+        list
+    }
+
+    /// Every buffer of a step but the weights', and its bytes.
+    pub fn buffers(&self) -> Vec<(Slot, u64)> {
+        let Lowered { plan, settings, .. } = self;
+        let limits = settings.limits;
+        let (rows, heads) = (u64::from(limits.max_rows), u64::from(limits.max_heads));
+        let mut list = self.value_buffers(limits.max_rows, limits.max_heads);
         // Room of single operations.
         let (mut cache_rows, mut attention_parts, mut expert_output) = (0, 0, 0);
         for op in &plan.ops {
@@ -315,7 +345,7 @@ fn strides(plan: &Plan) -> Vec<u32> {
         let (heads, queries) = match op {
             Op::QkvRope { heads, query, .. } => (heads, vec![*query]),
             Op::QkNorm { heads, query, out, .. } => (heads, vec![*query, *out]),
-            Op::Attention { spec, query, .. } => (&spec.heads, vec![*query]),
+            Op::Attention { spec, query, .. } | Op::Scores { spec, query, .. } => (&spec.heads, vec![*query]),
             Op::MoeGateUpSilu { gate, experts, out, .. } => {
                 let inner = plan.tensor(*gate).rows as u32 / experts.count;
                 strides[out.0] = padded(inner) * experts.used;
@@ -325,6 +355,11 @@ fn strides(plan: &Plan) -> Vec<u32> {
         };
         for query in queries {
             strides[query.0] = heads.heads * Lowered::head_stride(heads);
+        }
+    }
+    for op in &plan.ops {
+        if let Op::HeadNorm { x, out, .. } = op {
+            strides[x.0] = strides[out.0];
         }
     }
     strides

@@ -222,7 +222,7 @@ impl<'a> Recorder<'a> {
                 self.out.sample = vec![dispatch];
                 Ok(())
             }
-            fine => Err(Error::unsupported(format!("{} on the GPU", fine.name()))),
+            fine => self.fine(fine),
         }
     }
 
@@ -367,7 +367,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// `out = W input`
-    fn store(
+    pub(super) fn store(
         &self,
         shape: Shape,
         input: Input,

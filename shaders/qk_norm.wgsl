@@ -29,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let t = group.y;
     let is_key = group.x >= params.heads;
     var at = (t * params.heads + group.x) * params.head_stride;
-    if is_key { at = key_at(t, group.x - params.heads); }
+    if is_key { at = vector_at(t, 0u, group.x - params.heads); }
     let pairs = params.head_dim / 2u;
 
     var squares = 0.0;

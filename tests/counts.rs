@@ -11,8 +11,8 @@ use llamero::gpu::kernels::FAMILIES;
 use llamero::gpu::lower::{CacheType, Lowered, Recording, Region, Rows, Settings, Shape, Slot, Tuning};
 use llamero::gpu::{GpuExecutor, GpuOptions};
 use llamero::plan::{
-    CacheSpec, Executor, Heads, History, Limits, Linear, Mask, Norm, Op, Penalties, Plan, Rope, Row, Sampling, Step,
-    TensorId, TensorSpec, TokenMask, Want,
+    AttentionSpec, CacheSpec, Executor, Heads, History, Limits, Linear, Mask, Norm, Penalties, Plan, Rope, Row,
+    Sampling, Step, TensorId, TokenMask, Want,
 };
 use llamero::quant::DType;
 
@@ -38,42 +38,39 @@ const LLAMA_2_7B: Dims =
 const SMALL: Dims = Dims { hidden: 64, ffn: 160, blocks: 3, heads: heads(4, 2, 16), vocab: 331, tied: true };
 
 fn plan(dims: &Dims, dtype: DType) -> Plan {
-    let mut tensors: Vec<TensorSpec> = Vec::new();
-    let mut tensor = |dtype, rows: u32, cols: u32| {
-        let name = format!("tensor {}", tensors.len());
-        tensors.push(TensorSpec { name, dtype, rows: rows.into(), cols: cols.into() });
-        TensorId(tensors.len() - 1)
-    };
     let (e, f, h) = (dims.hidden, dims.ffn, dims.heads);
     let (q_rows, kv_rows) = (h.heads * h.head_dim, h.kv_heads * h.head_dim);
-    let table = tensor(dtype, dims.vocab, e);
-    let mut ops = vec![Op::Embed { table }];
-    let mut linear = |rows, cols| Linear { weight: tensor(dtype, rows, cols), bias: None };
-    let mut blocks = Vec::new();
-    for _ in 0..dims.blocks {
-        let [q, k, v] = [linear(q_rows, e), linear(kv_rows, e), linear(kv_rows, e)];
-        blocks.push((q, k, v, linear(e, q_rows), linear(f, e), linear(f, e), linear(e, f)));
+    let mut plan = Plan::new(e, dims.vocab, 4096);
+    plan.ropes = vec![Rope { inv_freq: vec![0.5; h.head_dim as usize / 2], magnitude: 1.0 }];
+    plan.caches = vec![CacheSpec { kv_heads: h.kv_heads, head_dim: h.head_dim }; dims.blocks as usize];
+    let tensor = |plan: &mut Plan, dtype, rows: u32, cols: u32| {
+        let name = format!("tensor {}", plan.tensors.len());
+        plan.tensor_spec(name, dtype, rows.into(), cols.into())
+    };
+    let linear = |plan: &mut Plan, rows, cols| Linear { weight: tensor(plan, dtype, rows, cols), bias: None };
+    let norm = |plan: &mut Plan| Norm { weight: tensor(plan, DType::F32, 1, e), eps: 1e-5 };
+    let table = tensor(&mut plan, dtype, dims.vocab, e);
+    let mut x = plan.embed(table);
+    for cache in 0..dims.blocks as usize {
+        plan.enter_layer(Some(cache as u32));
+        let first = norm(&mut plan);
+        let qkv = [q_rows, kv_rows, kv_rows].map(|rows| linear(&mut plan, rows, e));
+        let query = plan.qkv_rope(x.normed(first), qkv, h, Some(0), cache);
+        let spec = AttentionSpec { heads: h, cache, scale: 0.125, mask: Mask::Causal, temperature: None };
+        let z = plan.attention(query, spec);
+        let o = linear(&mut plan, e, q_rows);
+        x = plan.residual(z, o, x);
+        let second = norm(&mut plan);
+        let [gate, up] = [f, f].map(|rows| linear(&mut plan, rows, e));
+        let inner = plan.gate_up_silu(x.normed(second), gate, up);
+        let down = linear(&mut plan, e, f);
+        x = plan.residual(inner, down, x);
     }
-    let head = if dims.tied { table } else { tensor(dtype, dims.vocab, e) };
-    let mut norm = || Norm { weight: tensor(DType::F32, 1, e), eps: 1e-5 };
-    for (cache, (q, k, v, o, gate, up, down)) in blocks.into_iter().enumerate() {
-        ops.push(Op::QkvRope { norm: norm(), q, k, v, heads: h, rope: Some(0), cache });
-        ops.push(Op::Attention { heads: h, cache, scale: 0.125, mask: Mask::Causal, temperature: None });
-        ops.push(Op::OResidual { o });
-        ops.push(Op::GateUpSilu { norm: norm(), gate, up });
-        ops.push(Op::DownResidual { down });
-    }
-    ops.push(Op::LmHead { norm: norm(), weight: head });
-    ops.push(Op::Sample);
-    Plan {
-        tensors,
-        ropes: vec![Rope { inv_freq: vec![0.5; h.head_dim as usize / 2], magnitude: 1.0 }],
-        caches: vec![CacheSpec { kv_heads: h.kv_heads, head_dim: h.head_dim }; dims.blocks as usize],
-        ops,
-        hidden_size: e,
-        vocab_size: dims.vocab,
-        context_length: 4096,
-    }
+    let head = if dims.tied { table } else { tensor(&mut plan, dtype, dims.vocab, e) };
+    let last = norm(&mut plan);
+    let logits = plan.lm_head(x.normed(last), head);
+    plan.sample(logits);
+    plan
 }
 
 const TUNING: Tuning = Tuning { subgroups: true, columns: true, splits: true, ..Tuning::PLAIN };

@@ -14,8 +14,8 @@ use harness::{Random, assert_close, assign_pages, random_weights};
 use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::error::ErrorKind;
 use llamero::plan::{
-    Activation, CacheSpec, Executor, Experts, Gating, Heads, History, Inspect, Limits, Linear, Mask, Norm, Op, Output,
-    Plan, Rope, Row, Sampling, Step, Temperature, TensorId, TensorSpec, Want,
+    AttentionSpec, CacheSpec, Executor, Experts, Gating, Heads, History, Inspect, Limits, Linear, Mask, Norm, Output,
+    Plan, Role, Rope, Row, Sampling, Step, Temperature, TensorId, ValueId, Want,
 };
 use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
@@ -34,15 +34,7 @@ struct Case {
 
 impl Case {
     fn new(hidden: u32, vocab: u32) -> Case {
-        let plan = Plan {
-            tensors: Vec::new(),
-            ropes: Vec::new(),
-            caches: Vec::new(),
-            ops: Vec::new(),
-            hidden_size: hidden,
-            vocab_size: vocab,
-            context_length: CONTEXT,
-        };
+        let plan = Plan::new(hidden, vocab, CONTEXT);
         Case { plan, weights: Vec::new(), random: Random(u64::from(hidden) << 20 | u64::from(vocab)) }
     }
 
@@ -53,14 +45,9 @@ impl Case {
             // What no quantiser writes, and a file may hold.
             bytes.chunks_exact_mut(34).step_by(3).for_each(|block| block[5] = 0x80);
         }
-        self.plan.tensors.push(TensorSpec {
-            name: format!("tensor {}", self.weights.len()),
-            dtype,
-            rows: rows.into(),
-            cols: cols.into(),
-        });
+        let name = format!("tensor {}", self.weights.len());
         self.weights.push(bytes);
-        TensorId(self.weights.len() - 1)
+        self.plan.tensor_spec(name, dtype, rows.into(), cols.into())
     }
 
     fn linear(&mut self, dtype: DType, rows: u32, cols: u32, bias: bool) -> Linear {
@@ -71,6 +58,19 @@ impl Case {
     fn norm(&mut self) -> Norm {
         let hidden = self.plan.hidden_size;
         Norm { weight: self.tensor(DType::F32, 1, hidden), eps: 1e-5 }
+    }
+
+    /// The residual stream that is set before a step.
+    fn stream(&mut self) -> ValueId {
+        let hidden = self.plan.hidden_size;
+        self.plan.value(Role::Residual, hidden)
+    }
+
+    /// `x + W a`, alone: `a` of this role.
+    fn residual(&mut self, role: Role, linear: Linear) -> ValueId {
+        let inner = self.plan.tensor(linear.weight).cols as u32;
+        let (x, a) = (self.stream(), self.plan.value(role, inner));
+        self.plan.residual(a, linear, x)
     }
 
     fn load(&self, executor: &mut dyn Executor) {
@@ -124,7 +124,7 @@ fn exact_values(n: usize, random: &mut Random) -> Vec<f32> {
 }
 
 /// Runs a case on both executors, one and several threads, and compares an activation. The input is set exactly.
-fn compare(name: &str, case: &Case, input: Option<(Activation, usize)>, output: Activation, tolerance: f32) {
+fn compare(name: &str, case: &Case, input: Option<(Role, usize)>, output: Role, tolerance: f32) {
     for threads in [1, 3] {
         let (mut cpu, mut reference) = (case.cpu(threads, false), case.reference());
         for n in ROWS {
@@ -134,12 +134,12 @@ fn compare(name: &str, case: &Case, input: Option<(Activation, usize)>, output: 
                 let values = exact_values(n * width, &mut random);
                 let x = random.values(n * case.plan.hidden_size as usize);
                 for executor in [&mut cpu as &mut dyn Inspect, &mut reference] {
-                    executor.poke(Activation::Residual, &x, None).unwrap();
+                    executor.poke(Role::Residual, &x, None).unwrap();
                     executor.poke(activation, &values, None).unwrap();
                 }
             }
             let (heads, want) = match output {
-                Activation::Logits => ((0..*n as u32).collect(), Want::Logits),
+                Role::Logits => ((0..*n as u32).collect(), Want::Logits),
                 _ => (Vec::new(), Want::Nothing),
             };
             for executor in [&mut cpu as &mut dyn Inspect, &mut reference] {
@@ -173,12 +173,14 @@ fn every_type_is_multiplied() {
             for (hidden, bias) in [(1, false), (4, true), (33, true), (100, false)] {
                 let mut case = Case::new(hidden, 10);
                 let down = case.linear(*dtype, hidden, *inner, bias);
-                case.plan.ops = vec![Op::DownResidual { down }];
+                let plan = case.plan.clone();
+                case.residual(Role::FeedForward, down);
                 let name = format!("{} {inner} -> {hidden}", dtype.name());
                 let width = *inner as usize;
-                compare(&name, &case, Some((Activation::FeedForward, width)), Activation::Residual, 5e-5);
-                case.plan.ops[0] = Op::OResidual { o: down };
-                compare(&name, &case, Some((Activation::Attention, width)), Activation::Residual, 5e-5);
+                compare(&name, &case, Some((Role::FeedForward, width)), Role::Residual, 5e-5);
+                case.plan = plan;
+                case.residual(Role::Attention, down);
+                compare(&name, &case, Some((Role::Attention, width)), Role::Residual, 5e-5);
             }
         }
     }
@@ -191,14 +193,14 @@ fn every_type_is_looked_up() {
             let mut case = Case::new(*hidden, 131);
             let table = case.tensor(*dtype, 131, *hidden);
             let norm = case.norm();
-            case.plan.ops = vec![Op::Embed { table }];
-            compare(&format!("table of {}", dtype.name()), &case, None, Activation::Residual, 1e-6);
+            let x = case.plan.embed(table);
+            compare(&format!("table of {}", dtype.name()), &case, None, Role::Residual, 1e-6);
             // As a head the same table is a matrix.
-            case.plan.ops.push(Op::LmHead { norm, weight: table });
-            compare(&format!("tied table of {}", dtype.name()), &case, None, Activation::Residual, 1e-6);
+            case.plan.lm_head(x.normed(norm), table);
+            compare(&format!("tied table of {}", dtype.name()), &case, None, Role::Residual, 1e-6);
             // Activations are rounded here: 1 part in 65,000 of the largest of a block, over all products.
             let tolerance = if FLOATS.contains(dtype) { 5e-5 } else { 2e-4 };
-            compare(&format!("head of {}", dtype.name()), &case, None, Activation::Logits, tolerance);
+            compare(&format!("head of {}", dtype.name()), &case, None, Role::Logits, tolerance);
         }
     }
 }
@@ -217,11 +219,12 @@ fn gate_up_silu() {
                     let norm = case.norm();
                     let gate = case.linear(*dtype, inner, *hidden, bias);
                     let up = case.linear(up_type, inner, *hidden, bias);
-                    case.plan.ops = vec![Op::GateUpSilu { norm, gate, up }];
+                    let x = case.stream();
+                    case.plan.gate_up_silu(x.normed(norm), gate, up);
                     let tolerance = if up_type == DType::Q8_0 { 2e-4 } else { 5e-5 };
                     let name = format!("gate {dtype} up {up_type} {hidden} -> {inner}");
-                    let input = Some((Activation::Residual, *hidden as usize));
-                    compare(&name, &case, input, Activation::FeedForward, tolerance);
+                    let input = Some((Role::Residual, *hidden as usize));
+                    compare(&name, &case, input, Role::FeedForward, tolerance);
                 }
             }
         }
@@ -229,6 +232,18 @@ fn gate_up_silu() {
 }
 
 fn attention_case(heads: Heads, mask: Mask, bias: bool, rope_pairs: u32) -> Case {
+    attention_case_with(heads, mask, bias, rope_pairs, None, false)
+}
+
+/// With scores scaled by position, and with normalised queries and keys.
+fn attention_case_with(
+    heads: Heads,
+    mask: Mask,
+    bias: bool,
+    rope_pairs: u32,
+    temperature: Option<Temperature>,
+    qk_norm: bool,
+) -> Case {
     let hidden = 64;
     let mut case = Case::new(hidden, 50);
     let norm = case.norm();
@@ -240,10 +255,13 @@ fn attention_case(heads: Heads, mask: Mask, bias: bool, rope_pairs: u32) -> Case
     let inv_freq = (0..rope_pairs).map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d))).collect();
     case.plan.ropes = vec![Rope { inv_freq, magnitude: 1.25 }];
     let rope = (rope_pairs > 0).then_some(0);
-    case.plan.ops = vec![
-        Op::QkvRope { norm, q, k, v, heads, rope, cache: 0 },
-        Op::Attention { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask, temperature: None },
-    ];
+    let x = case.stream();
+    let mut query = case.plan.qkv_rope(x.normed(norm), [q, k, v], heads, rope, 0);
+    if qk_norm {
+        query = case.plan.qk_norm(query, heads, 0, 1e-5);
+    }
+    let spec = AttentionSpec { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask, temperature };
+    case.plan.attention(query, spec);
     case
 }
 
@@ -259,12 +277,12 @@ fn compare_attention(name: &str, case: &Case, steps: &[usize]) {
             pos += *n as u32;
             let x = random.values(n * 64);
             for executor in [&mut cpu as &mut dyn Inspect, &mut reference] {
-                executor.poke(Activation::Residual, &x, None).unwrap();
+                executor.poke(Role::Residual, &x, None).unwrap();
                 run(executor, &rows, &[], Want::Nothing);
             }
             // f16 keeps 11 bits.
             let tolerance = if cache_f16 { 1e-2 } else { 5e-5 };
-            for (activation, tolerance) in [(Activation::Query, 5e-5), (Activation::Attention, tolerance)] {
+            for (activation, tolerance) in [(Role::Query, 5e-5), (Role::Attention, tolerance)] {
                 let want = pollster::block_on(reference.peek(activation, *n)).unwrap();
                 let got = pollster::block_on(cpu.peek(activation, *n)).unwrap();
                 assert_close(&format!("{activation:?} {name}, {n} rows to {pos}"), &got, &want, tolerance);
@@ -308,11 +326,9 @@ fn qk_norm_and_scores_scaled_by_position() {
         (Heads { heads: 4, kv_heads: 2, head_dim: 16 }, Mask::Causal),
         (Heads { heads: 3, kv_heads: 1, head_dim: 18 }, Mask::Chunk(8)),
     ] {
-        let mut case = attention_case(heads, mask, false, 4);
+        let temperature = Some(Temperature { floor_scale: 8.0, scale: 0.5 });
+        let mut case = attention_case_with(heads, mask, false, 4, temperature, true);
         case.plan.ropes[0].magnitude = 1.0;
-        let Some(Op::Attention { temperature, .. }) = case.plan.ops.last_mut() else { panic!("attention is last") };
-        *temperature = Some(Temperature { floor_scale: 8.0, scale: 0.5 });
-        case.plan.ops.insert(1, Op::QkNorm { heads, cache: 0, eps: 1e-5 });
         compare_attention(&format!("{heads:?} {mask:?}"), &case, &[1, 30, 1, 9]);
     }
 }
@@ -333,11 +349,11 @@ fn sequences_do_not_see_each_other() {
             (from..from + count).flat_map(|pos| [0, 1].map(|seq| Row { token: 0, seq, pos })).collect();
         let x = random.values(rows.len() * 64);
         for executor in [&mut cpu as &mut dyn Inspect, &mut reference] {
-            executor.poke(Activation::Residual, &x, None).unwrap();
+            executor.poke(Role::Residual, &x, None).unwrap();
             run(executor, &rows, &[], Want::Nothing);
         }
-        let want = pollster::block_on(reference.peek(Activation::Attention, rows.len())).unwrap();
-        let got = pollster::block_on(cpu.peek(Activation::Attention, rows.len())).unwrap();
+        let want = pollster::block_on(reference.peek(Role::Attention, rows.len())).unwrap();
+        let got = pollster::block_on(cpu.peek(Role::Attention, rows.len())).unwrap();
         assert_close(&format!("{count} rows of two sequences from {from}"), &got, &want, 5e-5);
     }
 }
@@ -363,17 +379,16 @@ fn mixtures_of_experts() {
         // A shared expert that reads the same input, as in LLaMA 4.
         let shared = [0; 2].map(|_| case.linear(DType::F32, 32, hidden, false));
         let shared_down = case.linear(DType::F32, hidden, 32, false);
-        case.plan.ops = vec![
-            Op::MoeRoute { norm, router, experts },
-            Op::MoeGateUpSilu { norm, gate, up, experts },
-            Op::GateUpSilu { norm, gate: shared[0], up: shared[1] },
-            Op::MoeDownResidual { down, experts },
-            Op::DownResidual { down: shared_down },
-        ];
+        let x = case.stream();
+        let routes = case.plan.moe_route(x.normed(norm), router, experts);
+        let given = case.plan.moe_gate_up_silu(x.normed(norm), routes, [gate, up], experts);
+        let beside = case.plan.gate_up_silu(x.normed(norm), shared[0], shared[1]);
+        let x = case.plan.moe_down_residual(given, routes, down, experts, x);
+        case.plan.residual(beside, shared_down, x);
         let tolerance = if FLOATS.contains(&dtype) { 5e-5 } else { 0.1 };
         let name = format!("{experts:?} {dtype} {hidden} -> {inner}");
-        let input = Some((Activation::Residual, hidden as usize));
-        compare(&name, &case, input, Activation::Residual, tolerance);
+        let input = Some((Role::Residual, hidden as usize));
+        compare(&name, &case, input, Role::Residual, tolerance);
     }
 }
 
@@ -390,7 +405,8 @@ fn sampling_picks_the_same_tokens() {
     ];
     for vocab in [1u32, 255, 5003] {
         let mut case = Case::new(32, vocab);
-        case.plan.ops = vec![Op::Sample];
+        let logits = case.plan.value(Role::Logits, vocab);
+        case.plan.sample(logits);
         let (mut cpu, mut reference) = (case.cpu(2, true), case.reference());
         let mut random = Random(u64::from(vocab));
         for sampling in &list {
@@ -400,7 +416,7 @@ fn sampling_picks_the_same_tokens() {
                 let logits: Vec<f32> =
                     (0..vocab).map(|_| ((random.value() * 8.0).powi(3) / 64.0 * 16.0).round() / 16.0).collect();
                 let ids = [&mut cpu as &mut dyn Inspect, &mut reference].map(|executor| {
-                    executor.poke(Activation::Logits, &logits, None).unwrap();
+                    executor.poke(Role::Logits, &logits, None).unwrap();
                     executor.set_sampling(0, &sampling, History::default()).unwrap();
                     run(executor, &row, &[0], Want::Ids)
                 });
@@ -414,7 +430,8 @@ fn sampling_picks_the_same_tokens() {
 fn adjusted_logits_give_the_same_tokens() {
     for vocab in [1u32, 2, 255, 5003] {
         let mut case = Case::new(32, vocab);
-        case.plan.ops = vec![Op::Sample];
+        let logits = case.plan.value(Role::Logits, vocab);
+        case.plan.sample(logits);
         let (mut cpu, mut reference) = (case.cpu(2, true), case.reference());
         adjustments::compare(vocab, [&mut cpu, &mut reference]);
     }
@@ -426,14 +443,14 @@ fn activations_that_are_no_numbers_stay_so() {
         for bad in [f32::NAN, f32::INFINITY] {
             let mut case = Case::new(8, 10);
             let down = case.linear(dtype, 8, 256, false);
-            case.plan.ops = vec![Op::DownResidual { down }];
+            case.residual(Role::FeedForward, down);
             let mut cpu = case.cpu(1, true);
             let mut values = vec![0.5; 256];
             values[77] = bad;
-            cpu.poke(Activation::Residual, &[0.0; 8], None).unwrap();
-            cpu.poke(Activation::FeedForward, &values, None).unwrap();
+            cpu.poke(Role::Residual, &[0.0; 8], None).unwrap();
+            cpu.poke(Role::FeedForward, &values, None).unwrap();
             run(&mut cpu, &[Row { token: 0, seq: 0, pos: 0 }], &[], Want::Nothing);
-            let got = pollster::block_on(cpu.peek(Activation::Residual, 1)).unwrap();
+            let got = pollster::block_on(cpu.peek(Role::Residual, 1)).unwrap();
             assert!(got.iter().all(|x| !x.is_finite()), "{dtype}: {bad} became {got:?}");
         }
     }
@@ -457,7 +474,7 @@ fn weights_that_are_no_numbers_are_refused() {
         for at in at {
             let mut case = Case::new(8, 10);
             let down = case.linear(dtype, 8, 256, false);
-            case.plan.ops = vec![Op::DownResidual { down }];
+            case.residual(Role::FeedForward, down);
             let mut executor = CpuExecutor::new(case.plan.clone(), CONTEXT, CpuOptions::default()).unwrap();
             let mut bytes = case.weights[0].clone();
             bytes[at + 1] = 0x7c;
@@ -470,9 +487,8 @@ fn weights_that_are_no_numbers_are_refused() {
 #[test]
 fn a_model_beyond_all_memory_is_refused_with_the_numbers() {
     let mut case = Case::new(1 << 20, 10);
-    let down = case.plan.tensors.len();
-    case.plan.tensors.push(TensorSpec { name: "huge".into(), dtype: DType::F32, rows: 1 << 40, cols: 1 << 20 });
-    case.plan.ops = vec![Op::DownResidual { down: Linear { weight: TensorId(down), bias: None } }];
+    let weight = case.plan.tensor_spec("huge", DType::F32, 1 << 40, 1 << 20);
+    case.residual(Role::FeedForward, Linear { weight, bias: None });
     let error = CpuExecutor::new(case.plan, CONTEXT, CpuOptions::default()).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::ModelTooLarge);
 }

@@ -14,8 +14,8 @@ mod harness;
 use harness::{Random, assert_close, assign_pages, gpu, gpu_variants, random_weights, rounding_variants};
 use llamero::gpu::{CacheType, GpuExecutor, GpuOptions};
 use llamero::plan::{
-    Activation, CacheSpec, Executor, Experts, Gating, Heads, History, Inspect, Limits, Linear, Mask, Norm, Op, Output,
-    Plan, Rope, Row, Sampling, Step, Temperature, TensorId, TensorSpec, Want,
+    AttentionSpec, CacheSpec, Executor, Experts, Gating, Heads, History, Inspect, Limits, Linear, Mask, Norm, Op,
+    Output, Plan, Role, Rope, Row, Sampling, Step, Temperature, TensorId, ValueId, Want,
 };
 use llamero::quant::DType;
 use llamero::reference::ReferenceExecutor;
@@ -45,15 +45,7 @@ struct Case {
 
 impl Case {
     fn new(hidden: u32, vocab: u32, seed: u64) -> Case {
-        let plan = Plan {
-            tensors: Vec::new(),
-            ropes: Vec::new(),
-            caches: Vec::new(),
-            ops: Vec::new(),
-            hidden_size: hidden,
-            vocab_size: vocab,
-            context_length: 8192,
-        };
+        let plan = Plan::new(hidden, vocab, 8192);
         Case { plan, weights: Vec::new(), random: Random(seed) }
     }
 
@@ -61,9 +53,8 @@ impl Case {
         let scale = 2.0 / (cols as f32).sqrt();
         let bytes = random_weights(dtype, u64::from(rows), u64::from(cols), scale, &mut self.random);
         let name = format!("tensor {}", self.weights.len());
-        self.plan.tensors.push(TensorSpec { name, dtype, rows: rows.into(), cols: cols.into() });
         self.weights.push(bytes);
-        TensorId(self.weights.len() - 1)
+        self.plan.tensor_spec(name, dtype, rows.into(), cols.into())
     }
 
     fn linear(&mut self, dtype: DType, rows: u32, cols: u32, bias: bool) -> Linear {
@@ -74,6 +65,19 @@ impl Case {
     fn norm(&mut self) -> Norm {
         let hidden = self.plan.hidden_size;
         Norm { weight: self.tensor(DType::F32, 1, hidden), eps: 1e-5 }
+    }
+
+    /// The residual stream that is set before a step.
+    fn stream(&mut self) -> ValueId {
+        let hidden = self.plan.hidden_size;
+        self.plan.value(Role::Residual, hidden)
+    }
+
+    /// `x + W a`, alone: `a` of this role.
+    fn residual(&mut self, role: Role, linear: Linear) -> ValueId {
+        let inner = self.plan.tensor(linear.weight).cols as u32;
+        let (x, a) = (self.stream(), self.plan.value(role, inner));
+        self.plan.residual(a, linear, x)
     }
 
     fn load(&self, executor: &mut dyn Executor) {
@@ -122,7 +126,7 @@ fn run(executor: &mut dyn Inspect, rows: &[Row], heads: &[u32], want: Want) -> O
 }
 
 /// Runs a case on both executors and compares an activation.
-fn compare(name: &str, case: &Case, input: Option<(Activation, usize, Option<TensorId>)>, output: Activation) {
+fn compare(name: &str, case: &Case, input: Option<(Role, usize, Option<TensorId>)>, output: Role) {
     let mut exact = gpu_variants();
     if (!is_thorough(case) || is_narrow(case)) && exact.len() > 2 {
         exact.drain(1..exact.len() - 1);
@@ -134,7 +138,7 @@ fn compare(name: &str, case: &Case, input: Option<(Activation, usize, Option<Ten
         .map(|(variant, options)| (variant, options, if variant == "f16" { 5e-3 } else { 0.05 }));
     // How a type is read shows in the exact ones.
     let some = case.plan.tensors.iter().any(|t| t.rows > 1 && SOME.contains(&t.dtype));
-    let shows = some && !is_narrow(case) && output != Activation::Residual;
+    let shows = some && !is_narrow(case) && output != Role::Residual;
     let rounding = rounding.filter(|_| shows);
     for (variant, options, tolerance) in exact.chain(rounding) {
         let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
@@ -145,15 +149,15 @@ fn compare(name: &str, case: &Case, input: Option<(Activation, usize, Option<Ten
                 let values = random.values(n * width);
                 reference.poke(activation, &values, norm).unwrap();
                 on_gpu.poke(activation, &values, norm).unwrap();
-                if activation != Activation::Residual {
+                if activation != Role::Residual {
                     // These operations add to the residual stream.
                     let x = random.values(n * case.plan.hidden_size as usize);
                     let any_norm = case.plan.ops.iter().find_map(Op::norm).map(|n| n.weight);
-                    reference.poke(Activation::Residual, &x, any_norm).unwrap();
-                    on_gpu.poke(Activation::Residual, &x, any_norm).unwrap();
+                    reference.poke(Role::Residual, &x, any_norm).unwrap();
+                    on_gpu.poke(Role::Residual, &x, any_norm).unwrap();
                 }
             }
-            let (heads, want) = if output == Activation::Logits {
+            let (heads, want) = if output == Role::Logits {
                 ((0..*n as u32).collect(), Want::Logits)
             } else {
                 (Vec::new(), Want::Nothing)
@@ -192,19 +196,16 @@ fn embed() {
             let table = case.tensor(*dtype, 131, *hidden);
             let norm = case.norm();
             let head = case.tensor(DType::F32, 5, *hidden);
-            case.plan.ops = vec![Op::Embed { table }];
+            let x = case.plan.embed(table);
             let mut with_head = Case { plan: case.plan.clone(), weights: case.weights.clone(), random: Random(2) };
-            with_head.plan.ops.push(Op::LmHead { norm, weight: head });
             with_head.plan.vocab_size = 5;
+            with_head.plan.lm_head(x.normed(norm), head);
             // The plan needs a norm to scale by; the stream itself must be right with any.
-            case.plan.ops.push(Op::GateUpSilu {
-                norm,
-                gate: Linear { weight: head, bias: None },
-                up: Linear { weight: head, bias: None },
-            });
-            compare(&format!("embed {} {hidden}", dtype.name()), &case, None, Activation::Residual);
+            let head = Linear { weight: head, bias: None };
+            case.plan.gate_up_silu(x.normed(norm), head, head);
+            compare(&format!("embed {} {hidden}", dtype.name()), &case, None, Role::Residual);
             // Scaled stream and sums of squares, as the head sees them.
-            compare(&format!("embed and norm {} {hidden}", dtype.name()), &with_head, None, Activation::Logits);
+            compare(&format!("embed and norm {} {hidden}", dtype.name()), &with_head, None, Role::Logits);
         }
     }
 }
@@ -223,10 +224,11 @@ fn lm_head() {
                 let mut case = Case::new(*hidden, vocab, 3);
                 let norm = case.norm();
                 let weight = case.tensor(*dtype, vocab, *hidden);
-                case.plan.ops = vec![Op::LmHead { norm, weight }];
-                let input = (Activation::Residual, *hidden as usize, Some(norm.weight));
+                let x = case.stream();
+                case.plan.lm_head(x.normed(norm), weight);
+                let input = (Role::Residual, *hidden as usize, Some(norm.weight));
                 let name = format!("lm_head {} {hidden} {vocab}", dtype.name());
-                compare(&name, &case, Some(input), Activation::Logits);
+                compare(&name, &case, Some(input), Role::Logits);
             }
         }
     }
@@ -243,13 +245,17 @@ fn residual_and_the_norm_that_follows() {
                 let down = case.linear(*dtype, hidden, *inner, bias);
                 let norm = case.norm();
                 let weight = case.tensor(DType::F32, 10, hidden);
-                case.plan.ops = vec![Op::DownResidual { down }, Op::LmHead { norm, weight }];
+                let plan = case.plan.clone();
+                let x = case.residual(Role::FeedForward, down);
+                case.plan.lm_head(x.normed(norm), weight);
                 let name = format!("down_residual {} {inner} -> {hidden}", dtype.name());
-                let input = (Activation::FeedForward, *inner as usize, None);
-                compare(&name, &case, Some(input), Activation::Logits);
-                case.plan.ops[0] = Op::OResidual { o: down };
-                let input = (Activation::Attention, *inner as usize, None);
-                compare(&name.replace("down", "o"), &case, Some(input), Activation::Residual);
+                let input = (Role::FeedForward, *inner as usize, None);
+                compare(&name, &case, Some(input), Role::Logits);
+                case.plan = plan;
+                let x = case.residual(Role::Attention, down);
+                case.plan.lm_head(x.normed(norm), weight);
+                let input = (Role::Attention, *inner as usize, None);
+                compare(&name.replace("down", "o"), &case, Some(input), Role::Residual);
             }
         }
     }
@@ -269,10 +275,11 @@ fn gate_up_silu() {
                     let norm = case.norm();
                     let gate = case.linear(*dtype, inner, *hidden, bias);
                     let up = case.linear(up_type, inner, *hidden, bias);
-                    case.plan.ops = vec![Op::GateUpSilu { norm, gate, up }];
+                    let x = case.stream();
+                    case.plan.gate_up_silu(x.normed(norm), gate, up);
                     let name = format!("gate_up_silu {} {} {hidden} -> {inner}", dtype.name(), up_type.name());
-                    let input = (Activation::Residual, *hidden as usize, Some(norm.weight));
-                    compare(&name, &case, Some(input), Activation::FeedForward);
+                    let input = (Role::Residual, *hidden as usize, Some(norm.weight));
+                    compare(&name, &case, Some(input), Role::FeedForward);
                 }
             }
         }
@@ -280,6 +287,19 @@ fn gate_up_silu() {
 }
 
 fn attention_case(dtype: DType, v_type: DType, heads: Heads, mask: Mask, bias: bool, rope_pairs: u32) -> Case {
+    attention_case_with([dtype, v_type], heads, mask, bias, rope_pairs, None, false)
+}
+
+/// With scores scaled by position, and with normalised queries and keys.
+fn attention_case_with(
+    [dtype, v_type]: [DType; 2],
+    heads: Heads,
+    mask: Mask,
+    bias: bool,
+    rope_pairs: u32,
+    temperature: Option<Temperature>,
+    qk_norm: bool,
+) -> Case {
     let hidden = 64;
     let mut case = Case::new(hidden, 50, 6);
     let norm = case.norm();
@@ -291,10 +311,13 @@ fn attention_case(dtype: DType, v_type: DType, heads: Heads, mask: Mask, bias: b
     let inv_freq = (0..rope_pairs).map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d))).collect();
     case.plan.ropes = vec![Rope { inv_freq, magnitude: 1.25 }];
     let rope = (rope_pairs > 0).then_some(0);
-    case.plan.ops = vec![
-        Op::QkvRope { norm, q, k, v, heads, rope, cache: 0 },
-        Op::Attention { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask, temperature: None },
-    ];
+    let x = case.stream();
+    let mut query = case.plan.qkv_rope(x.normed(norm), [q, k, v], heads, rope, 0);
+    if qk_norm {
+        query = case.plan.qk_norm(query, heads, 0, 1e-5);
+    }
+    let spec = AttentionSpec { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask, temperature };
+    case.plan.attention(query, spec);
     case
 }
 
@@ -318,9 +341,8 @@ fn attention_split_among_workgroups() {
         (heads(2, 2, 64), Mask::Window(300)),
         (heads(6, 2, 16), Mask::Chunk(512)),
     ] {
-        let mut case = attention_case(DType::F32, DType::F32, heads, mask, false, 4);
-        let Some(Op::Attention { temperature, .. }) = case.plan.ops.last_mut() else { panic!("attention is last") };
-        *temperature = Some(Temperature { floor_scale: 64.0, scale: 0.3 });
+        let temperature = Some(Temperature { floor_scale: 64.0, scale: 0.3 });
+        let case = attention_case_with([DType::F32; 2], heads, mask, false, 4, temperature, false);
         let norm = case.plan.ops[0].norm().map(|n| n.weight);
         for (variant, options) in gpu_variants().into_iter().filter(|(_, options)| options.splits == Some(true)) {
             for cache in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
@@ -335,14 +357,14 @@ fn attention_split_among_workgroups() {
                         let last = pages.pop().unwrap();
                         executor.set_pages(0, &pages).unwrap();
                         executor.set_pages(1, &[last]).unwrap();
-                        executor.poke(Activation::Residual, &x, norm).unwrap();
+                        executor.poke(Role::Residual, &x, norm).unwrap();
                         run(executor, rows, &[], Want::Nothing);
                     }
                     if !compared {
                         return;
                     }
-                    let want = pollster::block_on(reference.peek(Activation::Attention, rows.len())).unwrap();
-                    let got = pollster::block_on(on_gpu.peek(Activation::Attention, rows.len())).unwrap();
+                    let want = pollster::block_on(reference.peek(Role::Attention, rows.len())).unwrap();
+                    let got = pollster::block_on(on_gpu.peek(Role::Attention, rows.len())).unwrap();
                     let name = format!("{heads:?} {mask:?} {variant} {cache:?}, {rows:?}");
                     assert_close(&name, &got, &want, cache_tolerance(cache));
                 };
@@ -418,16 +440,16 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
                         pos += n as u32;
                         let x = random.values(n * 64);
                         for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
-                            executor.poke(Activation::Residual, &x, norm).unwrap();
+                            executor.poke(Role::Residual, &x, norm).unwrap();
                             run(executor, &rows, &[], Want::Nothing);
                         }
                         let name =
                             format!("{heads:?} {mask:?} {} {variant} {cache:?}, {n} rows to {pos}", v_type.name());
                         let tolerance = cache_tolerance(cache);
-                        for activation in [Activation::Query, Activation::Attention] {
+                        for activation in [Role::Query, Role::Attention] {
                             let want = pollster::block_on(reference.peek(activation, n)).unwrap();
                             let got = pollster::block_on(on_gpu.peek(activation, n)).unwrap();
-                            let tolerance = if activation == Activation::Query { 5e-5 } else { tolerance };
+                            let tolerance = if activation == Role::Query { 5e-5 } else { tolerance };
                             assert_close(&format!("{activation:?} {name}"), &got, &want, tolerance);
                         }
                     }
@@ -452,11 +474,9 @@ fn qk_norm_and_scores_scaled_by_position() {
         (Heads { heads: 3, kv_heads: 1, head_dim: 18 }, Mask::Chunk(8)),
         (Heads { heads: 2, kv_heads: 2, head_dim: 128 }, Mask::Causal),
     ] {
-        let mut case = attention_case(DType::F32, DType::F32, heads, mask, false, 4);
+        let temperature = Some(Temperature { floor_scale: 8.0, scale: 0.5 });
+        let mut case = attention_case_with([DType::F32; 2], heads, mask, false, 4, temperature, true);
         case.plan.ropes[0].magnitude = 1.0;
-        let Some(Op::Attention { temperature, .. }) = case.plan.ops.last_mut() else { panic!("attention is last") };
-        *temperature = Some(Temperature { floor_scale: 8.0, scale: 0.5 });
-        case.plan.ops.insert(1, Op::QkNorm { heads, cache: 0, eps: 1e-5 });
         let norm = case.plan.ops[0].norm().map(|n| n.weight);
         for (variant, options) in gpu_variants() {
             for cache in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
@@ -469,11 +489,11 @@ fn qk_norm_and_scores_scaled_by_position() {
                     pos += n as u32;
                     let x = random.values(n * 64);
                     for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
-                        executor.poke(Activation::Residual, &x, norm).unwrap();
+                        executor.poke(Role::Residual, &x, norm).unwrap();
                         run(executor, &rows, &[], Want::Nothing);
                     }
                     let tolerance = 2.0 * cache_tolerance(cache);
-                    for activation in [Activation::Query, Activation::Attention] {
+                    for activation in [Role::Query, Role::Attention] {
                         let want = pollster::block_on(reference.peek(activation, n)).unwrap();
                         let got = pollster::block_on(on_gpu.peek(activation, n)).unwrap();
                         let name = format!("{activation:?} {heads:?} {variant} {cache:?}, {n} rows to {pos}");
@@ -509,21 +529,27 @@ fn mixtures_of_experts() {
         // A shared expert that reads the same input, as in LLaMA 4; then what the next norm makes of the sum.
         let shared = [0; 2].map(|_| case.linear(DType::F32, 32, hidden, false));
         let shared_down = case.linear(DType::F32, hidden, 32, false);
-        case.plan.ops = vec![
-            Op::MoeRoute { norm, router, experts },
-            Op::MoeGateUpSilu { norm, gate, up, experts },
-            Op::GateUpSilu { norm, gate: shared[0], up: shared[1] },
-            Op::MoeDownResidual { down, experts },
-            Op::DownResidual { down: shared_down },
-            Op::LmHead { norm, weight: head },
-        ];
+        // With the shared expert, and without it, so that the experts' own sums of squares are what the head uses.
+        let mixture = |case: &mut Case, with_shared: bool| {
+            case.plan = case.plan.without_ops();
+            let x = case.stream();
+            let input = x.normed(norm);
+            let routes = case.plan.moe_route(input, router, experts);
+            let given = case.plan.moe_gate_up_silu(input, routes, [gate, up], experts);
+            let beside = with_shared.then(|| case.plan.gate_up_silu(input, shared[0], shared[1]));
+            let mut x = case.plan.moe_down_residual(given, routes, down, experts, x);
+            if let Some(beside) = beside {
+                x = case.plan.residual(beside, shared_down, x);
+            }
+            case.plan.lm_head(x.normed(norm), head);
+        };
+        mixture(&mut case, true);
         let name = format!("{experts:?} {} {hidden} -> {inner}", dtype.name());
-        let input = Some((Activation::Residual, hidden as usize, Some(norm.weight)));
-        compare(&name, &case, input, Activation::Logits);
-        compare(&name, &case, input, Activation::Residual);
-        // Without it, so that the experts' own sums of squares are what the head uses.
-        case.plan.ops.retain(|op| !matches!(op, Op::GateUpSilu { .. } | Op::DownResidual { .. }));
-        compare(&format!("{name}, alone"), &case, input, Activation::Logits);
+        let input = Some((Role::Residual, hidden as usize, Some(norm.weight)));
+        compare(&name, &case, input, Role::Logits);
+        compare(&name, &case, input, Role::Residual);
+        mixture(&mut case, false);
+        compare(&format!("{name}, alone"), &case, input, Role::Logits);
         // The experts cut into parts, as where they are larger than a binding.
         let whole = case.gpu(&GpuOptions::default());
         let largest = whole.lowered().parts.iter().map(|part| part.weights_bytes()).max().unwrap();
@@ -535,13 +561,13 @@ fn mixtures_of_experts() {
         let rows = rows(9, 0, 10, &mut random);
         let heads: Vec<u32> = (0..9).collect();
         for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
-            executor.poke(Activation::Residual, &x, Some(norm.weight)).unwrap();
+            executor.poke(Role::Residual, &x, Some(norm.weight)).unwrap();
             run(executor, &rows, &heads, Want::Logits);
         }
         let parts = on_gpu.lowered().parts.len();
         assert!(experts.count < 8 || parts > 5, "{name}: {parts} parts");
-        let want = pollster::block_on(reference.peek(Activation::Logits, 9)).unwrap();
-        let got = pollster::block_on(on_gpu.peek(Activation::Logits, 9)).unwrap();
+        let want = pollster::block_on(reference.peek(Role::Logits, 9)).unwrap();
+        let got = pollster::block_on(on_gpu.peek(Role::Logits, 9)).unwrap();
         assert_close(&format!("{name} in {parts} parts"), &got, &want, 5e-5);
     }
 }
@@ -558,11 +584,11 @@ fn rope_is_exact_at_large_positions() {
     for pos in [0, 1, 255, 256, 257, 511, 1000, 1023] {
         let row = [Row { token: 0, seq: 0, pos }];
         for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
-            executor.poke(Activation::Residual, &x, norm).unwrap();
+            executor.poke(Role::Residual, &x, norm).unwrap();
             run(executor, &row, &[], Want::Nothing);
         }
-        let want = pollster::block_on(reference.peek(Activation::Query, 1)).unwrap();
-        let got = pollster::block_on(on_gpu.peek(Activation::Query, 1)).unwrap();
+        let want = pollster::block_on(reference.peek(Role::Query, 1)).unwrap();
+        let got = pollster::block_on(on_gpu.peek(Role::Query, 1)).unwrap();
         assert_close(&format!("query at {pos}"), &got, &want, 5e-6);
     }
 }
@@ -586,7 +612,8 @@ fn sampling_picks_the_same_tokens() {
     ];
     for vocab in [1u32, 2, 255, 1000, 5003] {
         let mut case = Case::new(32, vocab, 9);
-        case.plan.ops = vec![Op::Sample];
+        let logits = case.plan.value(Role::Logits, vocab);
+        case.plan.sample(logits);
         let (mut on_gpu, mut reference) = (case.gpu(&gpu_variants()[0].1), case.reference());
         let mut random = Random(u64::from(vocab));
         let mut different = std::collections::BTreeSet::new();
@@ -599,7 +626,7 @@ fn sampling_picks_the_same_tokens() {
                     (0..vocab).map(|_| ((random.value() * 8.0).powi(3) / 64.0 * 16.0).round() / 16.0).collect();
                 let mut ids = Vec::new();
                 for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
-                    executor.poke(Activation::Logits, &logits, None).unwrap();
+                    executor.poke(Role::Logits, &logits, None).unwrap();
                     executor.set_sampling(0, &sampling, History::default()).unwrap();
                     ids.push(run(executor, &row, &[0], Want::Ids));
                 }
@@ -620,7 +647,8 @@ fn sampling_picks_the_same_tokens() {
 fn adjusted_logits_give_the_same_tokens() {
     for vocab in [1u32, 2, 255, 1000, 5003] {
         let mut case = Case::new(32, vocab, 9);
-        case.plan.ops = vec![Op::Sample];
+        let logits = case.plan.value(Role::Logits, vocab);
+        case.plan.sample(logits);
         let (mut on_gpu, mut reference) = (case.gpu(&gpu_variants()[0].1), case.reference());
         adjustments::compare(vocab, [&mut on_gpu, &mut reference]);
     }

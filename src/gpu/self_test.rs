@@ -9,8 +9,8 @@ use super::executor::GpuExecutor;
 use super::lower::{Dispatch, Settings, Shape, Slot, Trial, Tuning};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Activation, CacheSpec, Executor, Experts, Heads, History, Inspect, Limits, Linear, LocalBoxFuture, Norm, Op,
-    Output, Penalties, Plan, Row, Sampling, SelfTest, Step, TensorId, TensorSpec, TokenMask, Want,
+    AttentionSpec, CacheSpec, Executor, Experts, Heads, History, Input, Inspect, Limits, Linear, LocalBoxFuture, Norm,
+    Op, Output, Penalties, Plan, Role, Row, Sampling, SelfTest, Step, TensorId, TokenMask, ValueId, Want,
 };
 use crate::quant::{DType, sample_rows};
 use std::collections::BTreeMap;
@@ -160,12 +160,16 @@ impl Builder {
         let (rows, cols) = (u64::from(rows), u64::from(cols));
         let random = &mut self.random;
         self.weights.push(sample_rows(dtype, rows, cols, 2.0 / (cols as f32).sqrt(), &mut || random.next())?);
-        self.plan.tensors.push(TensorSpec { name: "trial".into(), dtype, rows, cols });
-        Ok(TensorId(self.weights.len() - 1))
+        Ok(self.plan.tensor_spec("trial", dtype, rows, cols))
     }
 
     fn linear(&mut self, dtype: DType, rows: u32, cols: u32) -> Result<Linear> {
         Ok(Linear { weight: self.tensor(dtype, rows, cols)?, bias: None })
+    }
+
+    /// The residual stream that the trial begins with.
+    fn stream(&mut self) -> ValueId {
+        self.plan.value(Role::Residual, WIDTH)
     }
 
     fn load(&self, executor: &mut dyn Executor) -> Result<()> {
@@ -205,84 +209,77 @@ async fn start(model: &GpuExecutor, reference: Reference, dispatch: &Dispatch, m
     let dtype = weights.unwrap_or(DType::F32);
     let dtype_of = |id: TensorId| real.tensor(id).dtype;
 
-    let mut b = Builder {
-        plan: Plan {
-            tensors: Vec::new(),
-            ropes: real.ropes.clone(),
-            caches: Vec::new(),
-            ops: Vec::new(),
-            hidden_size: WIDTH,
-            vocab_size: 72,
-            context_length: CONTEXT,
-        },
-        weights: Vec::new(),
-        random: Random(1),
-    };
+    let mut b = Builder { plan: Plan::new(WIDTH, 72, CONTEXT), weights: Vec::new(), random: Random(1) };
+    b.plan.ropes = real.ropes.clone();
     let norm = Norm { weight: b.tensor(DType::F32, 1, WIDTH)?, eps: 1e-5 };
     trial.norm = Some(norm.weight);
     let family = dispatch.variant.family.name;
     let (_, product) = family.split_once('_').unwrap_or((family, ""));
-    let mut outputs = vec![Activation::Residual];
+    let mut outputs = vec![Role::Residual];
     let (mut want, mut input, mut steps) = (Want::Nothing, None, vec![0]);
     match (family, product, op) {
         ("embed", ..) => {
             let table = b.tensor(dtype, 72, WIDTH)?;
-            b.plan.ops = vec![Op::Embed { table }];
+            b.plan.embed(table);
         }
         (_, "qkv", Op::QkvRope { heads, rope, .. }) => {
-            let op = qkv(&mut b, norm, dtype, *heads, *rope)?;
-            b.plan.ops = vec![op];
-            outputs = vec![Activation::Query];
+            let x = b.stream();
+            qkv(&mut b, x.normed(norm), dtype, *heads, *rope)?;
+            outputs = vec![Role::Query];
         }
         (_, "residual", _) => {
             let down = b.linear(dtype, WIDTH, WIDTH)?;
-            b.plan.ops = vec![Op::DownResidual { down }];
-            input = Some(Activation::FeedForward);
+            let (x, inner) = (b.stream(), b.plan.value(Role::FeedForward, WIDTH));
+            b.plan.residual(inner, down, x);
+            input = Some(Role::FeedForward);
         }
         (_, "gate_up", _) => {
             let (gate, up) = (b.linear(dtype, 136, WIDTH)?, b.linear(dtype, 136, WIDTH)?);
-            b.plan.ops = vec![Op::GateUpSilu { norm, gate, up }];
-            outputs = vec![Activation::FeedForward];
+            let x = b.stream();
+            b.plan.gate_up_silu(x.normed(norm), gate, up);
+            outputs = vec![Role::FeedForward];
         }
         (_, "silu_mul", Op::GateUpSilu { gate, .. }) => {
             let (gate, up) = (b.linear(dtype_of(gate.weight), 136, WIDTH)?, b.linear(dtype, 136, WIDTH)?);
-            b.plan.ops = vec![Op::GateUpSilu { norm, gate, up }];
-            outputs = vec![Activation::FeedForward];
+            let x = b.stream();
+            b.plan.gate_up_silu(x.normed(norm), gate, up);
+            outputs = vec![Role::FeedForward];
         }
         (_, "store", _) => {
             let weight = b.tensor(dtype, 72, WIDTH)?;
-            b.plan.ops = vec![Op::LmHead { norm, weight }];
-            outputs = vec![Activation::Logits];
+            let x = b.stream();
+            b.plan.lm_head(x.normed(norm), weight);
+            outputs = vec![Role::Logits];
             want = Want::Logits;
         }
         ("sample", ..) => {
-            b.plan.ops = vec![Op::Sample];
             b.plan.vocab_size = 1000;
-            input = Some(Activation::Logits);
+            let logits = b.plan.value(Role::Logits, 1000);
+            b.plan.sample(logits);
+            input = Some(Role::Logits);
             outputs = Vec::new();
             want = Want::Ids;
         }
         ("route" | "moe_group" | "moe_combine" | "grouped_gate_up" | "grouped_down", ..)
-        | (_, "moe_gate_up" | "moe_down", _) => b.plan.ops = experts(&mut b, norm, real, dispatch.op)?,
+        | (_, "moe_gate_up" | "moe_down", _) => experts(&mut b, norm, real, dispatch.op)?,
         // All that has to do with the cache.
         _ => {
             let mut before = real.ops[..=dispatch.op].iter().rev();
             let Some(Op::QkvRope { q, heads, rope, .. }) = before.find(|op| matches!(op, Op::QkvRope { .. })) else {
                 return Err(Error::internal(format!("no trial for {family}")));
             };
-            let first = qkv(&mut b, norm, dtype_of(q.weight), *heads, *rope)?;
+            let x = b.stream();
+            let mut query = qkv(&mut b, x.normed(norm), dtype_of(q.weight), *heads, *rope)?;
             let small = Heads { heads: heads.heads / heads.kv_heads, kv_heads: 1, head_dim: heads.head_dim };
-            b.plan.ops = vec![first];
             if family == "qk_norm" {
-                b.plan.ops.push(Op::QkNorm { heads: small, cache: 0, eps: 1e-5 });
+                query = b.plan.qk_norm(query, small, 0, 1e-5);
             }
             let attention = real.ops[dispatch.op..].iter().find(|op| matches!(op, Op::Attention { .. }));
-            let Some(Op::Attention { scale, mask, temperature, .. }) = attention else {
+            let Some(Op::Attention { spec, .. }) = attention else {
                 return Err(Error::internal(format!("no attention after {family}")));
             };
-            let (scale, mask, temperature) = (*scale, *mask, *temperature);
-            b.plan.ops.push(Op::Attention { heads: small, cache: 0, scale, mask, temperature });
-            outputs = vec![Activation::Attention];
+            b.plan.attention(query, AttentionSpec { heads: small, cache: 0, ..*spec });
+            outputs = vec![Role::Attention];
             steps = vec![0, 37, 70, 101, 125];
         }
     }
@@ -323,11 +320,13 @@ async fn start(model: &GpuExecutor, reference: Reference, dispatch: &Dispatch, m
         let n = rows.len();
         let x = b.random.values(n * WIDTH as usize);
         let inputs = input.map(|input| {
-            let width = if input == Activation::Logits { b.plan.vocab_size } else { WIDTH };
+            let width = if input == Role::Logits { b.plan.vocab_size } else { WIDTH };
             (input, b.random.values(n * width as usize))
         });
         for executor in [&mut on_gpu as &mut dyn Inspect, exact.as_mut()] {
-            executor.poke(Activation::Residual, &x, Some(norm.weight))?;
+            if b.plan.first(Role::Residual).is_some() {
+                executor.poke(Role::Residual, &x, Some(norm.weight))?;
+            }
             if let Some((input, values)) = &inputs {
                 executor.poke(*input, values, None)?;
             }
@@ -349,8 +348,8 @@ async fn start(model: &GpuExecutor, reference: Reference, dispatch: &Dispatch, m
         for output in &outputs {
             values.push((on_gpu.peek(*output, n), exact.peek(*output, n).await?));
         }
-        if outputs == [Activation::Residual] && !cached {
-            let x = exact.peek(Activation::Residual, n).await?;
+        if outputs == [Role::Residual] && !cached {
+            let x = exact.peek(Role::Residual, n).await?;
             values.extend(on_gpu.peek_norm(norm.weight, &x)?);
         }
     }
@@ -358,39 +357,45 @@ async fn start(model: &GpuExecutor, reference: Reference, dispatch: &Dispatch, m
 }
 
 /// One group of the model's heads.
-fn qkv(b: &mut Builder, norm: Norm, dtype: DType, heads: Heads, rope: Option<usize>) -> Result<Op> {
+fn qkv(b: &mut Builder, input: Input, dtype: DType, heads: Heads, rope: Option<usize>) -> Result<ValueId> {
     let heads = Heads { heads: heads.heads / heads.kv_heads, kv_heads: 1, head_dim: heads.head_dim };
     b.plan.caches = vec![CacheSpec { kv_heads: 1, head_dim: heads.head_dim }];
     let q = b.linear(dtype, heads.heads * heads.head_dim, WIDTH)?;
     let [k, v] = [b.linear(dtype, heads.head_dim, WIDTH)?, b.linear(dtype, heads.head_dim, WIDTH)?];
-    Ok(Op::QkvRope { norm, q, k, v, heads, rope, cache: 0 })
+    Ok(b.plan.qkv_rope(input, [q, k, v], heads, rope, 0))
 }
 
 /// The mixture of which operation `at` is a part, with few experts.
-fn experts(b: &mut Builder, norm: Norm, real: &Plan, at: usize) -> Result<Vec<Op>> {
+fn experts(b: &mut Builder, norm: Norm, real: &Plan, at: usize) -> Result<()> {
     let first = real.ops[..=at].iter().rposition(|op| matches!(op, Op::MoeRoute { .. })).unwrap_or(at);
-    let mut ops = Vec::new();
     let small = |e: &Experts| Experts { count: EXPERTS.max(e.used), ..*e };
+    let x = b.stream();
+    let input = x.normed(norm);
+    let (mut routes, mut inner) = (None, None);
     for op in &real.ops[first..] {
         let dtype = |id: &TensorId| real.tensor(*id).dtype;
         match op {
             Op::MoeRoute { router, experts, .. } => {
                 let experts = small(experts);
-                ops.push(Op::MoeRoute { norm, router: b.tensor(dtype(router), experts.count, WIDTH)?, experts });
+                let router = b.tensor(dtype(router), experts.count, WIDTH)?;
+                routes = Some(b.plan.moe_route(input, router, experts));
             }
             Op::MoeGateUpSilu { gate, up, experts, .. } => {
                 let experts = small(experts);
                 let gate = b.tensor(dtype(gate), experts.count * WIDTH, WIDTH)?;
                 let up = b.tensor(dtype(up), experts.count * WIDTH, WIDTH)?;
-                ops.push(Op::MoeGateUpSilu { norm, gate, up, experts });
+                inner = routes.map(|routes| b.plan.moe_gate_up_silu(input, routes, [gate, up], experts));
             }
-            Op::MoeDownResidual { down, experts } => {
+            Op::MoeDownResidual { down, experts, .. } => {
                 let experts = small(experts);
-                ops.push(Op::MoeDownResidual { down: b.tensor(dtype(down), experts.count * WIDTH, WIDTH)?, experts });
+                let down = b.tensor(dtype(down), experts.count * WIDTH, WIDTH)?;
+                if let (Some(routes), Some(inner)) = (routes, inner) {
+                    b.plan.moe_down_residual(inner, routes, down, experts, x);
+                }
                 break;
             }
             _ => {}
         }
     }
-    Ok(ops)
+    Ok(())
 }

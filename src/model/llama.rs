@@ -1,13 +1,13 @@
 //! The LLaMA: from a [`Config`] to a [`Plan`], in the order of the paper.
 
-use super::config::{Architecture, Config};
+use super::config::{Architecture, Config, MixtureConfig};
 use super::names::{Names, Part, Stacked};
 use super::rope::RopeScaling;
 use super::source::{Arrangement, Source};
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, FileFormat, TensorInfo};
 use crate::plan::{
-    CacheSpec, Experts, Gating, Heads, Linear, Mask, Norm, Op, Plan, Rope, Temperature, TensorId, TensorSpec,
+    AttentionSpec, CacheSpec, Experts, Gating, Heads, Linear, Mask, Norm, Plan, Rope, Temperature, TensorId, ValueId,
 };
 use crate::quant::DType;
 use std::collections::HashMap;
@@ -54,99 +54,119 @@ pub fn plan(config: &Config, checkpoint: &Checkpoint, quantize: Option<DType>) -
         names,
         quantize,
         head_dim: halves.then_some(u64::from(config.head_dim)),
-        tensors: Vec::new(),
+        plan: Plan::new(config.hidden_size, config.vocab_size, config.max_position_embeddings),
         sources: Vec::new(),
         ids: HashMap::new(),
     };
-    let (e, f, v) = (config.hidden_size, config.intermediate_size, config.vocab_size);
-    let heads =
-        Heads { heads: config.num_attention_heads, kv_heads: config.num_key_value_heads, head_dim: config.head_dim };
-    let (q_rows, kv_rows) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
-    let every_mask = config.sliding_window.map_or(Mask::Causal, Mask::Window);
-    let scale = 1.0 / (config.head_dim as f32).sqrt();
-    let eps = config.rms_norm_eps;
-    let (attention_bias, mlp_bias) = (config.attention_bias, config.mlp_bias);
+    let (e, v, heads) = (config.hidden_size, config.vocab_size, heads(config));
+    b.plan.caches =
+        vec![CacheSpec { kv_heads: heads.kv_heads, head_dim: heads.head_dim }; config.num_hidden_layers as usize];
+    let magnitude = config.rope_scaling.as_ref().map_or(1.0, RopeScaling::magnitude) as f32;
+    b.plan.ropes = vec![Rope { inv_freq: config.inv_freq(), magnitude }];
 
     let table = b.matrix(b.names.embedding(), v, e)?;
-    let mut ops = vec![Op::Embed { table }];
+    let mut x = b.plan.embed(table);
     for i in 0..config.num_hidden_layers {
-        let at = i as usize;
-        let norm = Norm { weight: b.norm(i, Part::AttentionNorm, e)?, eps };
-        let q = b.linear(i, Part::Query, q_rows, e, attention_bias)?;
-        let k = b.linear(i, Part::Key, kv_rows, e, attention_bias)?;
-        let v = b.linear(i, Part::Value, kv_rows, e, attention_bias)?;
-        let (mut rope, mut mask, mut temperature) = (Some(0), every_mask, None);
-        let mut qk_norm = false;
+        b.plan.enter_layer(Some(i));
+        x = b.attention_half(config, i, x)?;
+        x = match config.mixture.as_ref().filter(|mixture| mixture.moe_layers[i as usize]) {
+            Some(mixture) => b.mixture_half(config, mixture, i, x)?,
+            None => b.feed_forward_half(config, i, x)?,
+        };
+    }
+    b.plan.enter_layer(None);
+    let norm = Norm { weight: b.vector(b.names.final_norm(), e)?, eps: config.rms_norm_eps };
+    let weight = if config.tie_word_embeddings { table } else { b.matrix(b.names.head(), v, e)? };
+    let logits = b.plan.lm_head(x.normed(norm), weight);
+    b.plan.sample(logits);
+    Ok(ModelPlan { plan: b.plan, sources: b.sources })
+}
+
+/// The attention geometry of every layer.
+fn heads(config: &Config) -> Heads {
+    Heads { heads: config.num_attention_heads, kv_heads: config.num_key_value_heads, head_dim: config.head_dim }
+}
+
+impl Builder<'_> {
+    /// `x + Wo attention(norm(x))`
+    fn attention_half(&mut self, config: &Config, i: u32, x: ValueId) -> Result<ValueId> {
+        let (at, e, heads) = (i as usize, config.hidden_size, heads(config));
+        let (q_rows, kv_rows) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
+        let norm = Norm { weight: self.norm(i, Part::AttentionNorm, e)?, eps: config.rms_norm_eps };
+        let bias = config.attention_bias;
+        let q = self.linear(i, Part::Query, q_rows, e, bias)?;
+        let k = self.linear(i, Part::Key, kv_rows, e, bias)?;
+        let v = self.linear(i, Part::Value, kv_rows, e, bias)?;
+        let mut spec = AttentionSpec {
+            heads,
+            cache: at,
+            scale: 1.0 / (config.head_dim as f32).sqrt(),
+            mask: config.sliding_window.map_or(Mask::Causal, Mask::Window),
+            temperature: None,
+        };
+        let (mut rope, mut qk_norm) = (Some(0), false);
         if let Some(llama4) = &config.llama4 {
             if llama4.rope_layers[at] {
                 qk_norm = llama4.use_qk_norm;
             } else {
                 rope = None;
-                temperature = llama4
+                spec.temperature = llama4
                     .attn_temperature_tuning
                     .then_some(Temperature { floor_scale: llama4.floor_scale, scale: llama4.attn_scale });
             }
             if llama4.chunked_layers[at] {
-                mask = Mask::Chunk(llama4.attention_chunk_size);
+                spec.mask = Mask::Chunk(llama4.attention_chunk_size);
             }
         }
-        ops.push(Op::QkvRope { norm, q, k, v, heads, rope, cache: at });
+        let mut query = self.plan.qkv_rope(x.normed(norm), [q, k, v], heads, rope, at);
         if qk_norm {
-            ops.push(Op::QkNorm { heads, cache: at, eps });
+            query = self.plan.qk_norm(query, heads, at, config.rms_norm_eps);
         }
-        ops.push(Op::Attention { heads, cache: at, scale, mask, temperature });
-        ops.push(Op::OResidual { o: b.linear(i, Part::Output, e, q_rows, attention_bias)? });
-        let norm = Norm { weight: b.norm(i, Part::FeedForwardNorm, e)?, eps };
-        let Some(mixture) = config.mixture.as_ref().filter(|m| m.moe_layers[at]) else {
-            let gate = b.linear(i, Part::Gate, f, e, mlp_bias)?;
-            let up = b.linear(i, Part::Up, f, e, mlp_bias)?;
-            ops.push(Op::GateUpSilu { norm, gate, up });
-            ops.push(Op::DownResidual { down: b.linear(i, Part::Down, e, f, mlp_bias)? });
-            continue;
-        };
+        let z = self.plan.attention(query, spec);
+        let o = self.linear(i, Part::Output, e, q_rows, bias)?;
+        Ok(self.plan.residual(z, o, x))
+    }
+
+    /// `x + Wd (silu(Wg norm(x)) * (Wu norm(x)))`
+    fn feed_forward_half(&mut self, config: &Config, i: u32, x: ValueId) -> Result<ValueId> {
+        let (e, f, bias) = (config.hidden_size, config.intermediate_size, config.mlp_bias);
+        let norm = Norm { weight: self.norm(i, Part::FeedForwardNorm, e)?, eps: config.rms_norm_eps };
+        let gate = self.linear(i, Part::Gate, f, e, bias)?;
+        let up = self.linear(i, Part::Up, f, e, bias)?;
+        let inner = self.plan.gate_up_silu(x.normed(norm), gate, up);
+        let down = self.linear(i, Part::Down, e, f, bias)?;
+        Ok(self.plan.residual(inner, down, x))
+    }
+
+    /// `x +` what the experts of a row give, and the shared expert where there is one.
+    fn mixture_half(&mut self, config: &Config, mixture: &MixtureConfig, i: u32, x: ValueId) -> Result<ValueId> {
+        let (e, bias) = (config.hidden_size, config.mlp_bias);
+        let norm = Norm { weight: self.norm(i, Part::FeedForwardNorm, e)?, eps: config.rms_norm_eps };
+        let input = x.normed(norm);
+        // LLaMA 4 weighs what the experts get by a sigmoid, and has an expert that every row uses.
         let is_llama4 = config.architecture == Architecture::Llama4;
         let experts = Experts {
             count: mixture.num_local_experts,
             used: mixture.num_experts_per_tok,
             gating: if is_llama4 { Gating::Sigmoid } else { Gating::Softmax },
         };
-        let (x, f) = (experts.count, mixture.moe_intermediate_size);
-        let router = b.router(i, x, e)?;
-        ops.push(Op::MoeRoute { norm, router, experts });
-        let gate = b.experts(i, Part::ExpertGate, x, f, e)?;
-        let up = b.experts(i, Part::ExpertUp, x, f, e)?;
-        ops.push(Op::MoeGateUpSilu { norm, gate, up, experts });
-        let down = b.experts(i, Part::ExpertDown, x, e, f)?;
-        if is_llama4 {
-            // The shared expert reads the same input, so before anything is added to the stream.
-            let gate = b.linear(i, Part::SharedGate, f, e, mlp_bias)?;
-            let up = b.linear(i, Part::SharedUp, f, e, mlp_bias)?;
-            ops.push(Op::GateUpSilu { norm, gate, up });
-            ops.push(Op::MoeDownResidual { down, experts });
-            ops.push(Op::DownResidual { down: b.linear(i, Part::SharedDown, e, f, mlp_bias)? });
-        } else {
-            ops.push(Op::MoeDownResidual { down, experts });
+        let (count, f) = (experts.count, mixture.moe_intermediate_size);
+        let router = self.router(i, count, e)?;
+        let routes = self.plan.moe_route(input, router, experts);
+        let gate = self.experts(i, Part::ExpertGate, count, f, e)?;
+        let up = self.experts(i, Part::ExpertUp, count, f, e)?;
+        let inner = self.plan.moe_gate_up_silu(input, routes, [gate, up], experts);
+        let down = self.experts(i, Part::ExpertDown, count, e, f)?;
+        if !is_llama4 {
+            return Ok(self.plan.moe_down_residual(inner, routes, down, experts, x));
         }
+        let gate = self.linear(i, Part::SharedGate, f, e, bias)?;
+        let up = self.linear(i, Part::SharedUp, f, e, bias)?;
+        let shared = self.plan.gate_up_silu(input, gate, up);
+        let x = self.plan.moe_down_residual(inner, routes, down, experts, x);
+        let down = self.linear(i, Part::SharedDown, e, f, bias)?;
+        Ok(self.plan.residual(shared, down, x))
     }
-    let norm = Norm { weight: b.vector(b.names.final_norm(), e)?, eps };
-    let weight = if config.tie_word_embeddings { table } else { b.matrix(b.names.head(), v, e)? };
-    ops.push(Op::LmHead { norm, weight });
-    ops.push(Op::Sample);
-
-    let magnitude = config.rope_scaling.as_ref().map_or(1.0, RopeScaling::magnitude) as f32;
-    let plan = Plan {
-        tensors: b.tensors,
-        ropes: vec![Rope { inv_freq: config.inv_freq(), magnitude }],
-        caches: vec![
-            CacheSpec { kv_heads: heads.kv_heads, head_dim: heads.head_dim };
-            config.num_hidden_layers as usize
-        ],
-        ops,
-        hidden_size: e,
-        vocab_size: v,
-        context_length: config.max_position_embeddings,
-    };
-    Ok(ModelPlan { plan, sources: b.sources })
 }
 
 struct Builder<'a> {
@@ -155,7 +175,7 @@ struct Builder<'a> {
     quantize: Option<DType>,
     /// `D`, where the rows of q and k have to be put in pairs.
     head_dim: Option<u64>,
-    tensors: Vec<TensorSpec>,
+    plan: Plan,
     sources: Vec<Vec<Source>>,
     ids: HashMap<String, TensorId>,
 }
@@ -247,9 +267,8 @@ impl Builder<'_> {
         let stored = sources[0].info.dtype;
         let float = matches!(stored, DType::F32 | DType::F16 | DType::BF16);
         let wanted = self.quantize.filter(|to| quantizable && float && to.row_bytes(cols).is_some());
-        let id = TensorId(self.tensors.len());
         let rows = sources.iter().map(|source| source.rows).sum();
-        self.tensors.push(TensorSpec { name: name.clone(), dtype: wanted.unwrap_or(stored), rows, cols });
+        let id = self.plan.tensor_spec(name.clone(), wanted.unwrap_or(stored), rows, cols);
         self.sources.push(sources);
         self.ids.insert(name, id);
         id

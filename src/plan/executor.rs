@@ -1,6 +1,6 @@
 //! The contract between the engine and whoever runs a plan.
 
-use super::{History, Sampling, TensorId};
+use super::{History, Role, Sampling, Tap, TensorId, Trace};
 use crate::error::Result;
 pub use futures_core::future::LocalBoxFuture;
 
@@ -45,6 +45,17 @@ pub enum Step<'a> {
         /// What to return.
         want: Want,
     },
+    /// As `Rows`, with values read back and changed. Slower: operations are taken apart where that is needed.
+    Traced {
+        /// At most [`Limits::max_rows`].
+        rows: &'a [Row],
+        /// At most [`Limits::max_heads`].
+        heads: &'a [u32],
+        /// What to return beside the taps. Taps of the final norm and of the logits want more than [`Want::Nothing`].
+        want: Want,
+        /// What to read and to change.
+        trace: &'a Trace,
+    },
     /// Run the tokens that the last step with [`Want::Ids`] sampled, each at its sequence's next position, and
     /// sample again. The tokens need not have been read back: several of these may be in flight.
     Next,
@@ -59,6 +70,13 @@ pub enum Output {
     Logits(Vec<f32>),
     /// One id per head.
     Ids(Vec<u32>),
+    /// Of [`Step::Traced`].
+    Traced {
+        /// As without a trace.
+        output: Box<Output>,
+        /// One per tap, in their order.
+        taps: Vec<Tap>,
+    },
 }
 
 /// A submitted step; resolves when its output is readable. Independent of the executor's borrow.
@@ -212,29 +230,14 @@ pub trait Executor {
     fn submit(&mut self, step: Step<'_>) -> Result<Pending>;
 }
 
-/// Values between operations, for tests and for looking inside a model.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// The residual stream `x`, `[T, E]`.
-    Residual,
-    /// Rotated queries, `[T, H D]`.
-    Query,
-    /// Attention output, `[T, H D]`.
-    Attention,
-    /// Feed-forward activation, `[T, F]`.
-    FeedForward,
-    /// Logits of the heads, `[heads, V]`.
-    Logits,
-}
-
 /// Reads and writes the values between operations. Slow: it waits for the device.
 pub trait Inspect: Executor {
-    /// Sets an activation before a step. For [`Activation::Residual`], `norm` is the norm weight of the operation
+    /// Sets the first value of a role before a step. For [`Role::Residual`], `norm` is the norm weight of the operation
     /// that reads it next (an executor may keep the scaled stream beside the stream).
-    fn poke(&mut self, activation: Activation, values: &[f32], norm: Option<TensorId>) -> Result<()>;
+    fn poke(&mut self, role: Role, values: &[f32], norm: Option<TensorId>) -> Result<()>;
 
-    /// Activation of the last step; `rows` as in that step (heads for logits).
-    fn peek(&mut self, activation: Activation, rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>>;
+    /// The last value of a role, as the last step left it; `rows` as in that step (heads for logits).
+    fn peek(&mut self, role: Role, rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>>;
 
     /// Cached keys (`which == 0`) or values (`which == 1`) of one page, `[KV, page_size, D]`.
     fn peek_cache(&mut self, cache: usize, page: u32, which: u32) -> LocalBoxFuture<'static, Result<Vec<f32>>>;

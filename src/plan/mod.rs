@@ -8,17 +8,27 @@
 //! heads, `KV` key/value heads, `D` head dimension, `E` hidden size, `F` feed-forward size, `V` vocabulary.
 
 mod adjustments;
+mod builder;
 mod executor;
+pub mod fine;
+pub mod host;
+mod layout;
+mod op;
 mod routing;
 mod sampling;
+mod trace;
+mod value;
 
 pub use adjustments::{History, Penalties, SequenceSampling, TokenCounts, TokenMask};
 pub use executor::{
-    Activation, Costs, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step,
-    Tuned, Want,
+    Costs, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step, Tuned, Want,
 };
-pub use routing::route;
+pub use layout::{BufferId, BufferSpec, Layout};
+pub use op::{AttentionSpec, Input, Op};
+pub use routing::{pick_experts, route, routes};
 pub use sampling::{MAX_BIASES, Sampler, Sampling, exponential, ordered_key};
+pub use trace::{Edit, EditKind, Hook, Point, Tap, Trace, Traced};
+pub use value::{Role, Value, ValueId};
 
 use crate::quant::DType;
 use std::fmt::Write as _;
@@ -165,152 +175,6 @@ pub struct CacheSpec {
     pub head_dim: u32,
 }
 
-/// One coarse operation. `x` is the residual stream `[T, E]`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Op {
-    /// `x = table[token]`
-    Embed {
-        /// `[V, E]`
-        table: TensorId,
-    },
-    /// `q, k, v = W norm(x) + b`; rope on `q` and `k`; `k`, `v` go into the cache at the row's position.
-    QkvRope {
-        /// Input norm.
-        norm: Norm,
-        /// `[H D, E]`
-        q: Linear,
-        /// `[KV D, E]`
-        k: Linear,
-        /// `[KV D, E]`
-        v: Linear,
-        /// Geometry.
-        heads: Heads,
-        /// Index into [`Plan::ropes`]; `None`: no rotation.
-        rope: Option<usize>,
-        /// Index into [`Plan::caches`].
-        cache: usize,
-    },
-    /// Queries, and keys at the rows' positions, each head divided by its root mean square (LLaMA 4).
-    QkNorm {
-        /// Geometry.
-        heads: Heads,
-        /// Index into [`Plan::caches`].
-        cache: usize,
-        /// Added to the mean square.
-        eps: f32,
-    },
-    /// `a = softmax(scale q k^T) v` over the cache, per head.
-    Attention {
-        /// Geometry.
-        heads: Heads,
-        /// Index into [`Plan::caches`].
-        cache: usize,
-        /// Multiplies the scores (`1/sqrt(D)`).
-        scale: f32,
-        /// Visible positions.
-        mask: Mask,
-        /// Further scale by position.
-        temperature: Option<Temperature>,
-    },
-    /// `x += W a + b`
-    OResidual {
-        /// `[E, H D]`
-        o: Linear,
-    },
-    /// `f = silu(Wg norm(x)) * (Wu norm(x))`
-    GateUpSilu {
-        /// Input norm.
-        norm: Norm,
-        /// `[F, E]`
-        gate: Linear,
-        /// `[F, E]`
-        up: Linear,
-    },
-    /// `x += W f + b`
-    DownResidual {
-        /// `[E, F]`
-        down: Linear,
-    },
-    /// Each row's experts and their weights, from `W norm(x)`.
-    MoeRoute {
-        /// Input norm.
-        norm: Norm,
-        /// `[X, E]`
-        router: TensorId,
-        /// How many, of how many.
-        experts: Experts,
-    },
-    /// `f = silu(Wg norm(x)) * (Wu norm(x))` for each expert of a row.
-    MoeGateUpSilu {
-        /// Input norm.
-        norm: Norm,
-        /// `[X F, E]`
-        gate: TensorId,
-        /// `[X F, E]`
-        up: TensorId,
-        /// As routed.
-        experts: Experts,
-    },
-    /// `x += sum of W f` over the experts of a row.
-    MoeDownResidual {
-        /// `[X E, F]`
-        down: TensorId,
-        /// As routed.
-        experts: Experts,
-    },
-    /// `logits = W norm(x)` for the rows asked for.
-    LmHead {
-        /// Final norm.
-        norm: Norm,
-        /// `[V, E]`
-        weight: TensorId,
-    },
-    /// `logits -> token id`, by the sequence's [`Sampling`].
-    Sample,
-}
-
-impl Op {
-    /// The operation's name, as DESIGN.md and the executors use it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Op::Embed { .. } => "embed",
-            Op::QkvRope { .. } => "qkv_rope",
-            Op::QkNorm { .. } => "qk_norm",
-            Op::Attention { .. } => "attention",
-            Op::OResidual { .. } => "o_residual",
-            Op::GateUpSilu { .. } => "gate_up_silu",
-            Op::DownResidual { .. } => "down_residual",
-            Op::MoeRoute { .. } => "moe_route",
-            Op::MoeGateUpSilu { .. } => "moe_gate_up_silu",
-            Op::MoeDownResidual { .. } => "moe_down_residual",
-            Op::LmHead { .. } => "lm_head",
-            Op::Sample => "sample",
-        }
-    }
-
-    /// The mixture that this operation runs, if it does.
-    pub fn experts(&self) -> Option<Experts> {
-        match self {
-            Op::MoeRoute { experts, .. } | Op::MoeGateUpSilu { experts, .. } | Op::MoeDownResidual { experts, .. } => {
-                Some(*experts)
-            }
-            _ => None,
-        }
-    }
-
-    /// The norm that this operation applies to the residual stream, if it reads it.
-    pub fn norm(&self) -> Option<Norm> {
-        match self {
-            Op::QkvRope { norm, .. }
-            | Op::GateUpSilu { norm, .. }
-            | Op::MoeRoute { norm, .. }
-            | Op::MoeGateUpSilu { norm, .. }
-            | Op::LmHead { norm, .. } => Some(*norm),
-            _ => None,
-        }
-    }
-}
-
 /// A model as a flat list of operations over named tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -320,6 +184,8 @@ pub struct Plan {
     pub ropes: Vec<Rope>,
     /// Key/value caches that operations refer to.
     pub caches: Vec<CacheSpec>,
+    /// What operations read and write.
+    pub values: Vec<Value>,
     /// Executed in order.
     pub ops: Vec<Op>,
     /// `E`
@@ -328,12 +194,29 @@ pub struct Plan {
     pub vocab_size: u32,
     /// Positions that a sequence may use.
     pub context_length: u32,
+    /// The layer that is being written.
+    layer: Option<u32>,
 }
 
 impl Plan {
     /// The tensor behind an id.
     pub fn tensor(&self, id: TensorId) -> &TensorSpec {
         &self.tensors[id.0]
+    }
+
+    /// The value behind an id.
+    pub fn value_spec(&self, id: ValueId) -> Value {
+        self.values[id.0]
+    }
+
+    /// The first value of a role.
+    pub fn first(&self, role: Role) -> Option<ValueId> {
+        self.values.iter().position(|value| value.role == role).map(ValueId)
+    }
+
+    /// The last value of a role.
+    pub fn last(&self, role: Role) -> Option<ValueId> {
+        self.values.iter().rposition(|value| value.role == role).map(ValueId)
     }
 
     /// Weight bytes, each tensor once.
@@ -354,7 +237,7 @@ impl Plan {
             _ => None,
         });
         let table = self.ops.iter().find_map(|op| match op {
-            Op::Embed { table } => Some(*table),
+            Op::Embed { table, .. } => Some(*table),
             _ => None,
         });
         let mut bytes = self.weight_bytes();
@@ -368,7 +251,7 @@ impl Plan {
         for op in &self.ops {
             let (tensors, experts) = match op {
                 Op::MoeGateUpSilu { gate, up, experts, .. } => (vec![*gate, *up], experts),
-                Op::MoeDownResidual { down, experts } => (vec![*down], experts),
+                Op::MoeDownResidual { down, experts, .. } => (vec![*down], experts),
                 _ => continue,
             };
             let whole: u64 = tensors.iter().map(|id| self.tensor(*id).bytes()).sum();

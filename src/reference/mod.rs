@@ -1,41 +1,26 @@
 //! The plan in plain scalar Rust with f64 accumulation: the truth that the other executors are tested against.
 //!
-//! [`ops`] holds one function per operation, the twin of the shader of that name; this file holds the buffers and
-//! calls them in order.
+//! [`ops`] holds the arithmetic; this file says what each operation of a plan reads and writes.
 
 pub mod ops;
 
 use crate::error::{Error, Result};
+use crate::plan::host::{self, Host, HostExecutor, Table};
 use crate::plan::{
-    Activation, Executor, ExecutorInfo, Gating, History, Inspect, Limits, Linear, Norm, Op, Output, Pending, Plan, Row,
-    Sampler, Sampling, SequenceSampling, Step, TensorId, Want, route,
+    self, Executor, ExecutorInfo, Gating, History, Input, Inspect, Limits, Linear, Op, Pending, Plan, Role, Row,
+    Sampling, Step, TensorId, fine, route,
 };
 use futures_core::future::LocalBoxFuture;
 use ops::{Cache, Matrix};
+use std::rc::Rc;
 
 /// Runs a plan on the processor, one thread, no SIMD.
 pub struct ReferenceExecutor {
-    plan: Plan,
-    limits: Limits,
     /// Stored bytes of each tensor, in its own type.
     tensors: Vec<Vec<u8>>,
     /// One per [`Plan::caches`].
     caches: Vec<Cache>,
-    /// Cache pages of each sequence.
-    pages: Vec<Vec<u32>>,
-    sampling: Vec<SequenceSampling>,
-    sampler: Sampler,
-    /// Rows that [`Step::Next`] runs.
-    next: Vec<Row>,
-    x: Vec<f32>,
-    q: Vec<f32>,
-    attention: Vec<f32>,
-    ffn: Vec<f32>,
-    /// Experts of each row and their weights, `[T, used]`.
-    routes: Vec<(u32, f32)>,
-    /// `[T, used, F]`
-    expert_ffn: Vec<f32>,
-    logits: Vec<f32>,
+    host: Host,
 }
 
 impl ReferenceExecutor {
@@ -54,28 +39,35 @@ impl ReferenceExecutor {
             tensors.push(bytes);
         }
         let caches = plan.caches.iter().map(|spec| Cache::new(*spec, limits.page_size, limits.num_pages)).collect();
-        Ok(ReferenceExecutor {
-            tensors,
-            caches,
-            pages: vec![Vec::new(); limits.max_seqs as usize],
-            sampling: vec![SequenceSampling::greedy(); limits.max_seqs as usize],
-            sampler: Sampler::default(),
-            next: Vec::new(),
-            x: Vec::new(),
-            q: Vec::new(),
-            attention: Vec::new(),
-            ffn: Vec::new(),
-            routes: Vec::new(),
-            expert_ffn: Vec::new(),
-            logits: Vec::new(),
-            plan,
-            limits,
-        })
+        Ok(ReferenceExecutor { tensors, caches, host: Host::new(Rc::new(plan), limits)? })
     }
 
     fn matrix(&self, id: TensorId) -> Matrix<'_> {
-        let spec = self.plan.tensor(id);
+        let spec = self.host.plan.tensor(id);
         Matrix { dtype: spec.dtype, rows: spec.rows as usize, cols: spec.cols as usize, bytes: &self.tensors[id.0] }
+    }
+
+    fn linear(&self, linear: Linear, input: &[f32]) -> Result<Vec<f32>> {
+        let bias = linear.bias.map(|id| self.vector(id)).transpose()?;
+        ops::linear(&self.matrix(linear.weight), bias.as_deref(), input)
+    }
+
+    /// The input of an operation, normalised where it says so.
+    fn input(&self, input: Input, x: &[f32]) -> Result<Vec<f32>> {
+        match input.norm {
+            Some(norm) => Ok(ops::rms_norm(x, &self.vector(norm.weight)?, norm.eps)),
+            None => Ok(x.to_vec()),
+        }
+    }
+}
+
+impl HostExecutor for ReferenceExecutor {
+    fn host(&mut self) -> &mut Host {
+        &mut self.host
+    }
+
+    fn begin(&mut self, _rows: &[Row]) -> Result<()> {
+        Ok(())
     }
 
     fn vector(&self, id: TensorId) -> Result<Vec<f32>> {
@@ -84,129 +76,105 @@ impl ReferenceExecutor {
         Ok(out)
     }
 
-    fn linear(&self, linear: Linear, input: &[f32]) -> Result<Vec<f32>> {
-        let bias = linear.bias.map(|id| self.vector(id)).transpose()?;
-        ops::linear(&self.matrix(linear.weight), bias.as_deref(), input)
+    fn cached(&self, cache: usize, which: usize, kv_head: usize, row: Row, out: &mut [f32]) -> Result<()> {
+        self.caches[cache].get(&self.host.pages[row.seq as usize], which, kv_head, row.pos, out)
     }
 
-    fn norm(&self, norm: Norm, x: &[f32]) -> Result<Vec<f32>> {
-        Ok(ops::rms_norm(x, &self.vector(norm.weight)?, norm.eps))
-    }
-
-    /// All operations over the given rows.
-    fn forward(&mut self, rows: &[Row], heads: &[u32], want: Want) -> Result<Output> {
-        let hidden = self.plan.hidden_size as usize;
-        let ops = std::mem::take(&mut self.plan.ops);
-        let mut run = || -> Result<Output> {
-            let mut output = Output::Nothing;
-            for op in &ops {
-                match op {
-                    Op::Embed { table } => self.x = ops::embed(&self.matrix(*table), rows)?,
-                    Op::QkvRope { norm, q, k, v, heads, rope, cache } => {
-                        let input = self.norm(*norm, &self.x)?;
-                        let mut q = self.linear(*q, &input)?;
-                        let mut k = self.linear(*k, &input)?;
-                        let v = self.linear(*v, &input)?;
-                        if let Some(rope) = rope {
-                            let rope = &self.plan.ropes[*rope];
-                            ops::rope(&mut q, rows, heads.heads, heads.head_dim, rope);
-                            ops::rope(&mut k, rows, heads.kv_heads, heads.head_dim, rope);
-                        }
-                        ops::store(&mut self.caches[*cache], rows, &self.pages, &k, &v)?;
-                        self.q = q;
-                    }
-                    Op::QkNorm { heads, cache, eps } => {
-                        ops::head_norm(&mut self.q, heads.head_dim, *eps);
-                        ops::key_norm(&mut self.caches[*cache], rows, &self.pages, *eps)?;
-                    }
-                    Op::Attention { heads, cache, scale, mask, temperature } => {
-                        let cache = &self.caches[*cache];
-                        let scales = |pos| f64::from(*scale) * temperature.map_or(1.0, |t| t.at(pos));
-                        self.attention = ops::attention(&self.q, cache, rows, &self.pages, *heads, scales, *mask)?;
-                    }
-                    Op::OResidual { o: linear } => {
-                        let y = self.linear(*linear, &self.attention)?;
-                        ops::add(&mut self.x, &y);
-                    }
-                    Op::GateUpSilu { norm, gate, up } => {
-                        let input = self.norm(*norm, &self.x)?;
-                        let gate = self.linear(*gate, &input)?;
-                        let up = self.linear(*up, &input)?;
-                        self.ffn = ops::silu_mul(&gate, &up);
-                    }
-                    Op::DownResidual { down: linear } => {
-                        let y = self.linear(*linear, &self.ffn)?;
-                        ops::add(&mut self.x, &y);
-                    }
-                    Op::MoeRoute { norm, router, experts } => {
-                        let logits = ops::linear(&self.matrix(*router), None, &self.norm(*norm, &self.x)?)?;
-                        route(&logits, *experts, &mut self.routes);
-                    }
-                    Op::MoeGateUpSilu { norm, gate, up, experts } => {
-                        let input = self.norm(*norm, &self.x)?;
-                        let used = experts.used as usize;
-                        self.expert_ffn.clear();
-                        for (i, (expert, weight)) in self.routes.iter().enumerate() {
-                            let x = &input[i / used * hidden..][..hidden];
-                            let weight = if experts.gating == Gating::Sigmoid { *weight } else { 1.0 };
-                            let [gate, up] = [gate, up].map(|id| {
-                                let mut y = ops::linear(&self.matrix(*id).expert(*expert, experts.count), None, x)?;
-                                y.iter_mut().for_each(|y| *y *= weight);
-                                Ok::<_, Error>(y)
-                            });
-                            self.expert_ffn.extend(ops::silu_mul(&gate?, &up?));
-                        }
-                    }
-                    Op::MoeDownResidual { down, experts } => {
-                        let down = self.matrix(*down);
-                        let mut sums = vec![0.0; self.x.len()];
-                        for (i, (expert, weight)) in self.routes.iter().enumerate() {
-                            let f = &self.expert_ffn[i * down.cols..][..down.cols];
-                            let y = ops::linear(&down.expert(*expert, experts.count), None, f)?;
-                            let weight = if experts.gating == Gating::Softmax { *weight } else { 1.0 };
-                            let row = &mut sums[i / experts.used as usize * hidden..][..hidden];
-                            row.iter_mut().zip(y).for_each(|(sum, y)| *sum += weight * y);
-                        }
-                        ops::add(&mut self.x, &sums);
-                    }
-                    Op::LmHead { norm, weight } => {
-                        if want == Want::Nothing {
-                            break;
-                        }
-                        let picked: Vec<f32> = heads
-                            .iter()
-                            .flat_map(|h| self.x[*h as usize * hidden..][..hidden].iter().copied())
-                            .collect();
-                        let input = self.norm(*norm, &picked)?;
-                        self.logits = ops::linear(&self.matrix(*weight), None, &input)?;
-                        output = Output::Logits(Vec::new());
-                    }
-                    Op::Sample => {
-                        if want != Want::Ids {
-                            continue;
-                        }
-                        let vocab = self.plan.vocab_size as usize;
-                        let mut ids = Vec::with_capacity(heads.len());
-                        let mut next = Vec::with_capacity(heads.len());
-                        for (logits, head) in self.logits.chunks_exact(vocab).zip(heads) {
-                            let row = rows[*head as usize];
-                            let token = self.sampler.draw(logits, &mut self.sampling[row.seq as usize], row.pos);
-                            ids.push(token);
-                            next.push(Row { token, seq: row.seq, pos: row.pos + 1 });
-                        }
-                        self.next = next;
-                        output = Output::Ids(ids);
-                    }
+    fn run(&mut self, op: &Op, table: &mut Table, rows: &[Row], heads: &[u32]) -> Result<()> {
+        let hidden = self.host.plan.hidden_size as usize;
+        let (out, values) = match op {
+            Op::Embed { table, out } => (out, ops::embed(&self.matrix(*table), rows)?),
+            Op::QkvRope { input, q, k, v, heads, rope, cache, query } => {
+                let input = self.input(*input, table.get(input.x))?;
+                let mut q = self.linear(*q, &input)?;
+                let mut k = self.linear(*k, &input)?;
+                let v = self.linear(*v, &input)?;
+                if let Some(rope) = rope {
+                    let rope = &self.host.plan.ropes[*rope];
+                    fine::rope(&mut q, rows, heads.heads, heads.head_dim, rope);
+                    fine::rope(&mut k, rows, heads.kv_heads, heads.head_dim, rope);
                 }
+                ops::store(&mut self.caches[*cache], rows, &self.host.pages, &k, &v)?;
+                (query, q)
             }
-            Ok(output)
+            Op::StoreKv { key, value, cache, .. } => {
+                let (k, v) = (table.get(*key), table.get(*value));
+                return ops::store(&mut self.caches[*cache], rows, &self.host.pages, k, v);
+            }
+            Op::QkNorm { query, out, heads, cache, eps } => {
+                let mut q = table.take(*query);
+                fine::head_norm(&mut q, heads.head_dim, *eps);
+                ops::key_norm(&mut self.caches[*cache], rows, &self.host.pages, *eps)?;
+                (out, q)
+            }
+            Op::Attention { query, spec, out } => {
+                let cache = &self.caches[spec.cache];
+                (out, ops::attention(table.get(*query), cache, rows, &self.host.pages, spec)?)
+            }
+            Op::Residual { input, linear, x, out } => {
+                let y = self.linear(*linear, table.get(*input))?;
+                let mut x = table.take(*x);
+                ops::add(&mut x, &y);
+                (out, x)
+            }
+            Op::GateUpSilu { input, gate, up, out } => {
+                let input = self.input(*input, table.get(input.x))?;
+                (out, fine::silu_mul(&self.linear(*gate, &input)?, &self.linear(*up, &input)?))
+            }
+            Op::Linears { x, linears } => {
+                for (linear, out) in linears {
+                    let y = self.linear(*linear, table.get(*x))?;
+                    table.put(*out, y);
+                }
+                return Ok(());
+            }
+            Op::MoeRoute { input, router, experts, out } => {
+                let input = self.input(*input, table.get(input.x))?;
+                let logits = ops::linear(&self.matrix(*router), None, &input)?;
+                let mut routes = Vec::new();
+                route(&logits, *experts, &mut routes);
+                (out, routes)
+            }
+            Op::MoeGateUpSilu { input, routes, gate, up, experts, out } => {
+                let input = self.input(*input, table.get(input.x))?;
+                let mut inner = Vec::new();
+                for (i, (expert, weight)) in plan::routes(table.get(*routes)).enumerate() {
+                    let x = &input[i / experts.used as usize * hidden..][..hidden];
+                    let weight = if experts.gating == Gating::Sigmoid { weight } else { 1.0 };
+                    let [gate, up] = [gate, up].map(|id| {
+                        let mut y = ops::linear(&self.matrix(*id).expert(expert, experts.count), None, x)?;
+                        y.iter_mut().for_each(|y| *y *= weight);
+                        Ok::<_, Error>(y)
+                    });
+                    inner.extend(fine::silu_mul(&gate?, &up?));
+                }
+                (out, inner)
+            }
+            Op::MoeDownResidual { input, routes, down, experts, x, out } => {
+                let down = self.matrix(*down);
+                let inner = table.get(*input);
+                let mut sums = vec![0.0; rows.len() * hidden];
+                for (i, (expert, weight)) in plan::routes(table.get(*routes)).enumerate() {
+                    let f = &inner[i * down.cols..][..down.cols];
+                    let y = ops::linear(&down.expert(expert, experts.count), None, f)?;
+                    let weight = if experts.gating == Gating::Softmax { weight } else { 1.0 };
+                    let row = &mut sums[i / experts.used as usize * hidden..][..hidden];
+                    row.iter_mut().zip(y).for_each(|(sum, y)| *sum += weight * y);
+                }
+                let mut x = table.take(*x);
+                ops::add(&mut x, &sums);
+                (out, x)
+            }
+            Op::LmHead { input, weight, out } => {
+                let x = table.get(input.x);
+                let picked: Vec<f32> =
+                    heads.iter().flat_map(|h| x[*h as usize * hidden..][..hidden].iter().copied()).collect();
+                (out, ops::linear(&self.matrix(*weight), None, &self.input(*input, &picked)?)?)
+            }
+            other => return Err(Error::internal(format!("{} on the reference", other.name()))),
         };
-        let result = run();
-        self.plan.ops = ops;
-        match result? {
-            Output::Logits(_) => Ok(Output::Logits(self.logits.clone())),
-            other => Ok(other),
-        }
+        table.put(*out, values);
+        Ok(())
     }
 }
 
@@ -216,7 +184,7 @@ impl Executor for ReferenceExecutor {
             kind: "reference".into(),
             name: "scalar reference, one thread".into(),
             software: true,
-            weight_bytes: self.plan.weight_bytes(),
+            weight_bytes: self.host.plan.weight_bytes(),
             cache_bytes: self.caches.iter().map(Cache::bytes).sum(),
             cache_type: "f32".into(),
             ..ExecutorInfo::default()
@@ -224,11 +192,11 @@ impl Executor for ReferenceExecutor {
     }
 
     fn limits(&self) -> Limits {
-        self.limits
+        self.host.limits
     }
 
     fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()> {
-        let at = first_row * self.plan.tensor(tensor).row_bytes();
+        let at = first_row * self.host.plan.tensor(tensor).row_bytes();
         let target = usize::try_from(at)
             .ok()
             .and_then(|at| self.tensors[tensor.0].get_mut(at..at.checked_add(bytes.len())?))
@@ -242,56 +210,29 @@ impl Executor for ReferenceExecutor {
     }
 
     fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()> {
-        self.pages[seq as usize] = pages.to_vec();
-        Ok(())
+        self.host.set_pages(seq, pages)
     }
 
     fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()> {
-        self.sampling[seq as usize] = SequenceSampling::new(sampling, self.plan.vocab_size, history)?;
-        Ok(())
+        self.host.set_sampling(seq, sampling, history)
     }
 
     fn submit(&mut self, step: Step<'_>) -> Result<Pending> {
-        let output = match step {
-            Step::Rows { rows, heads, want } => self.forward(rows, heads, want)?,
-            Step::Next => {
-                let rows = std::mem::take(&mut self.next);
-                if rows.is_empty() {
-                    return Err(Error::internal("no sampled tokens to go on from"));
-                }
-                let heads: Vec<u32> = (0..rows.len() as u32).collect();
-                self.forward(&rows, &heads, Want::Ids)?
-            }
-        };
-        Ok(Box::pin(std::future::ready(Ok(output))))
+        host::submit(self, step)
     }
 }
 
 impl Inspect for ReferenceExecutor {
-    fn poke(&mut self, activation: Activation, values: &[f32], _norm: Option<TensorId>) -> Result<()> {
-        *self.activation(activation) = values.to_vec();
-        Ok(())
+    fn poke(&mut self, role: Role, values: &[f32], _norm: Option<TensorId>) -> Result<()> {
+        self.host.poke(role, values)
     }
 
-    fn peek(&mut self, activation: Activation, _rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
-        let values = self.activation(activation).clone();
-        Box::pin(std::future::ready(Ok(values)))
+    fn peek(&mut self, role: Role, _rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
+        Box::pin(std::future::ready(self.host.peek(role)))
     }
 
     fn peek_cache(&mut self, cache: usize, page: u32, which: u32) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
         let values = self.caches[cache].page(page, which);
         Box::pin(std::future::ready(Ok(values)))
-    }
-}
-
-impl ReferenceExecutor {
-    fn activation(&mut self, activation: Activation) -> &mut Vec<f32> {
-        match activation {
-            Activation::Residual => &mut self.x,
-            Activation::Query => &mut self.q,
-            Activation::Attention => &mut self.attention,
-            Activation::FeedForward => &mut self.ffn,
-            Activation::Logits => &mut self.logits,
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! One function per operation. Inputs and outputs are `f32`, sums are `f64`.
 
 use crate::error::{Error, Result};
-use crate::plan::{CacheSpec, Heads, Mask, Rope, Row};
+use crate::plan::fine::head_norm;
+use crate::plan::{AttentionSpec, CacheSpec, Row};
 use crate::quant::DType;
 
 /// A weight in its stored type.
@@ -48,6 +49,13 @@ impl Cache {
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
         (self.values.len() * 4) as u64
+    }
+
+    /// Key or value of a row's position, `[D]`.
+    pub fn get(&self, pages: &[u32], which: usize, kv: usize, pos: u32, out: &mut [f32]) -> Result<()> {
+        let at = self.at(pages, which, kv, pos)?;
+        out.copy_from_slice(&self.values[at..at + out.len()]);
+        Ok(())
     }
 
     /// `[KV, page_size, D]` of one page.
@@ -121,23 +129,6 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     tail + sums[0] + sums[1] + sums[2] + sums[3]
 }
 
-/// Rotates adjacent pairs of each head of `[T, heads, D]` by the row's position.
-pub fn rope(values: &mut [f32], rows: &[Row], heads: u32, head_dim: u32, rope: &Rope) {
-    let (heads, d) = (heads as usize, head_dim as usize);
-    for (t, row) in rows.iter().enumerate() {
-        for h in 0..heads {
-            let head = &mut values[(t * heads + h) * d..][..d];
-            for (j, freq) in rope.inv_freq.iter().enumerate() {
-                let (sin, cos) = (f64::from(row.pos) * freq).sin_cos();
-                let (sin, cos) = (sin * f64::from(rope.magnitude), cos * f64::from(rope.magnitude));
-                let (a, b) = (f64::from(head[2 * j]), f64::from(head[2 * j + 1]));
-                head[2 * j] = (a * cos - b * sin) as f32;
-                head[2 * j + 1] = (a * sin + b * cos) as f32;
-            }
-        }
-    }
-}
-
 /// Writes `k` and `v` (`[T, KV, D]`) into the cache at each row's position.
 pub fn store(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], k: &[f32], v: &[f32]) -> Result<()> {
     let (kv_heads, d) = (cache.spec.kv_heads as usize, cache.spec.head_dim as usize);
@@ -152,15 +143,6 @@ pub fn store(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], k: &[f32], v: 
     Ok(())
 }
 
-/// Each vector of `head_dim` divided by its root mean square.
-pub fn head_norm(values: &mut [f32], head_dim: u32, eps: f32) {
-    for head in values.chunks_exact_mut(head_dim as usize) {
-        let squares: f64 = head.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
-        let scale = 1.0 / (squares / head.len() as f64 + f64::from(eps)).sqrt();
-        head.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
-    }
-}
-
 /// [`head_norm`] of the cached keys at each row's position.
 pub fn key_norm(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], eps: f32) -> Result<()> {
     let (kv_heads, d) = (cache.spec.kv_heads as usize, cache.spec.head_dim as usize);
@@ -173,16 +155,9 @@ pub fn key_norm(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], eps: f32) -
     Ok(())
 }
 
-/// `[T, H, D]`: softmax(scale q k) v over the visible positions of each row's sequence; `scale` by position.
-pub fn attention(
-    q: &[f32],
-    cache: &Cache,
-    rows: &[Row],
-    pages: &[Vec<u32>],
-    heads: Heads,
-    scale: impl Fn(u32) -> f64,
-    mask: Mask,
-) -> Result<Vec<f32>> {
+/// `[T, H, D]`: softmax(scale q k) v over the visible positions of each row's sequence.
+pub fn attention(q: &[f32], cache: &Cache, rows: &[Row], pages: &[Vec<u32>], spec: &AttentionSpec) -> Result<Vec<f32>> {
+    let heads = spec.heads;
     let (n_heads, d) = (heads.heads as usize, heads.head_dim as usize);
     let group = n_heads / heads.kv_heads as usize;
     let mut out = vec![0.0f32; q.len()];
@@ -190,11 +165,11 @@ pub fn attention(
         let pages = &pages[row.seq as usize];
         for h in 0..n_heads {
             let query = &q[(t * n_heads + h) * d..][..d];
-            let first = mask.first(row.pos);
+            let first = spec.mask.first(row.pos);
             let mut scores = Vec::with_capacity((row.pos - first + 1) as usize);
             for pos in first..=row.pos {
                 let at = cache.at(pages, 0, h / group, pos)?;
-                scores.push(dot(query, &cache.values[at..at + d]) * scale(row.pos));
+                scores.push(dot(query, &cache.values[at..at + d]) * spec.scale_at(row.pos));
             }
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
@@ -219,15 +194,4 @@ pub fn add(x: &mut [f32], y: &[f32]) {
     for (x, y) in x.iter_mut().zip(y) {
         *x += y;
     }
-}
-
-/// `silu(gate) * up`, elementwise.
-pub fn silu_mul(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    gate.iter()
-        .zip(up)
-        .map(|(g, u)| {
-            let g = f64::from(*g);
-            (g / (1.0 + (-g).exp()) * f64::from(*u)) as f32
-        })
-        .collect()
 }

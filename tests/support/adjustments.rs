@@ -1,9 +1,7 @@
 //! Penalties, biases and masks: that two executors whose plan is the sampler alone draw the same tokens, step by step.
 
 use super::harness::Random;
-use llamero::plan::{
-    Activation, History, Inspect, MAX_BIASES, Output, Penalties, Row, Sampling, Step, TokenMask, Want,
-};
+use llamero::plan::{History, Inspect, MAX_BIASES, Output, Penalties, Role, Row, Sampling, Step, TokenMask, Want};
 use std::rc::Rc;
 
 /// Logits of a step: peaked like a model's, with equal values among them.
@@ -94,7 +92,7 @@ pub fn compare(vocab: u32, mut executors: [&mut dyn Inspect; 2]) {
 }
 
 fn draw(executor: &mut dyn Inspect, logits: &[f32], pos: u32) -> u32 {
-    executor.poke(Activation::Logits, logits, None).expect("logits");
+    executor.poke(Role::Logits, logits, None).expect("logits");
     let row = [Row { token: 0, seq: 0, pos }];
     let step = Step::Rows { rows: &row, heads: &[0], want: Want::Ids };
     match pollster::block_on(executor.submit(step).expect("a step")).expect("a token") {

@@ -10,10 +10,10 @@ use super::ops;
 use super::pool::Pool;
 use super::simd::RELAXED;
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::host::{self, Host, HostExecutor, Table};
 use crate::plan::{
-    Activation, Executor, ExecutorInfo, Experts, Gating, Heads, History, Inspect, Limits, Linear, LocalBoxFuture, Mask,
-    Norm, Op, Output, Pending, Plan, Row, Sampler, Sampling, SequenceSampling, Step, Temperature, TensorId, Want,
-    route,
+    self, AttentionSpec, Executor, ExecutorInfo, Experts, Gating, Heads, History, Input as PlanInput, Inspect, Limits,
+    Linear, LocalBoxFuture, Op, Pending, Plan, Role, Row, Sampling, Step, TensorId, route,
 };
 use crate::quant::DType;
 use std::rc::Rc;
@@ -55,40 +55,31 @@ struct Scratch {
 
 /// Runs a plan on the processor with SIMD kernels, on one thread or several.
 pub struct CpuExecutor {
-    plan: Rc<Plan>,
-    limits: Limits,
+    host: Host,
     cache_f16: bool,
     pool: Pool,
     weights: Vec<Weight>,
     caches: Vec<Cache>,
-    /// Cache pages of each sequence.
-    pages: Vec<Vec<u32>>,
-    sampling: Vec<SequenceSampling>,
-    sampler: Sampler,
-    /// Rows that [`Step::Next`] runs.
-    next: Vec<Row>,
     scratch: Vec<Mutex<Scratch>>,
+    work: Work,
+}
+
+/// Room that operations share: nothing in it outlives one.
+#[derive(Default)]
+struct Work {
+    /// What matrices are multiplied with.
     input: Input,
-    x: Vec<f32>,
-    q: Vec<f32>,
+    /// What is made into an activation, or added to the residual stream.
+    product: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    attention: Vec<f32>,
-    /// What the next operation makes into `ffn` or adds to `x`.
-    product: Vec<f32>,
-    ffn: Vec<f32>,
-    /// Experts of each row and their weights, `[T, used]`.
-    routes: Vec<(u32, f32)>,
-    /// Rows of one expert, as indices into `routes`.
+    /// Rows of one expert, as indices into the routes.
     expert_rows: Vec<usize>,
-    /// `[T, used, F]`
-    expert_ffn: Vec<f32>,
     /// Gates of one expert's rows.
-    expert_gates: Vec<f32>,
-    logits: Vec<f32>,
-    /// `[cos, sin]` of each rope, row and pair.
+    gates: Vec<f32>,
+    /// `[cos, sin]` of each rope, row and pair of the step.
     angles: Vec<Vec<[f32; 2]>>,
-    /// Runs of rows of one sequence, at most [`attention::ROWS`] each.
+    /// Runs of rows of one sequence, at most [`attention::ROWS`] each, of the step.
     runs: Vec<std::ops::Range<usize>>,
 }
 
@@ -122,36 +113,36 @@ impl<'a> Product<'a> {
 
 /// How a tensor is used: decides how it is kept.
 #[derive(Copy, Clone, PartialEq)]
-enum Role {
+enum Use {
     Vector,
     Table,
     Matrix { stack: u64 },
 }
 
-fn roles(plan: &Plan) -> Vec<Role> {
-    let mut roles = vec![Role::Vector; plan.tensors.len()];
-    let mut matrix = |id: TensorId, stack: u32| roles[id.0] = Role::Matrix { stack: u64::from(stack) };
+fn uses(plan: &Plan) -> Vec<Use> {
+    let mut uses = vec![Use::Vector; plan.tensors.len()];
+    let mut matrix = |id: TensorId, stack: u32| uses[id.0] = Use::Matrix { stack: u64::from(stack) };
     for op in &plan.ops {
         match op {
             Op::QkvRope { q, k, v, .. } => [q, k, v].iter().for_each(|l| matrix(l.weight, 1)),
-            Op::OResidual { o } => matrix(o.weight, 1),
+            Op::Residual { linear, .. } => matrix(linear.weight, 1),
             Op::GateUpSilu { gate, up, .. } => [gate, up].iter().for_each(|l| matrix(l.weight, 1)),
-            Op::DownResidual { down } => matrix(down.weight, 1),
+            Op::Linears { linears, .. } => linears.iter().for_each(|(l, _)| matrix(l.weight, 1)),
             Op::MoeRoute { router, .. } => matrix(*router, 1),
             Op::MoeGateUpSilu { gate, up, experts, .. } => [gate, up].iter().for_each(|id| matrix(**id, experts.count)),
-            Op::MoeDownResidual { down, experts } => matrix(*down, experts.count),
+            Op::MoeDownResidual { down, experts, .. } => matrix(*down, experts.count),
             Op::LmHead { weight, .. } => matrix(*weight, 1),
-            Op::Embed { .. } | Op::QkNorm { .. } | Op::Attention { .. } | Op::Sample => {}
+            _ => {}
         }
     }
     for op in &plan.ops {
-        if let Op::Embed { table } = op
-            && roles[table.0] == Role::Vector
+        if let Op::Embed { table, .. } = op
+            && uses[table.0] == Use::Vector
         {
-            roles[table.0] = Role::Table;
+            uses[table.0] = Use::Table;
         }
     }
-    roles
+    uses
 }
 
 impl CpuExecutor {
@@ -159,11 +150,11 @@ impl CpuExecutor {
     pub fn size(plan: &Plan, context: u32, cache_f16: bool) -> Option<(u64, u64)> {
         let limits = Limits::for_context(context, 1, 1);
         let mut weights = 0u64;
-        for (spec, role) in plan.tensors.iter().zip(roles(plan)) {
-            weights = weights.checked_add(match role {
-                Role::Vector => spec.rows.checked_mul(spec.cols)?.checked_mul(4)?,
-                Role::Table => spec.bytes(),
-                Role::Matrix { stack } => Matrix::size(spec.dtype, stack, spec.rows / stack.max(1), spec.cols)?,
+        for (spec, used) in plan.tensors.iter().zip(uses(plan)) {
+            weights = weights.checked_add(match used {
+                Use::Vector => spec.rows.checked_mul(spec.cols)?.checked_mul(4)?,
+                Use::Table => spec.bytes(),
+                Use::Matrix { stack } => Matrix::size(spec.dtype, stack, spec.rows / stack.max(1), spec.cols)?,
             })?;
         }
         let cache = plan.caches.iter().map(|spec| Cache::size(*spec, limits.num_pages, cache_f16)).sum();
@@ -182,11 +173,11 @@ impl CpuExecutor {
         }
         let (weights, cache) = CpuExecutor::size(&plan, context, cache_f16).unwrap_or((u64::MAX, 0));
         check_memory(weights, cache)?;
-        let weights = plan.tensors.iter().zip(roles(&plan)).map(|(spec, role)| {
-            Ok(match role {
-                Role::Vector => Weight::Vector(vec![0.0; (spec.rows * spec.cols) as usize]),
-                Role::Table => Weight::Table(vec![0; spec.bytes() as usize]),
-                Role::Matrix { stack } => {
+        let weights = plan.tensors.iter().zip(uses(&plan)).map(|(spec, used)| {
+            Ok(match used {
+                Use::Vector => Weight::Vector(vec![0.0; (spec.rows * spec.cols) as usize]),
+                Use::Table => Weight::Table(vec![0; spec.bytes() as usize]),
+                Use::Matrix { stack } => {
                     if !spec.rows.is_multiple_of(stack) {
                         return Err(Error::internal(format!("{}: {} rows of {stack} experts", spec.name, spec.rows)));
                     }
@@ -199,28 +190,9 @@ impl CpuExecutor {
         Ok(CpuExecutor {
             weights,
             caches: caches.collect::<Result<Vec<_>>>()?,
-            pages: vec![Vec::new(); limits.max_seqs as usize],
-            sampling: vec![SequenceSampling::greedy(); limits.max_seqs as usize],
-            sampler: Sampler::default(),
-            next: Vec::new(),
             scratch: Vec::new(),
-            input: Input::default(),
-            x: Vec::new(),
-            q: Vec::new(),
-            k: Vec::new(),
-            v: Vec::new(),
-            attention: Vec::new(),
-            product: Vec::new(),
-            ffn: Vec::new(),
-            routes: Vec::new(),
-            expert_rows: Vec::new(),
-            expert_ffn: Vec::new(),
-            expert_gates: Vec::new(),
-            logits: Vec::new(),
-            angles: vec![Vec::new(); plan.ropes.len()],
-            runs: Vec::new(),
-            plan: Rc::new(plan),
-            limits,
+            work: Work { angles: vec![Vec::new(); plan.ropes.len()], ..Work::default() },
+            host: Host::new(Rc::new(plan), limits)?,
             cache_f16,
             pool: options.pool.unwrap_or_default(),
         })
@@ -229,14 +201,14 @@ impl CpuExecutor {
     fn matrix(&self, id: TensorId) -> Result<&Matrix> {
         match &self.weights[id.0] {
             Weight::Matrix(matrix) => Ok(matrix),
-            _ => Err(Error::internal(format!("{} is no matrix", self.plan.tensor(id).name))),
+            _ => Err(Error::internal(format!("{} is no matrix", self.host.plan.tensor(id).name))),
         }
     }
 
-    fn vector(&self, id: TensorId) -> Result<&[f32]> {
+    fn weights(&self, id: TensorId) -> Result<&[f32]> {
         match &self.weights[id.0] {
             Weight::Vector(vector) => Ok(vector),
-            _ => Err(Error::internal(format!("{} is no vector", self.plan.tensor(id).name))),
+            _ => Err(Error::internal(format!("{} is no vector", self.host.plan.tensor(id).name))),
         }
     }
 
@@ -297,93 +269,81 @@ impl CpuExecutor {
         })
     }
 
-    /// Rows of the residual stream, normalised, as the input of matrices.
-    fn norm_input(
+    /// Rows of a value, normalised where the operation says so, as the input of matrices.
+    fn read(
         &self,
-        input: &mut Input,
-        norm: &Norm,
+        work: &mut Input,
+        input: PlanInput,
+        x: &[f32],
         needs: Needs,
         rows: &(dyn Fn(usize) -> usize + Sync),
         count: usize,
     ) -> Result<()> {
-        let (weight, hidden) = (self.vector(norm.weight)?, self.plan.hidden_size as usize);
-        let x = &self.x;
-        self.set_input(input, count, hidden, needs, &|t, row| {
-            ops::rms_norm(&x[rows(t) * hidden..][..hidden], weight, norm.eps, row);
+        let hidden = self.host.plan.hidden_size as usize;
+        let norm = input.norm.map(|norm| Ok::<_, Error>((self.weights(norm.weight)?, norm.eps))).transpose()?;
+        self.set_input(work, count, hidden, needs, &|t, row| {
+            let x = &x[rows(t) * hidden..][..hidden];
+            match norm {
+                Some((weight, eps)) => ops::rms_norm(x, weight, eps, row),
+                None => {
+                    row.clear();
+                    row.extend_from_slice(x);
+                }
+            }
         })
     }
 
     fn add_bias(&self, linear: &Linear, y: &mut [f32]) -> Result<()> {
         if let Some(bias) = linear.bias {
-            let bias = self.vector(bias)?;
+            let bias = self.weights(bias)?;
             y.chunks_exact_mut(bias.len()).for_each(|y| ops::add(y, bias));
         }
         Ok(())
     }
+}
 
-    /// What all operations of a step share.
+impl HostExecutor for CpuExecutor {
+    fn host(&mut self) -> &mut Host {
+        &mut self.host
+    }
+
     fn begin(&mut self, rows: &[Row]) -> Result<()> {
-        for row in rows {
-            let pages = self.pages.get(row.seq as usize).map_or(0, Vec::len);
-            if row.pos as usize / PAGE >= pages && !self.caches.is_empty() {
-                return Err(Error::internal(format!("position {} has no cache page", row.pos)));
+        if !self.caches.is_empty() {
+            for row in rows {
+                self.host.page(*row, PAGE)?;
             }
         }
-        let threads = self.pool.threads();
-        self.scratch.resize_with(threads, Mutex::default);
-        for (rope, angles) in self.plan.ropes.iter().zip(&mut self.angles) {
+        self.scratch.resize_with(self.pool.threads(), Mutex::default);
+        let Work { angles, runs, .. } = &mut self.work;
+        for (rope, angles) in self.host.plan.ropes.iter().zip(angles) {
             angles.clear();
             rows.iter().for_each(|row| ops::rope_angles(rope, row.pos, angles));
         }
-        self.runs.clear();
+        runs.clear();
         for (t, row) in rows.iter().enumerate() {
-            match self.runs.last_mut() {
+            match runs.last_mut() {
                 Some(run) if rows[run.start].seq == row.seq && run.len() < attention::ROWS => run.end = t + 1,
-                _ => self.runs.push(t..t + 1),
+                _ => runs.push(t..t + 1),
             }
         }
         Ok(())
     }
 
-    fn forward(&mut self, rows: &[Row], heads: &[u32], want: Want) -> Result<Output> {
-        self.begin(rows)?;
-        let plan = self.plan.clone();
-        let mut output = Output::Nothing;
-        for op in &plan.ops {
-            match op {
-                Op::Embed { table } => self.embed(*table, rows)?,
-                Op::QkvRope { norm, q, k, v, heads, rope, cache } => {
-                    self.qkv_rope(norm, [q, k, v], *heads, *rope, *cache, rows)?;
-                }
-                Op::QkNorm { heads, cache, eps } => self.qk_norm(*heads, *cache, *eps, rows),
-                Op::Attention { heads, cache, scale, mask, temperature } => {
-                    self.attention(*heads, *cache, *scale, *mask, *temperature, rows)?;
-                }
-                Op::OResidual { o } => self.residual(o, rows.len(), true)?,
-                Op::GateUpSilu { norm, gate, up } => self.gate_up_silu(norm, gate, up, rows.len())?,
-                Op::DownResidual { down } => self.residual(down, rows.len(), false)?,
-                Op::MoeRoute { norm, router, experts } => self.moe_route(norm, *router, *experts, rows.len())?,
-                Op::MoeGateUpSilu { norm, gate, up, experts } => {
-                    self.moe_gate_up_silu(norm, *gate, *up, *experts, rows.len())?;
-                }
-                Op::MoeDownResidual { down, experts } => self.moe_down_residual(*down, *experts)?,
-                Op::LmHead { norm, weight } => {
-                    if want == Want::Nothing {
-                        break;
-                    }
-                    self.lm_head(norm, *weight, heads)?;
-                    if want == Want::Logits {
-                        output = Output::Logits(self.logits.clone());
-                    }
-                }
-                Op::Sample => {
-                    if want == Want::Ids {
-                        output = Output::Ids(self.sample(rows, heads));
-                    }
-                }
-            }
-        }
-        Ok(output)
+    fn run(&mut self, op: &Op, table: &mut Table, rows: &[Row], heads: &[u32]) -> Result<()> {
+        let mut work = std::mem::take(&mut self.work);
+        let result = self.operation(op, table, rows, heads, &mut work);
+        self.work = work;
+        result
+    }
+
+    fn vector(&self, id: TensorId) -> Result<Vec<f32>> {
+        self.weights(id).map(<[f32]>::to_vec)
+    }
+
+    fn cached(&self, cache: usize, which: usize, kv_head: usize, row: Row, out: &mut [f32]) -> Result<()> {
+        let page = self.host.page(row, PAGE)?;
+        self.caches[cache].get(page, which, kv_head, row.pos as usize % PAGE, out);
+        Ok(())
     }
 }
 
@@ -437,11 +397,11 @@ impl Executor for CpuExecutor {
     }
 
     fn limits(&self) -> Limits {
-        self.limits
+        self.host.limits
     }
 
     fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()> {
-        let spec = self.plan.tensor(tensor);
+        let spec = self.host.plan.tensor(tensor);
         let row_bytes = spec.row_bytes() as usize;
         if row_bytes == 0 || !bytes.len().is_multiple_of(row_bytes) {
             return Err(Error::internal(format!("{} bytes are not whole rows of {row_bytes}", bytes.len())));
@@ -475,64 +435,35 @@ impl Executor for CpuExecutor {
     }
 
     fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()> {
-        let own = &mut self.pages[seq as usize];
-        own.clear();
-        own.extend_from_slice(pages);
-        Ok(())
+        self.host.set_pages(seq, pages)
     }
 
     fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()> {
-        self.sampling[seq as usize] = SequenceSampling::new(sampling, self.plan.vocab_size, history)?;
-        Ok(())
+        self.host.set_sampling(seq, sampling, history)
     }
 
     fn submit(&mut self, step: Step<'_>) -> Result<Pending> {
-        let output = match step {
-            Step::Rows { rows, heads, want } => self.forward(rows, heads, want)?,
-            Step::Next => {
-                let rows = std::mem::take(&mut self.next);
-                if rows.is_empty() {
-                    return Err(Error::internal("no sampled tokens to go on from"));
-                }
-                let heads: Vec<u32> = (0..rows.len() as u32).collect();
-                self.forward(&rows, &heads, Want::Ids)?
-            }
-        };
-        Ok(Box::pin(std::future::ready(Ok(output))))
+        host::submit(self, step)
     }
 }
 
 impl Inspect for CpuExecutor {
-    fn poke(&mut self, activation: Activation, values: &[f32], _norm: Option<TensorId>) -> Result<()> {
-        *self.activation(activation) = values.to_vec();
-        Ok(())
+    fn poke(&mut self, role: Role, values: &[f32], _norm: Option<TensorId>) -> Result<()> {
+        self.host.poke(role, values)
     }
 
-    fn peek(&mut self, activation: Activation, _rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
-        let values = self.activation(activation).clone();
-        Box::pin(std::future::ready(Ok(values)))
+    fn peek(&mut self, role: Role, _rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
+        Box::pin(std::future::ready(self.host.peek(role)))
     }
 
     fn peek_cache(&mut self, cache: usize, page: u32, which: u32) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
-        let spec = self.plan.caches[cache];
+        let spec = self.host.plan.caches[cache];
         let d = spec.head_dim as usize;
         let mut out = vec![0.0; spec.kv_heads as usize * PAGE * d];
         for (i, out) in out.chunks_exact_mut(d).enumerate() {
             self.caches[cache].get(page, which as usize, i / PAGE, i % PAGE, out);
         }
         Box::pin(std::future::ready(Ok(out)))
-    }
-}
-
-impl CpuExecutor {
-    fn activation(&mut self, activation: Activation) -> &mut Vec<f32> {
-        match activation {
-            Activation::Residual => &mut self.x,
-            Activation::Query => &mut self.q,
-            Activation::Attention => &mut self.attention,
-            Activation::FeedForward => &mut self.ffn,
-            Activation::Logits => &mut self.logits,
-        }
     }
 }
 

@@ -3,11 +3,82 @@
 use super::*;
 
 impl CpuExecutor {
-    pub(super) fn embed(&mut self, table: TensorId, rows: &[Row]) -> Result<()> {
-        let spec = self.plan.tensor(table);
+    /// Runs an operation; what needs no matrix and no cache runs in [`plan::host`].
+    pub(super) fn operation(
+        &mut self,
+        op: &Op,
+        table: &mut Table,
+        rows: &[Row],
+        heads: &[u32],
+        work: &mut Work,
+    ) -> Result<()> {
+        // What is read lies in `table`, and so does what is written, once it is put there.
+        let written = op.writes().first().copied();
+        let mut out = match op {
+            Op::Linears { .. } | Op::StoreKv { .. } => Vec::new(),
+            _ => written.map(|value| table.take(value)).unwrap_or_default(),
+        };
+        match op {
+            Op::Embed { table: weights, .. } => self.embed(*weights, rows, &mut out)?,
+            Op::QkvRope { input, q, k, v, heads, rope, cache, .. } => {
+                let x = table.get(input.x);
+                self.qkv_rope(*input, x, [q, k, v], *heads, *rope, *cache, rows, work, &mut out)?;
+            }
+            Op::StoreKv { key, value, heads, cache } => {
+                self.store(*heads, *cache, rows, table.get(*key), table.get(*value))?;
+            }
+            Op::QkNorm { heads, cache, eps, .. } => self.qk_norm(*heads, *cache, *eps, rows, &mut out)?,
+            Op::Attention { query, spec, .. } => self.attention(table.get(*query), spec, rows, work, &mut out)?,
+            Op::Residual { input, linear, .. } => {
+                self.residual(table.get(*input), linear, rows.len(), work, &mut out)?;
+            }
+            Op::GateUpSilu { input, gate, up, .. } => {
+                self.gate_up_silu(*input, table.get(input.x), gate, up, rows.len(), work, &mut out)?;
+            }
+            Op::Linears { x, linears } => {
+                for (linear, value) in linears {
+                    let mut out = table.take(*value);
+                    self.linear(table.get(*x), linear, rows.len(), work, &mut out)?;
+                    table.put(*value, out);
+                }
+            }
+            Op::MoeRoute { input, router, experts, .. } => {
+                let router = Linear { weight: *router, bias: None };
+                let matrix = self.matrix(router.weight)?;
+                let Work { input: normed, product, .. } = work;
+                self.read(normed, *input, table.get(input.x), matrix.needs(), &|t| t, rows.len())?;
+                self.multiply(normed, &[Product::new(matrix, 0, rows.len(), product)])?;
+                route(product, *experts, &mut out);
+            }
+            Op::MoeGateUpSilu { input, routes, gate, up, experts, .. } => {
+                let (x, routes) = (table.get(input.x), table.get(*routes));
+                self.moe_gate_up_silu(*input, x, routes, [*gate, *up], *experts, work, &mut out)?;
+            }
+            Op::MoeDownResidual { input, routes, down, experts, .. } => {
+                let (inner, routes) = (table.get(*input), table.get(*routes));
+                self.moe_down_residual(inner, routes, *down, *experts, work, &mut out)?;
+            }
+            Op::LmHead { input, weight, .. } => {
+                let matrix = self.matrix(*weight)?;
+                let Work { input: normed, .. } = work;
+                let x = table.get(input.x);
+                self.read(normed, *input, x, matrix.needs(), &|i| heads[i] as usize, heads.len())?;
+                self.multiply(normed, &[Product::new(matrix, 0, heads.len(), &mut out)])?;
+            }
+            other => return Err(Error::internal(format!("{} on the CPU", other.name()))),
+        }
+        match op {
+            Op::Linears { .. } | Op::StoreKv { .. } => {}
+            _ => written.into_iter().for_each(|value| table.put(value, std::mem::take(&mut out))),
+        }
+        Ok(())
+    }
+
+    fn embed(&self, table: TensorId, rows: &[Row], x: &mut Vec<f32>) -> Result<()> {
+        let spec = self.host.plan.tensor(table);
         let hidden = spec.cols as usize;
-        self.x.resize(rows.len() * hidden, 0.0);
-        for (row, x) in rows.iter().zip(self.x.chunks_exact_mut(hidden)) {
+        x.resize(rows.len() * hidden, 0.0);
+        for (row, x) in rows.iter().zip(x.chunks_exact_mut(hidden)) {
             match &self.weights[table.0] {
                 Weight::Matrix(matrix) => matrix.row(row.token as usize, x)?,
                 Weight::Table(bytes) => {
@@ -21,91 +92,85 @@ impl CpuExecutor {
         Ok(())
     }
 
-    pub(super) fn qkv_rope(
+    #[expect(clippy::too_many_arguments, reason = "the operation has as many parts")]
+    fn qkv_rope(
         &mut self,
-        norm: &Norm,
+        input: PlanInput,
+        x: &[f32],
         linears: [&Linear; 3],
         heads: Heads,
         rope: Option<usize>,
         cache: usize,
         rows: &[Row],
+        work: &mut Work,
+        q: &mut Vec<f32>,
     ) -> Result<()> {
-        let mut input = std::mem::take(&mut self.input);
-        let mut outs = [&mut self.q, &mut self.k, &mut self.v].map(std::mem::take);
+        let Work { input: normed, k, v, .. } = work;
         let matrices =
             [self.matrix(linears[0].weight)?, self.matrix(linears[1].weight)?, self.matrix(linears[2].weight)?];
         let needs = matrices.iter().fold(Needs::default(), |needs, m| needs.and(m.needs()));
-        self.norm_input(&mut input, norm, needs, &|t| t, rows.len())?;
-        let [q, k, v] = &mut outs;
+        self.read(normed, input, x, needs, &|t| t, rows.len())?;
         self.multiply(
-            &input,
+            normed,
             &[
                 Product::new(matrices[0], 0, rows.len(), q),
                 Product::new(matrices[1], 0, rows.len(), k),
                 Product::new(matrices[2], 0, rows.len(), v),
             ],
         )?;
-        for (linear, out) in linears.into_iter().zip(&mut outs) {
+        for (linear, out) in linears.into_iter().zip([&mut *q, &mut *k, &mut *v]) {
             self.add_bias(linear, out)?;
         }
-        let [q, k, v] = outs;
-        self.input = input;
-        (self.q, self.k, self.v) = (q, k, v);
-
-        let d = heads.head_dim as usize;
-        let kv_heads = heads.kv_heads as usize;
         if let Some(rope) = rope {
-            let pairs = self.plan.ropes[rope].inv_freq.len();
+            let d = heads.head_dim as usize;
+            let (q_len, k_len) = (heads.heads as usize * d, heads.kv_heads as usize * d);
+            let pairs = self.host.plan.ropes[rope].inv_freq.len();
             for t in 0..rows.len() {
-                let angles = &self.angles[rope][t * pairs..][..pairs];
-                ops::rotate(&mut self.q[t * heads.heads as usize * d..][..heads.heads as usize * d], d, angles);
-                ops::rotate(&mut self.k[t * kv_heads * d..][..kv_heads * d], d, angles);
+                let angles = &work.angles[rope][t * pairs..][..pairs];
+                ops::rotate(&mut q[t * q_len..][..q_len], d, angles);
+                ops::rotate(&mut k[t * k_len..][..k_len], d, angles);
             }
         }
+        self.store(heads, cache, rows, k, v)
+    }
+
+    /// Puts `[T, KV, D]` keys and values into the cache.
+    fn store(&mut self, heads: Heads, cache: usize, rows: &[Row], k: &[f32], v: &[f32]) -> Result<()> {
+        let (d, kv_heads) = (heads.head_dim as usize, heads.kv_heads as usize);
         for (t, row) in rows.iter().enumerate() {
-            let page = self.pages[row.seq as usize][row.pos as usize / PAGE];
+            let (page, slot) = (self.host.page(*row, PAGE)?, row.pos as usize % PAGE);
             for kv in 0..kv_heads {
                 let at = (t * kv_heads + kv) * d;
-                let slot = row.pos as usize % PAGE;
-                self.caches[cache].set(page, 0, kv, slot, &self.k[at..at + d]);
-                self.caches[cache].set(page, 1, kv, slot, &self.v[at..at + d]);
+                self.caches[cache].set(page, 0, kv, slot, &k[at..at + d]);
+                self.caches[cache].set(page, 1, kv, slot, &v[at..at + d]);
             }
         }
         Ok(())
     }
 
-    pub(super) fn qk_norm(&mut self, heads: Heads, cache: usize, eps: f32, rows: &[Row]) {
+    fn qk_norm(&mut self, heads: Heads, cache: usize, eps: f32, rows: &[Row], q: &mut [f32]) -> Result<()> {
         let d = heads.head_dim as usize;
-        self.q.chunks_exact_mut(d).for_each(|head| ops::head_norm(head, eps));
-        let mut key = std::mem::take(&mut self.product);
-        key.resize(d, 0.0);
+        q.chunks_exact_mut(d).for_each(|head| ops::head_norm(head, eps));
+        let mut key = vec![0.0; d];
         for row in rows {
-            let (page, slot) = (self.pages[row.seq as usize][row.pos as usize / PAGE], row.pos as usize % PAGE);
+            let (page, slot) = (self.host.page(*row, PAGE)?, row.pos as usize % PAGE);
             for kv in 0..heads.kv_heads as usize {
                 self.caches[cache].get(page, 0, kv, slot, &mut key);
                 ops::head_norm(&mut key, eps);
                 self.caches[cache].set(page, 0, kv, slot, &key);
             }
         }
-        self.product = key;
+        Ok(())
     }
 
-    pub(super) fn attention(
-        &mut self,
-        heads: Heads,
-        cache: usize,
-        scale: f32,
-        mask: Mask,
-        temperature: Option<Temperature>,
-        rows: &[Row],
-    ) -> Result<()> {
-        let mut out = std::mem::take(&mut self.attention);
-        out.resize(self.q.len(), 0.0);
+    fn attention(&self, q: &[f32], spec: &AttentionSpec, rows: &[Row], work: &Work, out: &mut Vec<f32>) -> Result<()> {
+        out.resize(q.len(), 0.0);
         let shared = Shared(out.as_mut_ptr());
-        let scale = |pos| temperature.map_or(scale, |t| (f64::from(scale) * t.at(pos)) as f32);
-        let attention = Attention { q: &self.q, cache: &self.caches[cache], heads, mask, pages: &self.pages };
+        let scale = |pos| spec.scale_at(pos) as f32;
+        let AttentionSpec { heads, mask, .. } = *spec;
+        let attention = Attention { q, cache: &self.caches[spec.cache], heads, mask, pages: &self.host.pages };
         let kv_heads = heads.kv_heads as usize;
-        let runs = &self.runs;
+        let runs = &work.runs;
         self.fork(runs.len() * kv_heads, 1, &|range, scratch| {
             for unit in range {
                 let run = &runs[unit / kv_heads];
@@ -115,41 +180,48 @@ impl CpuExecutor {
                     attention.run(run.start, rows, unit % kv_heads, &scale, out, &mut scratch.attention);
                 }
             }
-        })?;
-        self.attention = out;
-        Ok(())
+        })
     }
 
-    /// `x += W a + b`
-    pub(super) fn residual(&mut self, linear: &Linear, rows: usize, of_attention: bool) -> Result<()> {
-        let mut input = std::mem::take(&mut self.input);
-        let mut product = std::mem::take(&mut self.product);
+    /// `out = W a + b`
+    fn linear(&self, a: &[f32], linear: &Linear, rows: usize, work: &mut Work, out: &mut Vec<f32>) -> Result<()> {
         let matrix = self.matrix(linear.weight)?;
-        let a = if of_attention { &self.attention } else { &self.ffn };
-        let cols = matrix.cols;
-        self.set_input(&mut input, rows, cols, matrix.needs(), &|t, row| {
+        let (input, cols) = (&mut work.input, matrix.cols);
+        self.set_input(input, rows, cols, matrix.needs(), &|t, row| {
             row.clear();
             row.extend_from_slice(&a[t * cols..][..cols]);
         })?;
-        self.multiply(&input, &[Product::new(matrix, 0, rows, &mut product)])?;
-        self.add_bias(linear, &mut product)?;
-        ops::add(&mut self.x, &product);
-        (self.input, self.product) = (input, product);
+        self.multiply(input, &[Product::new(matrix, 0, rows, out)])?;
+        self.add_bias(linear, out)
+    }
+
+    /// `x += W a + b`
+    fn residual(&self, a: &[f32], linear: &Linear, rows: usize, work: &mut Work, x: &mut [f32]) -> Result<()> {
+        let mut product = std::mem::take(&mut work.product);
+        self.linear(a, linear, rows, work, &mut product)?;
+        ops::add(x, &product);
+        work.product = product;
         Ok(())
     }
 
-    pub(super) fn gate_up_silu(&mut self, norm: &Norm, gate: &Linear, up: &Linear, rows: usize) -> Result<()> {
-        let mut input = std::mem::take(&mut self.input);
-        let (mut ffn, mut product) = (std::mem::take(&mut self.ffn), std::mem::take(&mut self.product));
+    #[expect(clippy::too_many_arguments, reason = "the operation has as many parts")]
+    fn gate_up_silu(
+        &self,
+        input: PlanInput,
+        x: &[f32],
+        gate: &Linear,
+        up: &Linear,
+        rows: usize,
+        work: &mut Work,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let Work { input: normed, product, .. } = work;
         let (gates, ups) = (self.matrix(gate.weight)?, self.matrix(up.weight)?);
-        self.norm_input(&mut input, norm, gates.needs().and(ups.needs()), &|t| t, rows)?;
-        let products = [Product::new(gates, 0, rows, &mut ffn), Product::new(ups, 0, rows, &mut product)];
-        self.multiply(&input, &products)?;
-        self.add_bias(gate, &mut ffn)?;
-        self.add_bias(up, &mut product)?;
-        self.silu_mul(&mut ffn, &product)?;
-        (self.input, self.ffn, self.product) = (input, ffn, product);
-        Ok(())
+        self.read(normed, input, x, gates.needs().and(ups.needs()), &|t| t, rows)?;
+        self.multiply(normed, &[Product::new(gates, 0, rows, out), Product::new(ups, 0, rows, product)])?;
+        self.add_bias(gate, out)?;
+        self.add_bias(up, product)?;
+        self.silu_mul(out, product)
     }
 
     fn silu_mul(&self, gate: &mut [f32], up: &[f32]) -> Result<()> {
@@ -166,111 +238,78 @@ impl CpuExecutor {
         })
     }
 
-    pub(super) fn moe_route(&mut self, norm: &Norm, router: TensorId, experts: Experts, rows: usize) -> Result<()> {
-        let mut input = std::mem::take(&mut self.input);
-        let mut product = std::mem::take(&mut self.product);
-        let router = self.matrix(router)?;
-        self.norm_input(&mut input, norm, router.needs(), &|t| t, rows)?;
-        self.multiply(&input, &[Product::new(router, 0, rows, &mut product)])?;
-        route(&product, experts, &mut self.routes);
-        (self.input, self.product) = (input, product);
-        Ok(())
-    }
-
-    /// For each expert that is used, its rows as indices into the routes.
-    fn for_each_expert(
-        &mut self,
+    #[expect(clippy::too_many_arguments, reason = "the operation has as many parts")]
+    fn moe_gate_up_silu(
+        &self,
+        input: PlanInput,
+        x: &[f32],
+        routes: &[f32],
+        [gate, up]: [TensorId; 2],
         experts: Experts,
-        mut each: impl FnMut(&mut CpuExecutor, usize, &[usize]) -> Result<()>,
-    ) -> Result<()> {
-        let mut own = std::mem::take(&mut self.expert_rows);
-        for expert in 0..experts.count {
-            own.clear();
-            own.extend(self.routes.iter().enumerate().filter(|(_, (e, _))| *e == expert).map(|(i, _)| i));
-            if !own.is_empty() {
-                each(self, expert as usize, &own)?;
-            }
-        }
-        self.expert_rows = own;
-        Ok(())
-    }
-
-    pub(super) fn moe_gate_up_silu(
-        &mut self,
-        norm: &Norm,
-        gate: TensorId,
-        up: TensorId,
-        experts: Experts,
-        rows: usize,
+        work: &mut Work,
+        out: &mut Vec<f32>,
     ) -> Result<()> {
         let used = experts.used as usize;
-        let inner = self.matrix(gate)?.rows;
-        self.expert_ffn.resize(rows * used * inner, 0.0);
-        let (mut gates, mut ups) = (std::mem::take(&mut self.expert_gates), std::mem::take(&mut self.product));
-        self.for_each_expert(experts, |this, expert, own| {
-            let mut input = std::mem::take(&mut this.input);
-            let (gate, up) = (this.matrix(gate)?, this.matrix(up)?);
-            this.norm_input(&mut input, norm, gate.needs().and(up.needs()), &|i| own[i] / used, own.len())?;
-            let products =
-                [Product::new(gate, expert, own.len(), &mut gates), Product::new(up, expert, own.len(), &mut ups)];
-            this.multiply(&input, &products)?;
+        let (gate, up) = (self.matrix(gate)?, self.matrix(up)?);
+        let inner = gate.rows;
+        out.resize(routes.len() / 2 * inner, 0.0);
+        let Work { input: normed, product: ups, gates, expert_rows: own, .. } = work;
+        for expert in 0..experts.count {
+            rows_of_expert(routes, expert, own);
+            if own.is_empty() {
+                continue;
+            }
+            let count = own.len();
+            self.read(normed, input, x, gate.needs().and(up.needs()), &|i| own[i] / used, count)?;
+            let at = expert as usize;
+            self.multiply(normed, &[Product::new(gate, at, count, gates), Product::new(up, at, count, ups)])?;
             for (i, route) in own.iter().enumerate() {
                 let (gate, up) = (&mut gates[i * inner..][..inner], &mut ups[i * inner..][..inner]);
                 if experts.gating == Gating::Sigmoid {
-                    let weight = this.routes[*route].1;
+                    let weight = routes[2 * route + 1];
                     gate.iter_mut().chain(up.iter_mut()).for_each(|y| *y *= weight);
                 }
                 ops::silu_mul(gate, up);
-                this.expert_ffn[route * inner..][..inner].copy_from_slice(gate);
+                out[route * inner..][..inner].copy_from_slice(gate);
             }
-            this.input = input;
-            Ok(())
-        })?;
-        (self.expert_gates, self.product) = (gates, ups);
-        Ok(())
-    }
-
-    pub(super) fn moe_down_residual(&mut self, down: TensorId, experts: Experts) -> Result<()> {
-        let (used, hidden) = (experts.used as usize, self.plan.hidden_size as usize);
-        let mut product = std::mem::take(&mut self.product);
-        self.for_each_expert(experts, |this, expert, own| {
-            let mut input = std::mem::take(&mut this.input);
-            let down = this.matrix(down)?;
-            let (ffn, cols) = (&this.expert_ffn, down.cols);
-            this.set_input(&mut input, own.len(), cols, down.needs(), &|i, row| {
-                row.clear();
-                row.extend_from_slice(&ffn[own[i] * cols..][..cols]);
-            })?;
-            this.multiply(&input, &[Product::new(down, expert, own.len(), &mut product)])?;
-            for (route, y) in own.iter().zip(product.chunks_exact(hidden)) {
-                let weight = if experts.gating == Gating::Softmax { this.routes[*route].1 } else { 1.0 };
-                ops::add_scaled(&mut this.x[route / used * hidden..][..hidden], y, weight);
-            }
-            this.input = input;
-            Ok(())
-        })?;
-        self.product = product;
-        Ok(())
-    }
-
-    pub(super) fn lm_head(&mut self, norm: &Norm, weight: TensorId, heads: &[u32]) -> Result<()> {
-        let mut input = std::mem::take(&mut self.input);
-        let mut logits = std::mem::take(&mut self.logits);
-        let matrix = self.matrix(weight)?;
-        self.norm_input(&mut input, norm, matrix.needs(), &|i| heads[i] as usize, heads.len())?;
-        self.multiply(&input, &[Product::new(matrix, 0, heads.len(), &mut logits)])?;
-        (self.input, self.logits) = (input, logits);
-        Ok(())
-    }
-
-    pub(super) fn sample(&mut self, rows: &[Row], heads: &[u32]) -> Vec<u32> {
-        let vocab = self.plan.vocab_size as usize;
-        self.next.clear();
-        for (logits, head) in self.logits.chunks_exact(vocab).zip(heads) {
-            let row = rows[*head as usize];
-            let token = self.sampler.draw(logits, &mut self.sampling[row.seq as usize], row.pos);
-            self.next.push(Row { token, seq: row.seq, pos: row.pos + 1 });
         }
-        self.next.iter().map(|row| row.token).collect()
+        Ok(())
     }
+
+    fn moe_down_residual(
+        &self,
+        inner: &[f32],
+        routes: &[f32],
+        down: TensorId,
+        experts: Experts,
+        work: &mut Work,
+        x: &mut [f32],
+    ) -> Result<()> {
+        let (used, hidden) = (experts.used as usize, self.host.plan.hidden_size as usize);
+        let down = self.matrix(down)?;
+        let cols = down.cols;
+        let Work { input, product, expert_rows: own, .. } = work;
+        for expert in 0..experts.count {
+            rows_of_expert(routes, expert, own);
+            if own.is_empty() {
+                continue;
+            }
+            self.set_input(input, own.len(), cols, down.needs(), &|i, row| {
+                row.clear();
+                row.extend_from_slice(&inner[own[i] * cols..][..cols]);
+            })?;
+            self.multiply(input, &[Product::new(down, expert as usize, own.len(), product)])?;
+            for (route, y) in own.iter().zip(product.chunks_exact(hidden)) {
+                let weight = if experts.gating == Gating::Softmax { routes[2 * route + 1] } else { 1.0 };
+                ops::add_scaled(&mut x[route / used * hidden..][..hidden], y, weight);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows that use an expert, as indices into the routes.
+fn rows_of_expert(routes: &[f32], expert: u32, own: &mut Vec<usize>) {
+    own.clear();
+    own.extend(plan::routes(routes).enumerate().filter(|(_, (own, _))| *own == expert).map(|(i, _)| i));
 }

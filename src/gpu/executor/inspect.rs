@@ -3,40 +3,48 @@
 use super::super::lower::{CacheType, Lowered, Slot, padded};
 use super::{GpuExecutor, floats, words};
 use crate::error::{Error, Result};
-use crate::plan::{Activation, Inspect, Op, TensorId};
+use crate::plan::{AttentionSpec, Inspect, Op, Role, TensorId, ValueId};
 use futures_core::future::LocalBoxFuture;
 
 impl Inspect for GpuExecutor {
-    fn poke(&mut self, activation: Activation, values: &[f32], norm: Option<TensorId>) -> Result<()> {
-        let (slot, width, stride) = self.activation(activation);
+    fn poke(&mut self, role: Role, values: &[f32], norm: Option<TensorId>) -> Result<()> {
+        let value = self.lowered.plan.first(role).ok_or_else(|| no_value(role))?;
+        let (slot, width, stride) = self.activation(value);
         let spread = |row: &dyn Fn(usize, usize) -> f32| -> Vec<f32> {
             let rows = values.len() / width;
             (0..rows * stride).map(|i| if i % stride < width { row(i / stride, i % stride) } else { 0.0 }).collect()
         };
-        let plain = match (activation, self.head_padding()) {
-            (Activation::Query, Some((d, padded))) if d != padded => {
+        let plain = match (role, self.head_padding()) {
+            (Role::Query, Some((d, padded))) if d != padded => {
                 values.chunks(d).flat_map(|head| head.iter().copied().chain(vec![0.0; padded - d])).collect()
             }
             _ => spread(&|t, i| values[t * width + i]),
         };
         self.gpu.write(&self.buffers[&slot], 0, bytemuck::cast_slice(&plain));
-        if activation == Activation::Residual {
+        if let (Role::Residual, Slot::Value(id)) = (role, slot) {
             let norm = norm.ok_or_else(|| Error::internal("the residual stream is kept with a norm weight"))?;
             let weight = self.norms.get(&norm).ok_or_else(|| Error::internal("not a norm weight"))?;
             let scaled = spread(&|t, i| values[t * width + i] * weight[i]);
-            self.gpu.write(&self.buffers[&Slot::Scaled], 0, bytemuck::cast_slice(&scaled));
+            self.gpu.write(&self.buffers[&Slot::Scaled(id)], 0, bytemuck::cast_slice(&scaled));
             let stride = self.lowered.partial_stride() as usize;
             for (t, row) in values.chunks_exact(width).enumerate() {
                 let squares: f32 = row.iter().map(|v| v * v).sum();
-                self.gpu.write(&self.buffers[&Slot::Partials], (t * stride * 4) as u64, bytemuck::bytes_of(&squares));
+                self.gpu.write(
+                    &self.buffers[&Slot::Partials(id)],
+                    (t * stride * 4) as u64,
+                    bytemuck::bytes_of(&squares),
+                );
             }
         }
         Ok(())
     }
 
-    fn peek(&mut self, activation: Activation, rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
-        let (slot, width, stride) = self.activation(activation);
-        let padding = if activation == Activation::Query { self.head_padding() } else { None };
+    fn peek(&mut self, role: Role, rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>> {
+        let Some(value) = self.lowered.plan.last(role) else {
+            return Box::pin(std::future::ready(Err(no_value(role))));
+        };
+        let (slot, width, stride) = self.activation(value);
+        let padding = if role == Role::Query { self.head_padding() } else { None };
         let bytes = self.read_slot(slot);
         Box::pin(async move {
             let values = floats(&bytes?.await?);
@@ -88,7 +96,9 @@ impl GpuExecutor {
         let scaled = x.iter().enumerate().map(|(i, v)| v * weight[i % hidden]).collect();
         let squares = x.chunks_exact(hidden).map(|row| row.iter().map(|v| v * v).sum()).collect();
         let (width, stride) = (padded(hidden as u32) as usize, self.lowered.partial_stride() as usize);
-        let (found, partials) = (self.read_slot(Slot::Scaled)?, self.read_slot(Slot::Partials)?);
+        let last = self.lowered.plan.last(Role::Residual).ok_or_else(|| no_value(Role::Residual))?;
+        let id = self.lowered.layout.of(last);
+        let (found, partials) = (self.read_slot(Slot::Scaled(id))?, self.read_slot(Slot::Partials(id))?);
         let partial_count = self.partial_count();
         Ok(vec![
             (
@@ -111,7 +121,7 @@ impl GpuExecutor {
     /// Partial sums per row that the last producer of the residual stream writes.
     fn partial_count(&self) -> usize {
         let bodies = self.recordings.values().flat_map(|replay| &replay.body);
-        let last = bodies.filter(|c| c.dispatch.slots.contains(&Slot::Partials)).last();
+        let last = bodies.filter(|c| c.dispatch.slots.iter().any(|slot| matches!(slot, Slot::Partials(_)))).last();
         last.map_or(1, |command| command.dispatch.groups as usize)
     }
 
@@ -125,52 +135,25 @@ impl GpuExecutor {
         Ok(Box::pin(self.gpu.read(&staging, source.size())))
     }
 
-    /// Buffer, values per row, and values between rows, of an activation.
-    fn activation(&self, activation: Activation) -> (Slot, usize, usize) {
-        let plan = &self.lowered.plan;
-        let heads = plan.ops.iter().find_map(|op| match op {
-            Op::QkvRope { heads, .. } | Op::Attention { heads, .. } => Some(*heads),
-            _ => None,
-        });
-        let attention = heads.map_or(0, |h| (h.heads * h.head_dim) as usize).max(
-            plan.ops
-                .iter()
-                .find_map(|op| match op {
-                    Op::OResidual { o } => Some(plan.tensor(o.weight).cols as usize),
-                    _ => None,
-                })
-                .unwrap_or(0),
-        );
-        let ffn = plan
-            .ops
-            .iter()
-            .find_map(|op| match op {
-                Op::GateUpSilu { gate, .. } => Some(plan.tensor(gate.weight).rows as usize),
-                Op::DownResidual { down } => Some(plan.tensor(down.weight).cols as usize),
-                _ => None,
-            })
-            .unwrap_or(0);
-        let pad = |n: usize| n.next_multiple_of(32);
-        match activation {
-            Activation::Residual => (Slot::Residual, plan.hidden_size as usize, pad(plan.hidden_size as usize)),
-            Activation::Query => {
-                // Heads are padded one by one; a row's length is given in padded heads.
-                let n = heads.map_or(0, |h| (h.heads * Lowered::head_stride(&h)) as usize);
-                (Slot::Query, n, n)
-            }
-            Activation::Attention => (Slot::Attention, attention, pad(attention)),
-            Activation::FeedForward => (Slot::FeedForward, ffn, pad(ffn)),
-            Activation::Logits => (Slot::Logits, plan.vocab_size as usize, plan.vocab_size as usize),
-        }
+    /// Buffer, values per row, and values between rows, of a value. Of queries a row's length is given in padded heads.
+    fn activation(&self, value: ValueId) -> (Slot, usize, usize) {
+        let stride = self.lowered.stride(value) as usize;
+        let spec = self.lowered.plan.value_spec(value);
+        let width = if spec.role == Role::Query { stride } else { spec.width as usize };
+        (self.lowered.slot(value), width, stride)
     }
 
     /// Head dimension and its padded length, where activations and caches hold whole heads.
     fn head_padding(&self) -> Option<(usize, usize)> {
         self.lowered.plan.ops.iter().find_map(|op| match op {
-            Op::QkvRope { heads, .. } | Op::Attention { heads, .. } => {
+            Op::QkvRope { heads, .. } | Op::Attention { spec: AttentionSpec { heads, .. }, .. } => {
                 Some((heads.head_dim as usize, Lowered::head_stride(heads) as usize))
             }
             _ => None,
         })
     }
+}
+
+fn no_value(role: Role) -> Error {
+    Error::internal(format!("a plan without {role:?}"))
 }

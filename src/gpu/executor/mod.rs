@@ -2,26 +2,25 @@
 
 mod inspect;
 mod replay;
+mod trace;
 
 use self::replay::{Command, Replay};
 use super::device::{Gpu, add};
-use super::lower::{CacheType, Dispatch, Lowered, Region, Settings, Shape, Slot, Tuning, padded, splits};
+use super::lower::{CacheType, Dispatch, Lowered, Region, Settings, Shape, Slot, Tuning, splits};
 use super::profile::{Timed, Times};
 use super::self_test::{self, Reference};
 use super::state::{AdjustmentLayout, SAMPLING_WORDS, region_words, sampling_words};
 use super::tune::{self, Free};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{
-    Costs, Executor, ExecutorInfo, History, Limits, MAX_BIASES, Op, Output, Pending, Plan, Sampling, SelfTest, Step,
-    TensorId, TokenCounts, Tuned, Want,
+    Costs, Executor, ExecutorInfo, History, Limits, MAX_BIASES, Output, Pending, Plan, Role, Row, Sampling, SelfTest,
+    Step, TensorId, TokenCounts, Tuned, Want,
 };
 use futures_core::future::LocalBoxFuture;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Rows of the largest shape in which attention is split.
-const MAX_SPLIT_ROWS: u64 = 8;
 /// Rows per prefill step.
 const MAX_ROWS: u32 = 256;
 /// Steps in flight: enough to hide a readback. Browsers that wait 100 ms for one need more.
@@ -243,63 +242,12 @@ impl GpuExecutor {
             targets.entry(*norm).or_default().push(Target::Norm);
         }
 
-        // Activations, for the widest operation that writes each.
-        let rows = u64::from(limits.max_rows);
-        let (mut query, mut attention, mut ffn, mut expert_ffn) = (0, 0, 0, 0);
-        let (mut cache_rows, mut attention_parts, mut expert_output) = (0, 0, 0);
-        for op in &plan.ops {
-            match op {
-                Op::QkvRope { heads, .. } => {
-                    query = query.max(heads.heads * Lowered::head_stride(heads));
-                    if lowered.settings.cache == CacheType::Q8_0 {
-                        cache_rows = cache_rows.max(2 * heads.kv_heads * Lowered::head_stride(heads));
-                    }
-                }
-                Op::Attention { heads, .. } => {
-                    attention = attention.max(padded(heads.heads * heads.head_dim));
-                    if lowered.split_from().is_some() {
-                        attention_parts = attention_parts.max(Lowered::attention_parts_stride(heads));
-                    }
-                }
-                Op::OResidual { o } => attention = attention.max(padded(plan.tensor(o.weight).cols as u32)),
-                Op::GateUpSilu { gate, .. } => ffn = ffn.max(padded(plan.tensor(gate.weight).rows as u32)),
-                Op::DownResidual { down } => ffn = ffn.max(padded(plan.tensor(down.weight).cols as u32)),
-                Op::MoeGateUpSilu { gate, experts, .. } => {
-                    let rows = plan.tensor(*gate).rows as u32 / experts.count;
-                    expert_ffn = expert_ffn.max(padded(rows) * experts.used);
-                }
-                Op::MoeDownResidual { down, experts } => {
-                    expert_ffn = expert_ffn.max(padded(plan.tensor(*down).cols as u32) * experts.used);
-                    expert_output = expert_output.max(padded(plan.hidden_size) * experts.used);
-                }
-                _ => {}
-            }
-        }
-        let x = u64::from(padded(plan.hidden_size));
-        add_buffer(Slot::Residual, rows * x * 4)?;
-        add_buffer(Slot::Scaled, rows * x * 4)?;
-        add_buffer(Slot::Partials, rows * u64::from(lowered.partial_stride()) * 4)?;
-        add_buffer(Slot::Query, rows * u64::from(query) * 4)?;
-        add_buffer(Slot::CacheRows, rows * u64::from(cache_rows) * 4)?;
-        add_buffer(Slot::Attention, rows * u64::from(attention) * 4)?;
-        // Only steps of few rows are split.
-        add_buffer(Slot::AttentionParts, rows.min(MAX_SPLIT_ROWS) * u64::from(attention_parts) * 4)?;
-        add_buffer(Slot::FeedForward, rows * u64::from(ffn) * 4)?;
-        add_buffer(Slot::ExpertFeedForward, rows * u64::from(expert_ffn) * 4)?;
-        add_buffer(Slot::ExpertOutput, rows * u64::from(expert_output) * 4)?;
-        add_buffer(Slot::Logits, u64::from(limits.max_heads) * u64::from(plan.vocab_size) * 4)?;
-        add_buffer(Slot::Ids, u64::from(limits.max_heads) * 4)?;
-        add_buffer(Slot::State, u64::from(lowered.state.words) * 4)?;
-        add_buffer(Slot::Sampling, u64::from(limits.max_seqs * SAMPLING_WORDS) * 4)?;
-        let adjustments = AdjustmentLayout::new(plan.vocab_size);
-        add_buffer(Slot::Adjustments, u64::from(limits.max_seqs) * u64::from(adjustments.stride) * 4)?;
         let mut cache_bytes = 0;
-        for (i, cache) in plan.caches.iter().enumerate() {
-            let positions = u64::from(limits.num_pages) * u64::from(limits.page_size);
-            let words = u64::from(lowered.settings.cache.words(cache.head_dim));
-            let bytes = positions * 2 * u64::from(cache.kv_heads) * words * 4;
-            add_buffer(Slot::Cache(i), bytes)?;
-            cache_bytes += bytes;
+        for (slot, bytes) in lowered.buffers() {
+            add_buffer(slot, bytes)?;
+            if matches!(slot, Slot::Cache(_)) {
+                cache_bytes += bytes;
+            }
         }
         let mut ropes = Vec::new();
         for i in 0..plan.ropes.len().max(1) {
@@ -333,6 +281,23 @@ impl GpuExecutor {
             norms: HashMap::new(),
             lowered,
         })
+    }
+
+    /// Writes a step's rows into the state; gives their last position.
+    fn write_rows(&mut self, rows: &[Row], heads: &[u32], want: Want) -> Result<u32> {
+        let limits = self.lowered.settings.limits;
+        if rows.is_empty() || rows.len() > limits.max_rows as usize || heads.len() > limits.max_heads as usize {
+            return Err(Error::internal(format!("a step of {} rows, {} heads", rows.len(), heads.len())));
+        }
+        let words = region_words(rows, heads);
+        let offset = u64::from(self.lowered.state.host_at) * 4;
+        self.gpu.write(&self.buffers[&Slot::State], offset, bytemuck::cast_slice(&words));
+        let last = rows.iter().map(|row| row.pos).max().unwrap_or(0);
+        if want == Want::Ids {
+            self.sampled = heads.len() as u32;
+            self.sampled_pos = last + 1;
+        }
+        Ok(last)
     }
 
     /// Encodes and submits one step, whose rows lie at `pos` or before; `heads` 0: the body alone.
@@ -389,7 +354,7 @@ impl GpuExecutor {
         }
         add(&counters.submits, 1);
         add(&counters.steps, 1);
-        let pending = self.finish(encoder, heads, want);
+        let pending = self.finish(encoder, heads, want, None);
         let counters = self.gpu.counters();
         counters.encode_micros.set(counters.encode_micros.get() + began.elapsed().as_secs_f64() * 1e6);
         let Some(timed) = profile else { return pending };
@@ -401,8 +366,14 @@ impl GpuExecutor {
         }))
     }
 
-    /// Submits a step; resolves to its output.
-    fn finish(&self, mut encoder: wgpu::CommandEncoder, heads: u32, want: Want) -> Result<Pending> {
+    /// Submits a step; resolves to its output. `own_logits`: where a traced step has them.
+    fn finish(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        heads: u32,
+        want: Want,
+        own_logits: Option<wgpu::Buffer>,
+    ) -> Result<Pending> {
         match want {
             Want::Nothing => {
                 self.gpu.queue.submit([encoder.finish()]);
@@ -431,11 +402,16 @@ impl GpuExecutor {
             }
             Want::Logits => {
                 let len = u64::from(heads) * u64::from(self.lowered.plan.vocab_size) * 4;
+                let logits = self.lowered.plan.last(Role::Logits).map(|value| self.lowered.slot(value));
+                let logits = own_logits.as_ref().or(logits.and_then(|slot| self.buffers.get(&slot)));
+                let logits = logits.ok_or_else(|| Error::internal("a plan without logits"))?;
                 let staging = match self.logits_staging.borrow_mut().take() {
                     Some(buffer) => buffer,
-                    None => self.staging_buffer(self.buffers[&Slot::Logits].size())?,
+                    None => self.staging_buffer(
+                        u64::from(self.lowered.settings.limits.max_heads) * u64::from(self.lowered.plan.vocab_size) * 4,
+                    )?,
                 };
-                encoder.copy_buffer_to_buffer(&self.buffers[&Slot::Logits], 0, &staging, 0, len);
+                encoder.copy_buffer_to_buffer(logits, 0, &staging, 0, len);
                 self.gpu.queue.submit([encoder.finish()]);
                 let bytes = self.gpu.read(&staging, len);
                 let pool = self.logits_staging.clone();
@@ -617,21 +593,11 @@ impl Executor for GpuExecutor {
     fn submit(&mut self, step: Step<'_>) -> Result<Pending> {
         match step {
             Step::Rows { rows, heads, want } => {
-                let limits = self.lowered.settings.limits;
-                if rows.is_empty() || rows.len() > limits.max_rows as usize || heads.len() > limits.max_heads as usize {
-                    return Err(Error::internal(format!("a step of {} rows, {} heads", rows.len(), heads.len())));
-                }
-                let words = region_words(rows, heads);
-                let offset = u64::from(self.lowered.state.host_at) * 4;
-                self.gpu.write(&self.buffers[&Slot::State], offset, bytemuck::cast_slice(&words));
-                let last = rows.iter().map(|row| row.pos).max().unwrap_or(0);
-                if want == Want::Ids {
-                    self.sampled = heads.len() as u32;
-                    self.sampled_pos = last + 1;
-                }
+                let last = self.write_rows(rows, heads, want)?;
                 self.rows_of_last_step = rows.len() as u32;
                 self.run(Region::Host, rows.len() as u32, last, heads.len() as u32, want)
             }
+            Step::Traced { rows, heads, want, trace } => self.run_traced(rows, heads, want, trace),
             Step::Next => {
                 if self.sampled == 0 {
                     return Err(Error::internal("no sampled tokens to go on from"));

@@ -1,13 +1,14 @@
 //! Recordings made ready: each dispatch with its pipeline and bind group, so that a step creates nothing.
 
 use super::super::device::add;
-use super::super::lower::{Dispatch, Recording, Region, Shape};
+use super::super::lower::{Dispatch, Recording, Region, Shape, Slot};
 use super::GpuExecutor;
 use crate::error::{Error, Result};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// WebGPU's guaranteed alignment of buffer binding offsets.
-const PARAMS_ALIGN: usize = 256;
+pub(super) const PARAMS_ALIGN: usize = 256;
 /// Workgroups per grid dimension that WebGPU guarantees.
 const MAX_GROUPS: u32 = 65_535;
 
@@ -82,7 +83,18 @@ impl GpuExecutor {
         })
     }
 
-    fn command(&mut self, dispatch: Dispatch, params: &wgpu::Buffer, offset: u64) -> Result<Command> {
+    fn command(&self, dispatch: Dispatch, params: &wgpu::Buffer, offset: u64) -> Result<Command> {
+        self.command_with(dispatch, params, offset, &HashMap::new())
+    }
+
+    /// With buffers of one step in the place of the executor's.
+    pub(super) fn command_with(
+        &self,
+        dispatch: Dispatch,
+        params: &wgpu::Buffer,
+        offset: u64,
+        own: &HashMap<Slot, wgpu::Buffer>,
+    ) -> Result<Command> {
         if dispatch.params.len() > PARAMS_ALIGN
             || dispatch.params.len() != dispatch.variant.family.params_bytes as usize
         {
@@ -105,7 +117,10 @@ impl GpuExecutor {
             }),
         }];
         for (i, slot) in dispatch.slots.iter().enumerate() {
-            let buffer = self.buffers.get(slot).ok_or_else(|| Error::internal(format!("no buffer for {slot:?}")))?;
+            let buffer = own
+                .get(slot)
+                .or_else(|| self.buffers.get(slot))
+                .ok_or_else(|| Error::internal(format!("no buffer for {slot:?}")))?;
             entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource: buffer.as_entire_binding() });
         }
         add(&self.gpu.counters().bind_groups, 1);

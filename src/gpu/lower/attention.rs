@@ -3,10 +3,11 @@
 use super::super::kernels::{
     attention, attention_combine, attention_split, attention_tile, cache_store, matvec_qkv, qk_norm, variant,
 };
+use super::fine::window_and_chunk;
 use super::record::Recorder;
 use super::{CacheType, Lowered, Rows, Shape, Slot, padded};
 use crate::error::{Error, Result};
-use crate::plan::{Heads, Mask, Norm, Temperature};
+use crate::plan::{AttentionSpec, Heads, Input, ValueId};
 
 /// What the workgroup memory of attention's kernels is laid out for, in vec4s of a head and heads.
 const MAX_QUADS: u32 = 128;
@@ -77,16 +78,19 @@ impl Lowered {
 }
 
 impl Recorder<'_> {
+    #[expect(clippy::too_many_arguments, reason = "each is one fact about the product")]
     pub(super) fn qkv(
         &mut self,
         part: usize,
         row_base: u32,
-        norm: Norm,
+        input: Input,
         heads: &Heads,
         rope: Option<usize>,
         cache: usize,
+        query: ValueId,
     ) -> Result<()> {
         let lowered = self.lowered;
+        let read = self.read(input);
         let matrix = &lowered.parts[part];
         let pairs = rope.map_or(0, |r| lowered.plan.ropes[r].inv_freq.len() as u32);
         let head_stride = Lowered::head_stride(heads);
@@ -96,10 +100,10 @@ impl Recorder<'_> {
             scale_stride: matrix.layout.scale_stride as u32,
             bias_at: matrix.bias_at() as u32,
             rows_at: self.rows_at,
-            partials: self.partials,
+            partials: read.count,
             partial_stride: lowered.partial_stride(),
             inv_hidden: self.inv_hidden(),
-            eps: norm.eps,
+            eps: read.eps,
             row_base,
             q_rows: heads.heads * heads.head_dim,
             kv_rows: heads.kv_heads * heads.head_dim,
@@ -115,11 +119,11 @@ impl Recorder<'_> {
         let bindings = matvec_qkv::Bindings {
             weights: Slot::Weights(part),
             scales: Slot::Scales(part),
-            input: Slot::Scaled,
+            input: read.input,
             state: Slot::State,
-            partials: Slot::Partials,
+            partials: read.partials,
             rope: Slot::Rope(rope.unwrap_or(0)),
-            query: Slot::Query,
+            query: lowered.slot(query),
             cache: lowered.new_keys(cache),
         };
         let quads = (matrix.rows as u32).div_ceil(4);
@@ -128,7 +132,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    pub(super) fn qk_norm(&mut self, heads: &Heads, cache: usize, eps: f32) -> Result<()> {
+    pub(super) fn qk_norm(&mut self, heads: &Heads, cache: usize, eps: f32, query: ValueId) -> Result<()> {
         let lowered = self.lowered;
         let params = qk_norm::Params {
             rows_at: self.rows_at,
@@ -140,35 +144,26 @@ impl Recorder<'_> {
             head_stride: Lowered::head_stride(heads),
             eps,
         };
-        let bindings = qk_norm::Bindings { state: Slot::State, query: Slot::Query, cache: lowered.new_keys(cache) };
+        let query = lowered.slot(query);
+        let bindings = qk_norm::Bindings { state: Slot::State, query, cache: lowered.new_keys(cache) };
         let groups = heads.heads + heads.kv_heads;
         let dispatch = self.push(&[self.kv()], params, &bindings, groups, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
         Ok(())
     }
 
-    pub(super) fn attention(
-        &mut self,
-        heads: &Heads,
-        cache: usize,
-        scale: f32,
-        mask: Mask,
-        temperature: Option<Temperature>,
-    ) -> Result<()> {
+    pub(super) fn attention(&mut self, query: ValueId, spec: &AttentionSpec, out: ValueId) -> Result<()> {
         let lowered = self.lowered;
+        let AttentionSpec { heads, cache, scale, mask, temperature } = *spec;
         let group = heads.heads / heads.kv_heads;
-        let quads = Lowered::head_stride(heads) / 4;
+        let quads = Lowered::head_stride(&heads) / 4;
         if quads > MAX_QUADS {
             return Err(Error::unsupported(format!("heads of {} values; at most {}", heads.head_dim, MAX_QUADS * 4)));
         }
         if lowered.settings.cache == CacheType::Q8_0 {
-            self.cache_store(heads, cache)?;
+            self.cache_store(&heads, cache)?;
         }
-        let (window, chunk) = match mask {
-            Mask::Causal => (0, 0),
-            Mask::Window(n) => (n, 0),
-            Mask::Chunk(n) => (0, n),
-        };
+        let (window, chunk) = window_and_chunk(mask);
         // Queries of a tile: a multiple of 4 that fits. Where heads are too long for four, row by row.
         let queries = (TILE_QUERY_QUADS / quads / 4 * 4).min(TILE_QUERIES);
         let tile = variant("attention_tile", &[self.kv()]);
@@ -202,7 +197,8 @@ impl Recorder<'_> {
             temperature: temperature.map_or(0.0, |t| t.scale),
             temperature_floor: temperature.map_or(1.0, |t| t.floor_scale),
         };
-        let (state, query, cache, output) = (Slot::State, Slot::Query, Slot::Cache(cache), Slot::Attention);
+        let (state, query) = (Slot::State, lowered.slot(query));
+        let (cache, output) = (Slot::Cache(cache), lowered.slot(out));
         if tiled {
             let tile_tokens = queries / part_heads;
             let mut keys = lowered.settings.limits.page_size;

@@ -3,29 +3,29 @@
 use super::super::kernels::{
     grouped_down, grouped_gate_up, matvec_moe_down, matvec_moe_gate_up, moe_combine, moe_group, route,
 };
-use super::record::Recorder;
+use super::record::{Recorder, Written};
 use super::{Rows, Shape, Slot, padded};
 use crate::error::{Error, Result};
-use crate::plan::{Experts, Gating, Linear, Norm, TensorId};
+use crate::plan::{Experts, Gating, Input, Linear, TensorId, ValueId};
 
 impl Recorder<'_> {
-    pub(super) fn route(&mut self, norm: Norm, router: TensorId, experts: Experts) -> Result<()> {
+    pub(super) fn route(&mut self, input: Input, router: TensorId, experts: Experts) -> Result<()> {
         let lowered = self.lowered;
         let parts = lowered.parts_of(&[Linear { weight: router, bias: None }]);
         let &[part] = parts.as_slice() else {
             return Err(Error::unsupported("a router larger than this device can bind"));
         };
-        let matrix = &lowered.parts[part];
+        let (matrix, read) = (&lowered.parts[part], self.read(input));
         let params = route::Params {
             rows: matrix.rows as u32,
             blocks: matrix.layout.blocks as u32,
             scale_stride: matrix.layout.scale_stride as u32,
             bias_at: 0,
             rows_at: self.rows_at,
-            partials: self.partials,
+            partials: read.count,
             partial_stride: lowered.partial_stride(),
             inv_hidden: self.inv_hidden(),
-            eps: norm.eps,
+            eps: read.eps,
             routes_at: lowered.state.routes_at,
             used: experts.used,
             sigmoid: u32::from(experts.gating == Gating::Sigmoid),
@@ -33,12 +33,18 @@ impl Recorder<'_> {
         let bindings = route::Bindings {
             weights: Slot::Weights(part),
             scales: Slot::Scales(part),
-            input: Slot::Scaled,
+            input: read.input,
             state: Slot::State,
-            partials: Slot::Partials,
+            partials: read.partials,
         };
         let dispatch = self.push(&[self.format(part)], params, &bindings, 1, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
+        self.group_experts(experts)
+    }
+
+    /// Sorts the pairs of row and expert by expert, where rows are grouped.
+    pub(super) fn group_experts(&mut self, experts: Experts) -> Result<()> {
+        let lowered = self.lowered;
         if self.grouped() {
             let params = moe_group::Params {
                 rows_at: self.rows_at,
@@ -75,8 +81,15 @@ impl Recorder<'_> {
             .collect()
     }
 
-    pub(super) fn moe_gate_up(&mut self, norm: Norm, gate: TensorId, up: TensorId, experts: Experts) -> Result<()> {
-        let lowered = self.lowered;
+    pub(super) fn moe_gate_up(
+        &mut self,
+        input: Input,
+        gate: TensorId,
+        up: TensorId,
+        experts: Experts,
+        out: ValueId,
+    ) -> Result<()> {
+        let (lowered, read) = (self.lowered, self.read(input));
         let rows = (lowered.plan.tensor(gate).rows / u64::from(experts.count)) as u32;
         for (part, first_expert, held) in self.expert_parts(&[gate, up], experts) {
             let layout = &lowered.parts[part].layout;
@@ -87,10 +100,10 @@ impl Recorder<'_> {
                     scale_stride: layout.scale_stride as u32,
                     bias_at: 0,
                     rows_at: self.rows_at,
-                    partials: self.partials,
+                    partials: read.count,
                     partial_stride: lowered.partial_stride(),
                     inv_hidden: self.inv_hidden(),
-                    eps: norm.eps,
+                    eps: read.eps,
                     out_stride: padded(rows),
                     routes_at: lowered.state.routes_at,
                     groups_at: lowered.state.groups_at,
@@ -103,10 +116,10 @@ impl Recorder<'_> {
                 let bindings = grouped_gate_up::Bindings {
                     weights: Slot::Weights(part),
                     scales: Slot::Scales(part),
-                    input: Slot::Scaled,
+                    input: read.input,
                     state: Slot::State,
-                    partials: Slot::Partials,
-                    output: Slot::ExpertFeedForward,
+                    partials: read.partials,
+                    output: lowered.slot(out),
                 };
                 let mut dispatch =
                     self.product(Shape::Many(4), part, rows.div_ceil(2), &[], false, params, &bindings)?;
@@ -120,10 +133,10 @@ impl Recorder<'_> {
                 scale_stride: layout.scale_stride as u32,
                 bias_at: 0,
                 rows_at: self.rows_at,
-                partials: self.partials,
+                partials: read.count,
                 partial_stride: lowered.partial_stride(),
                 inv_hidden: self.inv_hidden(),
-                eps: norm.eps,
+                eps: read.eps,
                 out_stride: padded(rows),
                 routes_at: lowered.state.routes_at,
                 used: experts.used,
@@ -134,10 +147,10 @@ impl Recorder<'_> {
             let bindings = matvec_moe_gate_up::Bindings {
                 weights: Slot::Weights(part),
                 scales: Slot::Scales(part),
-                input: Slot::Scaled,
+                input: read.input,
                 state: Slot::State,
-                partials: Slot::Partials,
-                output: Slot::ExpertFeedForward,
+                partials: read.partials,
+                output: lowered.slot(out),
             };
             let mut dispatch = self.product(Shape::Few(1), part, rows.div_ceil(2), &[], false, params, &bindings)?;
             dispatch.rows = Rows::Times(experts.used);
@@ -146,9 +159,9 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    pub(super) fn moe_down(&mut self, down: TensorId, experts: Experts) -> Result<()> {
+    pub(super) fn moe_down(&mut self, input: ValueId, down: TensorId, experts: Experts, out: ValueId) -> Result<()> {
         let lowered = self.lowered;
-        let next_norm = Slot::Norm(lowered.next_norm(self.op)?);
+        let Written { id, next_norm, x, scaled, partials } = self.write(out)?;
         let rows = (lowered.plan.tensor(down).rows / u64::from(experts.count)) as u32;
         for (part, first_expert, held) in self.expert_parts(&[down], experts) {
             let layout = &lowered.parts[part].layout;
@@ -170,7 +183,7 @@ impl Recorder<'_> {
                 let bindings = grouped_down::Bindings {
                     weights: Slot::Weights(part),
                     scales: Slot::Scales(part),
-                    input: Slot::ExpertFeedForward,
+                    input: lowered.slot(input),
                     state: Slot::State,
                     output: Slot::ExpertOutput,
                 };
@@ -197,16 +210,16 @@ impl Recorder<'_> {
             let bindings = matvec_moe_down::Bindings {
                 weights: Slot::Weights(part),
                 scales: Slot::Scales(part),
-                input: Slot::ExpertFeedForward,
+                input: lowered.slot(input),
                 state: Slot::State,
                 next_norm,
-                x: Slot::Residual,
-                scaled: Slot::Scaled,
-                partials_out: Slot::Partials,
+                x,
+                scaled,
+                partials_out: partials,
             };
             let dispatch = self.product(Shape::Few(1), part, rows.div_ceil(4), &[], false, params, &bindings)?;
             // Every part goes over all of x, so the last one's sums are those of the whole.
-            self.partials = dispatch.groups;
+            self.partials.insert(id, dispatch.groups);
             self.out.body.push(dispatch);
         }
         if self.grouped() {
@@ -216,16 +229,11 @@ impl Recorder<'_> {
                 partial_stride: lowered.partial_stride(),
                 used: experts.used,
             };
-            let bindings = moe_combine::Bindings {
-                given: Slot::ExpertOutput,
-                next_norm,
-                x: Slot::Residual,
-                scaled: Slot::Scaled,
-                partials_out: Slot::Partials,
-            };
+            let bindings =
+                moe_combine::Bindings { given: Slot::ExpertOutput, next_norm, x, scaled, partials_out: partials };
             let dispatch = self.push(&[], params, &bindings, 1, Rows::Tokens(1))?;
             self.out.body.push(dispatch);
-            self.partials = 1;
+            self.partials.insert(id, 1);
         }
         Ok(())
     }

@@ -3,20 +3,25 @@
 
 mod attention;
 mod experts;
+mod fine;
 mod matrices;
 mod record;
 mod settings;
 
 pub use attention::splits;
+pub use fine::{LoweredEdit, Stage};
 pub use matrices::MatrixPart;
 pub use settings::{CacheType, Settings, Shape, Trial, Tuning};
 
 use super::kernels::Variant;
-use super::state::{StateLayout, expert_tiles};
+use super::state::{AdjustmentLayout, SAMPLING_WORDS, StateLayout, expert_tiles};
 use crate::error::{Error, Result};
-use crate::plan::{Heads, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Op, Plan, TensorId};
+use crate::plan::{BufferId, Heads, Layout, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Op, Plan, Role, TensorId, ValueId};
 use record::Recorder;
 use std::collections::HashMap;
+
+/// Rows of the largest shape in which attention is split.
+const MAX_SPLIT_ROWS: u64 = 8;
 
 /// A buffer that a dispatch binds.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,32 +40,28 @@ pub enum Slot {
     Sampling,
     /// Token counts, masks and biases of each sequence.
     Adjustments,
-    /// The residual stream.
-    Residual,
-    /// The residual stream times the next norm's weight.
-    Scaled,
-    /// Partial sums of squares of the residual stream.
-    Partials,
-    /// Rotated queries.
-    Query,
+    /// Values of the plan.
+    Value(BufferId),
+    /// A residual stream times the next norm's weight.
+    Scaled(BufferId),
+    /// Partial sums of squares of a residual stream.
+    Partials(BufferId),
     /// A key/value cache.
     Cache(usize),
     /// Keys and values of the step's rows, before a q8_0 cache rounds them.
     CacheRows,
-    /// Attention output.
-    Attention,
     /// What the workgroups of a split attention found.
     AttentionParts,
-    /// Feed-forward activation.
-    FeedForward,
-    /// Feed-forward activation of each expert of a row.
-    ExpertFeedForward,
     /// What each expert of a row gives.
     ExpertOutput,
-    /// Logits of the heads.
-    Logits,
     /// Sampled ids.
     Ids,
+    /// Products of several matrices, before each has its own value.
+    Products,
+    /// Rows that an edit changes.
+    EditRows(usize),
+    /// What it changes them by or to.
+    EditValues(usize),
 }
 
 /// What the second dimension of the grid counts.
@@ -74,6 +75,8 @@ pub enum Rows {
     Heads(u32),
     /// Tiles of rows that use the same expert: how many a row uses, and how many there are.
     ExpertTiles(u32, u32),
+    /// This many.
+    Exactly(u32),
     /// One.
     One,
 }
@@ -108,6 +111,7 @@ impl Dispatch {
             Rows::Times(n) => (groups, tokens * n),
             Rows::Heads(n) => (groups, heads.div_ceil(n)),
             Rows::ExpertTiles(used, experts) => (groups, expert_tiles(tokens, used, experts)),
+            Rows::Exactly(n) => (groups, n),
             Rows::One => (groups, 1),
         }
     }
@@ -145,9 +149,20 @@ pub struct Lowered {
     pub parts: Vec<MatrixPart>,
     /// Tensors that are norm weights.
     pub norms: Vec<TensorId>,
+    /// Where values lie.
+    pub layout: Layout,
+    /// For each value, f32 between its rows.
+    strides: Vec<u32>,
+    /// Cached positions that scores have, of a traced step.
+    seen: u32,
     /// For each operation, its matrices (each a list of parts).
     matrices: HashMap<Vec<TensorId>, Vec<usize>>,
 }
+
+/// What stands for minus infinity on the device, where infinities need not be kept.
+pub const LOWEST: f32 = -3.3e38;
+/// All below it are that.
+pub const LOW: f32 = -3.0e38;
 
 /// f32 values between rows of an activation of `n` values: whole blocks of 32.
 pub fn padded(n: u32) -> u32 {
@@ -168,8 +183,19 @@ impl Lowered {
         }
         let count = plan.ops.iter().filter_map(Op::experts).map(|experts| experts.count).max().unwrap_or(0);
         let state = StateLayout::new(&settings.limits, used, count);
-        let mut lowered =
-            Lowered { parts: Vec::new(), norms: Vec::new(), matrices: HashMap::new(), state, settings, plan };
+        let layout = Layout::new(&plan)?;
+        let strides = strides(&plan);
+        let mut lowered = Lowered {
+            parts: Vec::new(),
+            norms: Vec::new(),
+            matrices: HashMap::new(),
+            layout,
+            strides,
+            seen: 0,
+            state,
+            settings,
+            plan,
+        };
         lowered.norms.extend(lowered.settings.trial.as_ref().and_then(|trial| trial.norm));
         let ops = lowered.plan.ops.clone();
         for op in &ops {
@@ -179,20 +205,19 @@ impl Lowered {
                 lowered.norms.push(norm.weight);
             }
             match op {
-                Op::Embed { table } => lowered.matrix(&[Linear { weight: *table, bias: None }])?,
+                Op::Embed { table, .. } => lowered.matrix(&[Linear { weight: *table, bias: None }])?,
                 Op::QkvRope { q, k, v, .. } => {
                     for run in lowered.runs(&[*q, *k, *v]) {
                         lowered.matrix(&run)?;
                     }
                 }
-                Op::OResidual { o } => lowered.matrix(&[*o])?,
+                Op::Residual { linear, .. } => lowered.matrix(&[*linear])?,
                 Op::GateUpSilu { gate, up, .. } => lowered.gate_up(*gate, *up)?,
-                Op::DownResidual { down } => lowered.matrix(&[*down])?,
                 Op::MoeRoute { router, .. } => lowered.matrix(&[Linear { weight: *router, bias: None }])?,
                 Op::MoeGateUpSilu { gate, up, experts, .. } => lowered.expert_matrix(&[*gate, *up], experts.count)?,
-                Op::MoeDownResidual { down, experts } => lowered.expert_matrix(&[*down], experts.count)?,
+                Op::MoeDownResidual { down, experts, .. } => lowered.expert_matrix(&[*down], experts.count)?,
                 Op::LmHead { weight, .. } => lowered.matrix(&[Linear { weight: *weight, bias: None }])?,
-                Op::QkNorm { .. } | Op::Attention { .. } | Op::Sample => {}
+                _ => {}
             }
         }
         Ok(lowered)
@@ -222,10 +247,120 @@ impl Lowered {
         Ok(r.out)
     }
 
-    /// The norm that follows operation `op` on the residual stream: its producer multiplies by the weight.
-    fn next_norm(&self, op: usize) -> Result<TensorId> {
-        let next = self.plan.ops[op + 1..].iter().find_map(Op::norm);
-        // A plan that ends in the middle (tests run single operations) has none: any norm weight will do.
+    /// The norm through which a residual stream is read: its producer multiplies by the weight.
+    fn next_norm(&self, x: ValueId) -> Result<TensorId> {
+        let inputs = self.plan.ops.iter().filter_map(Op::input);
+        let next = inputs.filter(|input| input.x == x).find_map(|input| input.norm);
+        // What no norm reads, such as a sum to which more is added, may be scaled by any.
         next.map(|n| n.weight).or(self.norms.first().copied()).ok_or_else(|| Error::internal("a plan without a norm"))
     }
+
+    /// The buffer of a value. A row's experts lie beside the step's rows.
+    pub fn slot(&self, value: ValueId) -> Slot {
+        match self.plan.value_spec(value).role {
+            Role::Routes => Slot::State,
+            _ => Slot::Value(self.layout.of(value)),
+        }
+    }
+
+    /// f32 between rows of a value.
+    pub fn stride(&self, value: ValueId) -> u32 {
+        self.strides[value.0]
+    }
+
+    /// The buffers of values and their bytes, for steps of `rows` rows of which `heads` have logits.
+    pub fn value_buffers(&self, rows: u32, heads: u32) -> Vec<(Slot, u64)> {
+        let (rows, heads) = (u64::from(rows), u64::from(heads));
+        let mut list = Vec::new();
+        for (i, buffer) in self.layout.buffers.iter().enumerate() {
+            let id = BufferId(i);
+            let own = (0..self.plan.values.len()).filter(|value| self.layout.of(ValueId(*value)) == id);
+            let stride = own.map(|value| u64::from(self.strides[value])).max().unwrap_or(0);
+            match buffer.role {
+                Role::Routes => {}
+                Role::Logits => list.push((Slot::Value(id), heads * stride * 4)),
+                Role::Residual => {
+                    list.push((Slot::Value(id), rows * stride * 4));
+                    list.push((Slot::Scaled(id), rows * stride * 4));
+                    list.push((Slot::Partials(id), rows * u64::from(self.partial_stride()) * 4));
+                }
+                _ => list.push((Slot::Value(id), rows * stride * 4)),
+            }
+        }
+        let products = u64::from(self.products_width());
+        if products > 0 {
+            list.push((Slot::Products, rows * products * 4));
+        }
+        list
+    }
+
+    /// Every buffer of a step but the weights', and its bytes.
+    pub fn buffers(&self) -> Vec<(Slot, u64)> {
+        let Lowered { plan, settings, .. } = self;
+        let limits = settings.limits;
+        let (rows, heads) = (u64::from(limits.max_rows), u64::from(limits.max_heads));
+        let mut list = self.value_buffers(limits.max_rows, limits.max_heads);
+        // Room of single operations.
+        let (mut cache_rows, mut attention_parts, mut expert_output) = (0, 0, 0);
+        for op in &plan.ops {
+            match op {
+                Op::QkvRope { heads, .. } if settings.cache == CacheType::Q8_0 => {
+                    cache_rows = cache_rows.max(2 * heads.kv_heads * Lowered::head_stride(heads));
+                }
+                Op::Attention { spec, .. } if self.split_from().is_some() => {
+                    attention_parts = attention_parts.max(Lowered::attention_parts_stride(&spec.heads));
+                }
+                Op::MoeDownResidual { experts, .. } => {
+                    expert_output = expert_output.max(padded(plan.hidden_size) * experts.used);
+                }
+                _ => {}
+            }
+        }
+        list.push((Slot::CacheRows, rows * u64::from(cache_rows) * 4));
+        // Only steps of few rows are split.
+        list.push((Slot::AttentionParts, rows.min(MAX_SPLIT_ROWS) * u64::from(attention_parts) * 4));
+        list.push((Slot::ExpertOutput, rows * u64::from(expert_output) * 4));
+        list.push((Slot::Ids, heads * 4));
+        list.push((Slot::State, u64::from(self.state.words) * 4));
+        list.push((Slot::Sampling, u64::from(limits.max_seqs * SAMPLING_WORDS) * 4));
+        let adjustments = AdjustmentLayout::new(plan.vocab_size);
+        list.push((Slot::Adjustments, u64::from(limits.max_seqs) * u64::from(adjustments.stride) * 4));
+        for (i, cache) in plan.caches.iter().enumerate() {
+            let positions = u64::from(limits.num_pages) * u64::from(limits.page_size);
+            let words = u64::from(settings.cache.words(cache.head_dim));
+            list.push((Slot::Cache(i), positions * 2 * u64::from(cache.kv_heads) * words * 4));
+        }
+        list
+    }
+}
+
+/// For each value, f32 between its rows: whole blocks of 32, and heads padded one by one where attention reads them.
+fn strides(plan: &Plan) -> Vec<u32> {
+    let mut strides: Vec<u32> = plan
+        .values
+        .iter()
+        .map(|value| if value.role == Role::Logits { value.width } else { padded(value.width) })
+        .collect();
+    for op in &plan.ops {
+        let (heads, queries) = match op {
+            Op::QkvRope { heads, query, .. } => (heads, vec![*query]),
+            Op::QkNorm { heads, query, out, .. } => (heads, vec![*query, *out]),
+            Op::Attention { spec, query, .. } | Op::Scores { spec, query, .. } => (&spec.heads, vec![*query]),
+            Op::MoeGateUpSilu { gate, experts, out, .. } => {
+                let inner = plan.tensor(*gate).rows as u32 / experts.count;
+                strides[out.0] = padded(inner) * experts.used;
+                continue;
+            }
+            _ => continue,
+        };
+        for query in queries {
+            strides[query.0] = heads.heads * Lowered::head_stride(heads);
+        }
+    }
+    for op in &plan.ops {
+        if let Op::HeadNorm { x, out, .. } = op {
+            strides[x.0] = strides[out.0];
+        }
+    }
+    strides
 }

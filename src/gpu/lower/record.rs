@@ -6,7 +6,8 @@ use super::super::kernels::{
 use super::super::state::AdjustmentLayout;
 use super::{Dispatch, Lowered, Recording, Rows, Shape, Slot, padded};
 use crate::error::{Error, Result};
-use crate::plan::{Linear, Norm, Op, TensorId};
+use crate::plan::{BufferId, Input, Linear, Op, TensorId, ValueId};
+use std::collections::HashMap;
 
 /// Rows of W that one tile of matmul covers.
 const TILE_QUADS: u32 = 16;
@@ -22,11 +23,29 @@ pub(super) struct Recorder<'a> {
     pub split: bool,
     /// Where the step's rows lie in the state buffer.
     pub rows_at: u32,
-    /// Partial sums per row that the last producer of the residual stream wrote.
-    pub partials: u32,
+    /// Partial sums per row that the last producer of each residual stream wrote.
+    pub partials: HashMap<BufferId, u32>,
     /// Index of the operation that is being lowered.
     pub op: usize,
     pub out: Recording,
+}
+
+/// How a kernel reads an input.
+pub(super) struct Read {
+    pub input: Slot,
+    pub partials: Slot,
+    /// Partial sums per row.
+    pub count: u32,
+    pub eps: f32,
+}
+
+/// Where a kernel writes a residual stream, and what it leaves for the norm that reads it.
+pub(super) struct Written {
+    pub id: BufferId,
+    pub next_norm: Slot,
+    pub x: Slot,
+    pub scaled: Slot,
+    pub partials: Slot,
 }
 
 /// How many lanes share a row: as `wanted`, or as few as still read 16 neighbouring blocks at once, and more where the
@@ -45,7 +64,7 @@ fn matvec_lanes(quads: u32, blocks: u32, wanted: Option<u32>) -> u32 {
 
 impl<'a> Recorder<'a> {
     pub fn new(lowered: &'a Lowered, shape: Shape, split: bool, rows_at: u32) -> Recorder<'a> {
-        Recorder { lowered, shape, split, rows_at, partials: 1, op: 0, out: Recording::default() }
+        Recorder { lowered, shape, split, rows_at, partials: HashMap::new(), op: 0, out: Recording::default() }
     }
 
     pub fn push<K: Kernel>(
@@ -155,33 +174,33 @@ impl<'a> Recorder<'a> {
     pub fn lower(&mut self, op: &Op) -> Result<()> {
         let lowered = self.lowered;
         match op {
-            Op::Embed { table } => self.embed(*table),
-            Op::QkvRope { norm, q, k, v, heads, rope, cache } => {
+            Op::Embed { table, out } => self.embed(*table, *out),
+            Op::QkvRope { input, q, k, v, heads, rope, cache, query } => {
                 let mut row_base = 0;
                 for run in lowered.runs(&[*q, *k, *v]) {
                     for part in lowered.parts_of(&run) {
-                        self.qkv(part, row_base, *norm, heads, *rope, *cache)?;
+                        self.qkv(part, row_base, *input, heads, *rope, *cache, *query)?;
                         row_base += lowered.parts[part].rows as u32;
                     }
                 }
                 Ok(())
             }
-            Op::QkNorm { heads, cache, eps } => self.qk_norm(heads, *cache, *eps),
-            Op::Attention { heads, cache, scale, mask, temperature } => {
-                self.attention(heads, *cache, *scale, *mask, *temperature)
+            Op::QkNorm { heads, cache, eps, out, .. } => self.qk_norm(heads, *cache, *eps, *out),
+            Op::Attention { query, spec, out } => self.attention(*query, spec, *out),
+            Op::MoeRoute { input, router, experts, .. } => self.route(*input, *router, *experts),
+            Op::MoeGateUpSilu { input, gate, up, experts, out, .. } => {
+                self.moe_gate_up(*input, *gate, *up, *experts, *out)
             }
-            Op::MoeRoute { norm, router, experts } => self.route(*norm, *router, *experts),
-            Op::MoeGateUpSilu { norm, gate, up, experts } => self.moe_gate_up(*norm, *gate, *up, *experts),
-            Op::MoeDownResidual { down, experts } => self.moe_down(*down, *experts),
-            Op::OResidual { o } => self.residual(*o, Slot::Attention),
-            Op::DownResidual { down } => self.residual(*down, Slot::FeedForward),
-            Op::GateUpSilu { norm, gate, up } => self.gate_up(*norm, *gate, *up),
-            Op::LmHead { norm, weight } => {
+            Op::MoeDownResidual { input, down, experts, out, .. } => self.moe_down(*input, *down, *experts, *out),
+            Op::Residual { input, linear, out, .. } => self.residual(*input, *linear, *out),
+            Op::GateUpSilu { input, gate, up, out } => self.gate_up(*input, *gate, *up, *out),
+            Op::LmHead { input, weight, out } => {
                 let shapes = lowered.settings.shapes().into_iter().filter(|s| s.rows() <= self.shape.rows());
-                self.out.heads = shapes.map(|s| Ok((s, self.head(s, *norm, *weight)?))).collect::<Result<_>>()?;
+                let heads = shapes.map(|s| Ok((s, self.store(s, *input, *weight, *out, true)?)));
+                self.out.heads = heads.collect::<Result<_>>()?;
                 Ok(())
             }
-            Op::Sample => {
+            Op::Sample { logits } => {
                 let adjustments = AdjustmentLayout::new(lowered.plan.vocab_size);
                 let params = sample::Params {
                     vocab: lowered.plan.vocab_size,
@@ -193,7 +212,7 @@ impl<'a> Recorder<'a> {
                     adjustments_stride: adjustments.stride,
                 };
                 let bindings = sample::Bindings {
-                    logits: Slot::Logits,
+                    logits: lowered.slot(*logits),
                     sampling: Slot::Sampling,
                     state: Slot::State,
                     ids: Slot::Ids,
@@ -203,12 +222,37 @@ impl<'a> Recorder<'a> {
                 self.out.sample = vec![dispatch];
                 Ok(())
             }
+            fine => self.fine(fine),
         }
     }
 
-    fn embed(&mut self, table: TensorId) -> Result<()> {
+    /// What a kernel reads of an operation's input: buffers and how the norm is applied.
+    pub(super) fn read(&self, input: Input) -> Read {
+        let id = self.lowered.layout.of(input.x);
+        match input.norm {
+            Some(norm) => Read {
+                input: Slot::Scaled(id),
+                partials: Slot::Partials(id),
+                count: self.partials.get(&id).copied().unwrap_or(1),
+                eps: norm.eps,
+            },
+            // No partial sums, and 1 added to their mean: the scale is 1.
+            None => {
+                Read { input: self.lowered.slot(input.x), partials: self.lowered.slot(input.x), count: 0, eps: 1.0 }
+            }
+        }
+    }
+
+    /// Where a kernel writes a residual stream.
+    pub(super) fn write(&self, out: ValueId) -> Result<Written> {
+        let id = self.lowered.layout.of(out);
+        let next_norm = Slot::Norm(self.lowered.next_norm(out)?);
+        Ok(Written { id, next_norm, x: Slot::Value(id), scaled: Slot::Scaled(id), partials: Slot::Partials(id) })
+    }
+
+    fn embed(&mut self, table: TensorId, out: ValueId) -> Result<()> {
         let lowered = self.lowered;
-        let next_norm = Slot::Norm(lowered.next_norm(self.op)?);
+        let Written { id, next_norm, x, scaled, partials } = self.write(out)?;
         let mut first_row = 0;
         for part in lowered.parts_of(&[Linear { weight: table, bias: None }]) {
             let matrix = &lowered.parts[part];
@@ -228,21 +272,22 @@ impl<'a> Recorder<'a> {
                 scales: Slot::Scales(part),
                 state: Slot::State,
                 next_norm,
-                x: Slot::Residual,
-                scaled: Slot::Scaled,
-                partials_out: Slot::Partials,
+                x,
+                scaled,
+                partials_out: partials,
             };
             let format = self.format(part);
             self.out.body.push(self.push(&[format], params, &bindings, 1, Rows::Tokens(1))?);
             first_row += matrix.rows as u32;
         }
-        self.partials = 1;
+        self.partials.insert(id, 1);
         Ok(())
     }
 
-    fn residual(&mut self, linear: Linear, input: Slot) -> Result<()> {
+    fn residual(&mut self, input: ValueId, linear: Linear, out: ValueId) -> Result<()> {
         let lowered = self.lowered;
-        let next_norm = Slot::Norm(lowered.next_norm(self.op)?);
+        let input = lowered.slot(input);
+        let Written { id, next_norm, x, scaled, partials } = self.write(out)?;
         let (mut out_at, mut partial_at) = (0, 0);
         for part in lowered.parts_of(&[linear]) {
             let matrix = &lowered.parts[part];
@@ -263,9 +308,9 @@ impl<'a> Recorder<'a> {
                 input,
                 state: Slot::State,
                 next_norm,
-                x: Slot::Residual,
-                scaled: Slot::Scaled,
-                partials_out: Slot::Partials,
+                x,
+                scaled,
+                partials_out: partials,
             };
             let quads = (matrix.rows as u32).div_ceil(4);
             let dispatch = self.product(self.shape, part, quads, &[], false, params, &bindings)?;
@@ -276,18 +321,19 @@ impl<'a> Recorder<'a> {
         if partial_at > lowered.partial_stride() {
             return Err(Error::internal(format!("{partial_at} partial sums")));
         }
-        self.partials = partial_at;
+        self.partials.insert(id, partial_at);
         Ok(())
     }
 
-    fn gate_up(&mut self, norm: Norm, gate: Linear, up: Linear) -> Result<()> {
+    fn gate_up(&mut self, input: Input, gate: Linear, up: Linear, out: ValueId) -> Result<()> {
         let lowered = self.lowered;
-        let out_stride = padded(lowered.plan.tensor(gate.weight).rows as u32);
+        let out_stride = lowered.stride(out);
         if lowered.runs(&[gate, up]).len() == 2 {
-            let gates = self.store(self.shape, norm, gate.weight, Slot::FeedForward, out_stride, false)?;
+            let gates = self.store(self.shape, input, gate.weight, out, false)?;
             self.out.body.extend(gates);
-            return self.silu_mul(norm, up, out_stride);
+            return self.silu_mul(input, up, out);
         }
+        let read = self.read(input);
         let mut out_at = 0;
         for part in lowered.parts_of(&[gate, up]) {
             let matrix = &lowered.parts[part];
@@ -298,20 +344,20 @@ impl<'a> Recorder<'a> {
                 scale_stride: matrix.layout.scale_stride as u32,
                 bias_at: matrix.bias_at() as u32,
                 rows_at: self.rows_at,
-                partials: self.partials,
+                partials: read.count,
                 partial_stride: lowered.partial_stride(),
                 inv_hidden: self.inv_hidden(),
-                eps: norm.eps,
+                eps: read.eps,
                 out_stride,
                 out_at,
             };
             let bindings = matvec_gate_up::Bindings {
                 weights: Slot::Weights(part),
                 scales: Slot::Scales(part),
-                input: Slot::Scaled,
+                input: read.input,
                 state: Slot::State,
-                partials: Slot::Partials,
-                output: Slot::FeedForward,
+                partials: read.partials,
+                output: lowered.slot(out),
             };
             let dispatch = self.product(self.shape, part, rows.div_ceil(2), &[], false, params, &bindings)?;
             out_at += rows;
@@ -320,17 +366,17 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
-    /// `y = W norm(x)` into `output`.
-    fn store(
+    /// `out = W input`
+    pub(super) fn store(
         &self,
         shape: Shape,
-        norm: Norm,
+        input: Input,
         weight: TensorId,
-        output: Slot,
-        out_stride: u32,
+        out: ValueId,
         by_head: bool,
     ) -> Result<Vec<Dispatch>> {
         let lowered = self.lowered;
+        let (read, out_stride) = (self.read(input), lowered.stride(out));
         let mut dispatches = Vec::new();
         let mut out_at = 0;
         for part in lowered.parts_of(&[Linear { weight, bias: None }]) {
@@ -341,10 +387,10 @@ impl<'a> Recorder<'a> {
                 scale_stride: matrix.layout.scale_stride as u32,
                 bias_at: matrix.bias_at() as u32,
                 rows_at: self.rows_at,
-                partials: self.partials,
+                partials: read.count,
                 partial_stride: lowered.partial_stride(),
                 inv_hidden: self.inv_hidden(),
-                eps: norm.eps,
+                eps: read.eps,
                 out_stride,
                 out_at,
                 by_head: u32::from(by_head),
@@ -352,10 +398,10 @@ impl<'a> Recorder<'a> {
             let bindings = matvec_store::Bindings {
                 weights: Slot::Weights(part),
                 scales: Slot::Scales(part),
-                input: Slot::Scaled,
+                input: read.input,
                 state: Slot::State,
-                partials: Slot::Partials,
-                output,
+                partials: read.partials,
+                output: lowered.slot(out),
             };
             let quads = (matrix.rows as u32).div_ceil(4);
             dispatches.push(self.product(shape, part, quads, &[], by_head, params, &bindings)?);
@@ -364,12 +410,9 @@ impl<'a> Recorder<'a> {
         Ok(dispatches)
     }
 
-    fn head(&self, shape: Shape, norm: Norm, weight: TensorId) -> Result<Vec<Dispatch>> {
-        self.store(shape, norm, weight, Slot::Logits, self.lowered.plan.vocab_size, true)
-    }
-
-    fn silu_mul(&mut self, norm: Norm, up: Linear, out_stride: u32) -> Result<()> {
+    fn silu_mul(&mut self, input: Input, up: Linear, out: ValueId) -> Result<()> {
         let lowered = self.lowered;
+        let (read, out_stride) = (self.read(input), lowered.stride(out));
         let mut out_at = 0;
         for part in lowered.parts_of(&[up]) {
             let matrix = &lowered.parts[part];
@@ -379,20 +422,20 @@ impl<'a> Recorder<'a> {
                 scale_stride: matrix.layout.scale_stride as u32,
                 bias_at: matrix.bias_at() as u32,
                 rows_at: self.rows_at,
-                partials: self.partials,
+                partials: read.count,
                 partial_stride: lowered.partial_stride(),
                 inv_hidden: self.inv_hidden(),
-                eps: norm.eps,
+                eps: read.eps,
                 out_stride,
                 out_at,
             };
             let bindings = matvec_silu_mul::Bindings {
                 weights: Slot::Weights(part),
                 scales: Slot::Scales(part),
-                input: Slot::Scaled,
+                input: read.input,
                 state: Slot::State,
-                partials: Slot::Partials,
-                output: Slot::FeedForward,
+                partials: read.partials,
+                output: lowered.slot(out),
             };
             let quads = (matrix.rows as u32).div_ceil(4);
             let dispatch = self.product(self.shape, part, quads, &[], false, params, &bindings)?;

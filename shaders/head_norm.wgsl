@@ -1,0 +1,28 @@
+// Each head of a row divided by its root mean square, in place.
+//
+// One workgroup of 64 per head and row. Dispatch: [heads, T]
+
+struct Params {
+    head_dim: u32,      // D
+    head_stride: u32,
+    stride: u32,
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> x: array<f32>;         // [T, stride]
+
+var<workgroup> squares_of: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) i: u32) {
+    let at = group.y * params.stride + group.x * params.head_stride;
+    var squares = 0.0;
+    for (var d = i; d < params.head_dim; d += 64u) { squares += x[at + d] * x[at + d]; }
+    squares_of[i] = squares;
+    workgroupBarrier();
+    var sum = 0.0;
+    for (var l = 0u; l < 64u; l++) { sum += squares_of[l]; }
+    let scale = inverseSqrt(sum / f32(params.head_dim) + params.eps);
+    for (var d = i; d < params.head_dim; d += 64u) { x[at + d] *= scale; }
+}

@@ -13,9 +13,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> rows: array<u32>;            // row of the step, for each edited row
+@group(0) @binding(1) var<storage, read> rows: array<u32>;            // [edited rows]: the row of the step
 @group(0) @binding(2) var<storage, read> values: array<f32>;          // [edited rows, width]
-@group(0) @binding(3) var<storage, read_write> output: array<u32>;    // f32 by their bits
+@group(0) @binding(3) var<storage, read_write> output: array<u32>;    // [T, stride]: f32 by their bits
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) i: u32) {

@@ -14,7 +14,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;               // [T, x_stride]
-@group(0) @binding(2) var<storage, read> y: array<f32>;               // by mode
+@group(0) @binding(2) var<storage, read> y: array<f32>;               // [T, y_stride] or [width], by mode
 @group(0) @binding(3) var<storage, read_write> output: array<f32>;    // [T, out_stride]
 
 // Twins of `pointwise_mode` in gpu/lower/fine.rs.

@@ -17,7 +17,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> state: array<u32>;
 @group(0) @binding(2) var<storage, read> x: array<f32>;               // [T, x_stride]
-@group(0) @binding(3) var<storage, read> rope: array<vec2<f32>>;      // as epilogue_qkv
+@group(0) @binding(3) var<storage, read> rope: array<vec2<f32>>;      // [positions, rope_pairs], two tables as in epilogue_qkv
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;    // [T, out_stride]
 
 const ROPE_LOW: u32 = 256u;

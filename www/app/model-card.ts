@@ -5,7 +5,7 @@ import { shared } from './styles.js';
 import { count, deviceWords, megabytes, modelTitle, phase, progressDetail } from './words.js';
 
 /**
- * Which model, how far its loading is, what runs it, what went wrong.
+ * Which model, how far its loading is, what runs it.
  * @fires open-files - with the chosen files: a GGUF, the parts of one, or what a folder of safetensors holds
  */
 export class ModelCard extends LitElement {
@@ -19,6 +19,7 @@ export class ModelCard extends LitElement {
     css`
       section {
         display: grid;
+        grid-template-columns: minmax(0, 1fr);
         gap: 0.4rem;
         padding: 0.7rem 0.9rem;
         border: 1px solid var(--line);
@@ -50,37 +51,38 @@ export class ModelCard extends LitElement {
       /* Loading and loaded take the same room: nothing jumps when one becomes the other. */
       .status {
         display: grid;
-        align-items: center;
-        min-height: 44px;
+        grid-template-columns: minmax(0, 1fr);
+        align-content: center;
+        gap: 0.2rem;
+        min-height: 58px;
       }
-      .bar {
-        flex: 1;
-        min-width: 0;
-      }
-      .bar > .row {
+      .status .row {
         white-space: nowrap;
-        overflow: hidden;
+      }
+      .status button {
+        min-height: 32px;
       }
       progress {
-        display: block;
-        width: 100%;
+        flex: 1;
+        min-width: 0;
         height: 10px;
         accent-color: var(--accent);
       }
+      .what,
       .figures {
-        font-variant-numeric: tabular-nums;
         overflow: hidden;
         text-overflow: ellipsis;
       }
-      .bad {
-        display: grid;
-        gap: 0.5rem;
+      .figures {
+        flex: none;
+        max-width: 100%;
+        font-variant-numeric: tabular-nums;
       }
     `,
   ];
 
   protected override render() {
-    const { label, llama, loading, failure } = this.state;
+    const { label, llama, loading } = this.state;
     const title = modelTitle(label, llama?.info.name ?? '') || 'No model yet';
     return html`<section aria-label="Model">
       <div class="row wrap">
@@ -92,17 +94,15 @@ export class ModelCard extends LitElement {
           <input hidden id="folder" type="file" webkitdirectory aria-label="A folder of safetensors" @change=${this.chosen} />
         </div>
       </div>
-      ${loading || llama ? html`<div class="status">${loading ? this.bar(loading.progress) : this.description()}</div>` : nothing}
-      ${failure
-        ? html`<div class="bad">
-            <div role="alert">${failure.text}</div>
-            <div class="buttons">
-              ${loading ? nothing : html`<button class=${llama ? '' : 'main'} @click=${() => this.state.retry()}>Try again</button>`}
-              ${loading || llama ? html`<button @click=${() => this.state.dismiss()}>Dismiss</button>` : nothing}
-            </div>
-          </div>`
-        : nothing}
+      <div class="status">${loading ? this.bar(loading.progress) : llama ? this.description() : this.nothingLoaded()}</div>
     </section>`;
+  }
+
+  private nothingLoaded() {
+    return html`<div class="row soft">
+      <span>Not loaded.</span>
+      <button class="main" @click=${() => this.state.retry()}>Try again</button>
+    </div>`;
   }
 
   private description() {
@@ -120,20 +120,18 @@ export class ModelCard extends LitElement {
     const counted = progress && progress.phase !== 'compile' && progress.total > 0;
     // Beside a model that is in use, say which one this is about.
     const what = llama ? `${phase(progress)} ${loading?.label}` : phase(progress);
-    return html`<div class="row">
-      <div class="bar">
-        <div class="row soft">
-          <span>${what}</span>
-          <span class="figures">${detail}</span>
-        </div>
+    return html`<div class="row soft">
+        <span class="what">${what}</span>
+        <span class="figures">${detail}</span>
+      </div>
+      <div class="row">
         <progress
           aria-label="Loading the model"
           aria-valuetext="${what} ${detail}"
           max=${progress?.total || 1}
           value=${counted ? progress.loaded : nothing}
         ></progress>
-      </div>
-      <button @click=${() => this.state.cancel()}>Cancel</button>
+        <button @click=${() => this.state.cancel()}>Cancel</button>
     </div>`;
   }
 

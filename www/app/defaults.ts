@@ -8,6 +8,7 @@ export interface Defaults {
   top_p: number;
   top_k: number;
   repetition_penalty: number;
+  frequency_penalty: number;
   /** Where they come from, in a sentence. */
   why: string;
 }
@@ -18,6 +19,12 @@ export interface Defaults {
  */
 const SMALL = 1e9;
 
+/**
+ * Greedy, SmolLM2-135M's answers to 4 of 12 everyday questions end in a loop. With this none does, and the short ones ("Paris",
+ * "4") stay as they are; a repetition penalty that ends the loops (1.1) counts the question's words too, and spoils "2 + 2".
+ */
+const AGAINST_LOOPS = 0.3;
+
 export function defaults(info?: Pick<ModelInfo, 'parameters' | 'generation_config'>): Defaults {
   const found = info?.generation_config ?? {};
   const { do_sample, temperature, top_p, top_k, repetition_penalty } = found;
@@ -27,6 +34,7 @@ export function defaults(info?: Pick<ModelInfo, 'parameters' | 'generation_confi
       top_p: top_p ?? 1,
       top_k: top_k ?? 0,
       repetition_penalty: repetition_penalty ?? 1,
+      frequency_penalty: 0,
       why: 'These are the settings that the model itself recommends.',
     };
   }
@@ -36,12 +44,13 @@ export function defaults(info?: Pick<ModelInfo, 'parameters' | 'generation_confi
     temperature: greedy ? 0 : 0.7,
     top_p: top_p ?? 0.95,
     top_k: top_k ?? 40,
-    repetition_penalty: repetition_penalty ?? (small ? 1.1 : 1),
+    repetition_penalty: repetition_penalty ?? 1,
+    frequency_penalty: small && repetition_penalty === undefined ? AGAINST_LOOPS : 0,
     why:
       do_sample === false
         ? 'Greedy, always the likeliest word: the model itself recommends it.'
         : small
-          ? `Greedy, always the likeliest word: suits a model of this size${info ? ` (${count(info.parameters)} weights)` : ''}.`
+          ? `Greedy, always the likeliest word, and a mild penalty against loops: suits a model of this size${info ? ` (${count(info.parameters)} weights)` : ''}.`
           : `Usual settings for a model of this size (${count(info.parameters)} weights).`,
   };
 }

@@ -64,6 +64,9 @@ export class LlameroApp extends LitElement {
         header .wide {
           display: none;
         }
+        header .soft {
+          font-size: 0.75rem;
+        }
       }
       h1 {
         margin: 0;

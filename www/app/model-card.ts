@@ -73,6 +73,11 @@ export class ModelCard extends LitElement {
         overflow: hidden;
         text-overflow: ellipsis;
       }
+      @media (max-width: 30rem) {
+        .what:has(+ .figures:not(:empty)) {
+          display: none;
+        }
+      }
       .figures {
         flex: none;
         max-width: 100%;

@@ -9,6 +9,7 @@ const FIELDS = [
   { name: 'top_p', label: 'Top p', min: 0, max: 1, step: 0.01, help: '1: no limit' },
   { name: 'top_k', label: 'Top k', min: 0, max: 100000, step: 1, help: '0: no limit' },
   { name: 'repetition_penalty', label: 'Repetition penalty', min: 0.5, max: 3, step: 0.01, help: '1: none' },
+  { name: 'frequency_penalty', label: 'Frequency penalty', min: 0, max: 2, step: 0.01, help: '0: none; ends loops' },
   { name: 'seed', label: 'Seed', min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, help: 'empty: a new one each time' },
 ] as const;
 
@@ -43,6 +44,9 @@ export class SettingsPanel extends LitElement {
         align-items: center;
         justify-content: space-between;
         gap: 0.3rem 1rem;
+      }
+      form > div > span {
+        flex: 1 1 14rem;
       }
       label {
         display: block;

@@ -31,7 +31,7 @@ export function rate(value: number): string {
 const PHASES: Record<LoadProgress['phase'], string> = {
   download: 'Downloading',
   upload: 'Copying to the device',
-  compile: 'Preparing the shaders',
+  compile: 'Preparing the device',
   ready: 'Ready',
 };
 

@@ -103,10 +103,10 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens a model (one source, or the parts of a split GGUF) and loads it into the device. `on_opened()` is called once,
-    /// when the files have been understood and before memory is taken for the weights; what it returns is awaited. Where threads are wanted
-    /// and this module can share its memory, `start_threads(module, memory, handle, count)` is called: it is to start
-    /// workers that call [`join_pool`], and returns a promise of how many are about to.
+    /// Opens a model (one source, or the parts of a split GGUF) and loads it into the device. `on_opened()` is called
+    /// once, when the files have been understood and before memory is taken for the weights; what it returns is awaited.
+    /// Where threads are wanted and this module can share its memory, `start_threads(module, memory, handle, count)` is
+    /// called: it is to start workers that call [`join_pool`], and returns a promise of how many are about to.
     pub async fn load(
         sources: Vec<JsSource>,
         options: JsValue,

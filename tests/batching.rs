@@ -241,10 +241,15 @@ fn a_cancelled_request_leaves_the_others_be() {
                 cancelled += 1;
             }
         });
-        for at in [1, 3] {
-            let error = outcomes[at].result.as_ref().unwrap().as_ref().expect_err("cancelled");
-            assert_eq!(error.kind(), ErrorKind::Aborted, "{name}");
+        let partial = outcomes[1].sequences();
+        assert_eq!(partial.len(), 4, "{name}");
+        for ((ids, text, reason), whole) in partial.iter().zip(alone(&mut other, &requests[1]).sequences()) {
+            assert_eq!(*reason, "aborted", "{name}");
+            assert!(ids.len() < 200 && whole.0.starts_with(ids), "{name}: {ids:?}");
+            assert!(whole.1.starts_with(text.trim_end_matches('\u{FFFD}')), "{name}: {text:?}");
         }
+        assert_eq!(outcomes[1].generation().usage.completion_tokens as usize, outcomes[1].tokens(), "{name}");
+        assert_eq!(outcomes[3].sequences(), [(Vec::new(), String::new(), "aborted")], "{name}");
         for at in [0, 2] {
             assert_eq!(outcomes[at].sequences(), alone(&mut other, &requests[at]).sequences(), "{name}");
         }
@@ -252,6 +257,104 @@ fn a_cancelled_request_leaves_the_others_be() {
         let whole = greedy(ids(300, 5), 212);
         assert_eq!(alone(&mut engine, &whole).sequences(), alone(&mut other, &whole).sequences(), "{name}");
     }
+}
+
+/// Drives a request and cancels it once it has so many tokens.
+fn cancelled_after(engine: &mut Engine, request: &Request, tokens: usize) -> Outcome {
+    let cancel = |engine: &mut Engine, requests: &[RequestId], outcomes: &[Outcome]| {
+        if outcomes[0].result.is_none() && outcomes[0].tokens() >= tokens {
+            engine.cancel(requests[0]);
+        }
+    };
+    drive(engine, &[(0, request.clone())], cancel).0.remove(0)
+}
+
+#[test]
+fn a_cancelled_request_gives_what_a_shorter_one_would() {
+    for (name, make) in makers(512) {
+        let (mut engine, mut other) = (make(), make());
+        for request in [sampled(ids(20, 1), 200, 1), greedy(ids(150, 2), 200)] {
+            let outcome = cancelled_after(&mut engine, &request, 7);
+            let partial = outcome.generation();
+            assert_eq!(partial.sequences[0].finish_reason, "aborted", "{name}");
+            assert_eq!(outcome.tokens(), 7, "{name}: it ended at once");
+            let shorter = alone(&mut other, &Request { max_new_tokens: Some(7), ..request.clone() });
+            let (ids, text, _) = shorter.sequences().remove(0);
+            assert_eq!((&partial.sequences[0].ids, &partial.sequences[0].text), (&ids, &text), "{name}");
+            assert_eq!(partial.usage, shorter.generation().usage, "{name}");
+            assert!(partial.timings.prefill_ms > 0.0 && partial.timings.decode_tokens_per_second > 0.0, "{name}");
+            // What it left in the cache is right.
+            let again = alone(&mut engine, &Request { max_new_tokens: Some(30), ..request.clone() });
+            assert!(again.generation().usage.cached_tokens > 0, "{name}");
+            let fresh = alone(&mut make(), &Request { max_new_tokens: Some(30), ..request });
+            assert_eq!(again.sequences(), fresh.sequences(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_that_is_given_up_leaves_what_was_computed() {
+    for (name, make) in makers(512) {
+        let mut engine = make();
+        let prompt = greedy(ids(400, 1), 20);
+        let mut steps = 0;
+        let (outcomes, ..) = drive(&mut engine, &[(0, prompt.clone())], |engine, requests, outcomes| {
+            if outcomes[0].result.is_none() {
+                steps += 1;
+                engine.cancel(requests[0]);
+            }
+        });
+        assert_eq!(steps, 1, "{name}: it is answered with the next step");
+        let generation = outcomes[0].generation();
+        assert_eq!(outcomes[0].sequences(), [(Vec::new(), String::new(), "aborted")], "{name}");
+        let usage = &generation.usage;
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens), (400, 0, 400), "{name}");
+        let timings = &generation.timings;
+        assert!(timings.prefill_ms > 0.0 && timings.prefill_tokens_per_second > 0.0, "{name}: {timings:?}");
+        assert_eq!((timings.decode_ms, timings.decode_tokens_per_second), (0.0, 0.0), "{name}");
+        let again = alone(&mut engine, &prompt);
+        assert!(again.generation().usage.cached_tokens > 0, "{name}");
+        assert_eq!(again.sequences(), alone(&mut make(), &prompt).sequences(), "{name}");
+    }
+}
+
+#[test]
+fn cancelled_before_its_first_step() {
+    let (mut engine, log) = watched(128);
+    let id = engine.enqueue(&Request { num_return_sequences: Some(2), ..sampled(ids(9, 1), 5, 1) }, 0).unwrap();
+    engine.cancel(id);
+    assert!(!pollster::block_on(engine.step()));
+    let mut updates = engine.updates();
+    let Some((_, Update::Done(Ok(generation)))) = updates.pop() else { panic!("no result") };
+    assert!(updates.is_empty());
+    assert_eq!(
+        generation.sequences.iter().map(|s| (s.ids.len(), s.finish_reason)).collect::<Vec<_>>(),
+        [(0, "aborted"), (0, "aborted")]
+    );
+    assert_eq!((generation.usage.prompt_tokens, generation.usage.completion_tokens), (9, 0));
+    assert!(log.borrow().steps.is_empty());
+}
+
+#[test]
+fn text_that_was_held_back_is_part_of_an_aborted_result() {
+    let mut engine = makers(512).remove(0).1();
+    let request = sampled(ids(20, 1), 60, 1);
+    let whole = alone(&mut engine, &request);
+    // A token after which the text ends in a plain character, which could begin a stop text.
+    let mut text = String::new();
+    let mut tokens = 0;
+    for event in whole.events.iter().filter(|event| matches!(event, Event::Token { .. })) {
+        text.push_str(text_of(event, 0).unwrap());
+        tokens += 1;
+        if tokens > 3 && text.ends_with(|c: char| c.is_ascii_graphic()) {
+            break;
+        }
+    }
+    let stop = format!("{}\u{1F999}", text.chars().last().unwrap());
+    let outcome = cancelled_after(&mut engine, &Request { stop: Some(Stop::One(stop)), ..request }, tokens);
+    assert_eq!(outcome.sequences(), [(whole.sequences()[0].0[..tokens].to_vec(), text.clone(), "aborted")]);
+    let streamed: String = outcome.events.iter().filter_map(|event| text_of(event, 0)).collect();
+    assert!(text.starts_with(&streamed) && streamed.len() < text.len(), "{streamed:?} of {text:?}");
 }
 
 #[test]

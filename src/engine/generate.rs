@@ -1,6 +1,6 @@
 //! What goes in and comes out of a generation, and the simplest way to run one.
 
-use super::scheduler::{RequestId, aborted};
+use super::scheduler::RequestId;
 use super::{Engine, Prompt, Request, overflow};
 use crate::error::{Error, Result};
 use crate::plan::{LocalBoxFuture, Output, Pending};
@@ -45,7 +45,8 @@ pub struct Sequence {
     pub ids: Vec<u32>,
     /// Their text, special tokens and stop text left out.
     pub text: String,
-    /// `stop` (the model or a stop text ended it) or `length`.
+    /// `stop` (the model or a stop text ended it), `length` (the token limit or the context did) or `aborted` (the caller
+    /// did, by [`Engine::cancel`]).
     pub finish_reason: &'static str,
 }
 
@@ -65,7 +66,7 @@ pub struct Usage {
 /// Where the time went, in milliseconds and tokens per second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Timings {
-    /// Until the first token.
+    /// Until the first token; where the request was cancelled before it, until then.
     pub prefill_ms: f64,
     /// From the first token to the last.
     pub decode_ms: f64,
@@ -97,10 +98,12 @@ pub enum Update {
 
 impl Engine {
     /// Runs a request to its end, and with it those that were enqueued. `random_seed` seeds requests that name no seed.
+    /// Where the host cancels it, the result is what it has by then; see [`Engine::cancel`].
     pub async fn generate(&mut self, request: &Request, random_seed: u64, host: &mut dyn Host) -> Result<Generation> {
         let id = self.enqueue(request, random_seed)?;
+        let mut cancelled = false;
         loop {
-            let goes_on = self.step().await;
+            let goes_on = cancelled || self.step().await;
             for (_, update) in self.scheduler.take_updates(Some(id)) {
                 match update {
                     Update::Done(result) => return result,
@@ -119,8 +122,8 @@ impl Engine {
             host.pause().await;
             if host.cancelled() {
                 self.cancel(id);
-                self.scheduler.take_updates(Some(id));
-                return Err(aborted());
+                // Its answer is there already: no step is made for it.
+                cancelled = true;
             }
         }
     }
@@ -154,9 +157,10 @@ impl Engine {
         Ok(self.scheduler.enqueue(ids, options))
     }
 
-    /// Ends a request: it is done with [`crate::error::ErrorKind::Aborted`]. The others go on.
+    /// Ends a request: it is done with what it has, and the finish reason of sequences that had not ended is `aborted`.
+    /// That may be no token at all. What it computed stays in the cache; the others go on.
     pub fn cancel(&mut self, id: RequestId) {
-        self.scheduler.end(id, aborted());
+        self.scheduler.cancel(id);
     }
 
     /// What happened since the last call, in order.

@@ -7,11 +7,13 @@ mod generate;
 mod open;
 mod pages;
 mod prefix;
+mod recommended;
 mod request;
 mod scheduler;
 mod text;
 
 pub use generate::{Event, Generation, Host, Sequence, Timings, Update, Usage};
+pub use recommended::GenerationConfig;
 pub use request::{Options, Request, Stop};
 pub use scheduler::RequestId;
 
@@ -35,6 +37,8 @@ pub struct Opened {
     pub model: ModelPlan,
     /// Vocabulary, merges, chat template; `None` where the model's files hold none.
     pub tokenizer: Option<Tokenizer>,
+    /// What its files recommend for sampling.
+    pub generation_config: GenerationConfig,
 }
 
 impl Opened {
@@ -71,7 +75,11 @@ impl Opened {
                 config.vocab_size
             ))));
         }
-        Ok(Opened { checkpoint, config, model, tokenizer })
+        let generation_config = match files.generation_config {
+            Some(bytes) => GenerationConfig::from_json(bytes),
+            None => GenerationConfig::from_gguf(checkpoint.metadata()),
+        };
+        Ok(Opened { checkpoint, config, model, tokenizer, generation_config })
     }
 
     /// The context to allocate, from what the caller asked for.
@@ -111,6 +119,7 @@ pub struct Engine {
     context: u32,
     scheduler: Scheduler,
     file_bytes: u64,
+    generation_config: GenerationConfig,
 }
 
 impl Engine {
@@ -126,6 +135,7 @@ impl Engine {
         let limits = executor.limits();
         Ok(Engine {
             file_bytes: opened.checkpoint.total_bytes(),
+            generation_config: opened.generation_config,
             config: opened.config,
             plan: opened.model.plan,
             scheduler: Scheduler::new(limits, opened.tokenizer.clone()),
@@ -172,6 +182,11 @@ impl Engine {
     /// Bytes of the model's files.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
+    }
+
+    /// What the model's files recommend for sampling. Requests do not take it by themselves: they are greedy unless asked.
+    pub fn generation_config(&self) -> &GenerationConfig {
+        &self.generation_config
     }
 
     /// Logits of every position, `[ids, V]`, one call of `rows` per step with the first row's index. For this the

@@ -15,12 +15,15 @@ use super::pages::PagePool;
 use super::prefix::{PrefixTree, common};
 use super::request::Options;
 use super::text::TextStream;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::plan::{Executor, History, Limits, Output, Pending, Row, Step, Want};
 use crate::tokenizer::Tokenizer;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use web_time::Instant;
+
+/// The finish reason of a sequence whose request its caller gave up.
+pub const ABORTED: &str = "aborted";
 
 /// Names a request to its engine.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +63,8 @@ struct Ongoing {
     /// What has ended, by index.
     sequences: Vec<Option<Sequence>>,
     cached_tokens: u32,
+    /// Positions of the prompt that are in the cache where it was given up before they all were.
+    computed: u32,
     start: Instant,
     first_token: Option<Instant>,
 }
@@ -153,11 +158,35 @@ impl Scheduler {
             options,
             sequences: vec![None; sequences],
             cached_tokens: 0,
+            computed: 0,
             start: Instant::now(),
             first_token: None,
         };
         self.requests.insert(id, ongoing);
         id
+    }
+
+    /// Ends a request that its caller gave up: it is answered with what it has, [`ABORTED`] being the finish reason of
+    /// sequences that had not ended. It frees what it holds; the others go on.
+    pub fn cancel(&mut self, id: RequestId) {
+        let Some(ongoing) = self.requests.get_mut(&id) else { return };
+        self.waiting.retain(|(request, _)| *request != id);
+        while let Some(at) = self.lanes.iter().position(|lane| lane.request == id) {
+            let mut lane = self.lanes.remove(at);
+            let ids = lane.generated().to_vec();
+            ongoing.computed = ongoing.computed.max(lane.computed as u32);
+            let mut text = std::mem::take(&mut lane.text);
+            // What was held back is given out: nothing follows that could make it a stop text.
+            let _ = text.finish();
+            let sequence = Sequence { ids, text: text.into_text(), finish_reason: ABORTED };
+            ongoing.sequences[lane.index as usize] = Some(sequence);
+            Self::vacate(lane, &mut self.prefixes, &mut self.pool, &mut self.free_slots);
+        }
+        let unbegun = Sequence { ids: Vec::new(), text: String::new(), finish_reason: ABORTED };
+        for sequence in ongoing.sequences.iter_mut().filter(|sequence| sequence.is_none()) {
+            *sequence = Some(unbegun.clone());
+        }
+        self.answer(id);
     }
 
     /// Ends a request with an error. It frees what it holds; the others go on.
@@ -168,7 +197,7 @@ impl Scheduler {
         self.waiting.retain(|(request, _)| *request != id);
         while let Some(at) = self.lanes.iter().position(|lane| lane.request == id) {
             let lane = self.lanes.remove(at);
-            self.vacate(lane);
+            Self::vacate(lane, &mut self.prefixes, &mut self.pool, &mut self.free_slots);
         }
         self.updates.push((id, Update::Done(Err(error))));
     }
@@ -426,16 +455,16 @@ impl Scheduler {
             let ids = lane.generated().to_vec();
             let text = std::mem::take(&mut lane.text).into_text();
             ongoing.sequences[index as usize] = Some(Sequence { ids, text, finish_reason });
-            self.vacate(lane);
+            Self::vacate(lane, &mut self.prefixes, &mut self.pool, &mut self.free_slots);
             self.answer(request);
         }
     }
 
     /// Frees what a lane holds, and remembers what it computed.
-    fn vacate(&mut self, lane: Lane) {
-        self.prefixes.insert(lane.cached(), &lane.pages, &mut self.pool);
-        self.give_back(&lane.pages);
-        self.free_slots.push(lane.slot);
+    fn vacate(lane: Lane, prefixes: &mut PrefixTree, pool: &mut PagePool, free_slots: &mut Vec<u32>) {
+        prefixes.insert(lane.cached(), &lane.pages, pool);
+        lane.pages.iter().for_each(|page| pool.release(*page));
+        free_slots.push(lane.slot);
     }
 
     /// Answers a request all of whose sequences have ended.
@@ -445,10 +474,16 @@ impl Scheduler {
         }
         let Some(request) = self.requests.remove(&id) else { return };
         let sequences: Vec<Sequence> = request.sequences.into_iter().flatten().collect();
-        let first_token = request.first_token.unwrap_or(request.start);
-        let prefill_ms = (first_token - request.start).as_secs_f64() * 1e3;
-        let decode_ms = first_token.elapsed().as_secs_f64() * 1e3;
         let prompt_tokens = request.prompt.len() as u32;
+        let now = Instant::now();
+        // One that was given up may have no token.
+        let (first_token, computed) = match request.first_token {
+            Some(first_token) => (first_token, prompt_tokens),
+            None => (now, request.computed),
+        };
+        let prefill_ms = (first_token - request.start).as_secs_f64() * 1e3;
+        let decode_ms = (now - first_token).as_secs_f64() * 1e3;
+        let begun = sequences.iter().filter(|sequence| !sequence.ids.is_empty()).count() as u32;
         let completion_tokens = sequences.iter().map(|sequence| sequence.ids.len() as u32).sum::<u32>();
         let usage = Usage {
             prompt_tokens,
@@ -459,8 +494,8 @@ impl Scheduler {
         let timings = Timings {
             prefill_ms,
             decode_ms,
-            prefill_tokens_per_second: per_second(prompt_tokens - request.cached_tokens, prefill_ms),
-            decode_tokens_per_second: per_second(completion_tokens - sequences.len() as u32, decode_ms),
+            prefill_tokens_per_second: per_second(computed.saturating_sub(request.cached_tokens), prefill_ms),
+            decode_tokens_per_second: per_second(completion_tokens - begun, decode_ms),
         };
         self.updates.push((id, Update::Done(Ok(Generation { sequences, usage, timings }))));
     }
@@ -474,11 +509,6 @@ impl Scheduler {
         }
         self.prefixes.clear(&mut self.pool);
     }
-}
-
-/// The error of a request that its caller gave up.
-pub fn aborted() -> Error {
-    Error::new(ErrorKind::Aborted, "generation was stopped")
 }
 
 fn per_second(tokens: u32, ms: f64) -> f64 {

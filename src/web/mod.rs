@@ -103,18 +103,20 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens a model (one source, or the parts of a split GGUF) and loads it into the device. Where threads are wanted
-    /// and this module can share its memory, `start_threads(module, memory, handle, count)` is called: it is to start
-    /// workers that call [`join_pool`], and returns a promise of how many are about to.
+    /// Opens a model (one source, or the parts of a split GGUF) and loads it into the device. `on_opened()` is called
+    /// once, when the files have been understood and before memory is taken for the weights; what it returns is awaited.
+    /// Where threads are wanted and this module can share its memory, `start_threads(module, memory, handle, count)` is
+    /// called: it is to start workers that call [`join_pool`], and returns a promise of how many are about to.
     pub async fn load(
         sources: Vec<JsSource>,
         options: JsValue,
         on_progress: js_sys::Function,
+        on_opened: js_sys::Function,
         start_threads: js_sys::Function,
     ) -> Result<Engine, JsValue> {
         let options: LoadOptions = from_js("load", options)?;
         let sources = sources.into_iter().map(|s| Rc::new(SourceAdapter::new(s)) as Rc<dyn ByteSource>).collect();
-        load(sources, &options, &on_progress, &start_threads).await.map_err(to_js_error)
+        load(sources, &options, &on_progress, &on_opened, &start_threads).await.map_err(to_js_error)
     }
 
     /// Model, config, device: see `ModelInfo` in www/lib.
@@ -156,25 +158,18 @@ impl Engine {
     /// left to run.
     pub async fn step(&self, on_update: js_sys::Function) -> Result<bool, JsValue> {
         let pending = self.engine()?.advance();
-        let goes_on = pending.is_some();
-        if let Some(pending) = pending {
-            // Nothing is borrowed meanwhile: requests may come and be cancelled.
-            let output = pending.await;
-            self.engine()?.arrived(output);
-        }
-        let updates = self.engine()?.updates();
-        for (id, update) in updates {
-            let update = match update {
-                Update::Event(event) => to_js(&event)?,
-                Update::Done(Ok(generation)) => object("done", "result", &to_js(&generation)?),
-                Update::Done(Err(error)) => object("failed", "error", &to_js_error(error)),
-            };
-            on_update.call2(&JsValue::NULL, &JsValue::from_f64(id.0 as f64), &update)?;
-        }
-        Ok(goes_on)
+        // What was cancelled is answered before a step is waited for.
+        self.tell(&on_update)?;
+        let Some(pending) = pending else { return Ok(false) };
+        // Nothing is borrowed meanwhile: requests may come and be cancelled.
+        let output = pending.await;
+        self.engine()?.arrived(output);
+        self.tell(&on_update)?;
+        Ok(true)
     }
 
-    /// Ends a request: it fails with code `aborted` at the next step.
+    /// Ends a request: the next call of [`Engine::step`] gives its result, what it has by now, with finish reason
+    /// `aborted`.
     pub fn cancel(&self, id: f64) -> Result<(), JsValue> {
         self.engine()?.cancel(RequestId(id as u64));
         Ok(())
@@ -226,6 +221,20 @@ impl Engine {
 }
 
 impl Engine {
+    /// Gives what happened to JavaScript; see [`Engine::step`].
+    fn tell(&self, on_update: &js_sys::Function) -> Result<(), JsValue> {
+        let updates = self.engine()?.updates();
+        for (id, update) in updates {
+            let update = match update {
+                Update::Event(event) => to_js(&event)?,
+                Update::Done(Ok(generation)) => object("done", "result", &to_js(&generation)?),
+                Update::Done(Err(error)) => object("failed", "error", &to_js_error(error)),
+            };
+            on_update.call2(&JsValue::NULL, &JsValue::from_f64(id.0 as f64), &update)?;
+        }
+        Ok(())
+    }
+
     /// The engine, unless [`Engine::logits`] has it.
     fn engine(&self) -> Result<RefMut<'_, engine::Engine>, JsValue> {
         self.engine.try_borrow_mut().map_err(|_| to_js_error(busy()))
@@ -244,6 +253,7 @@ async fn load(
     sources: Vec<Rc<dyn ByteSource>>,
     options: &LoadOptions,
     on_progress: &js_sys::Function,
+    on_opened: &js_sys::Function,
     start_threads: &js_sys::Function,
 ) -> Result<Engine> {
     let report = |phase: &'static str, loaded: u64, total: u64| -> Result<()> {
@@ -277,6 +287,10 @@ async fn load(
     let (engine, gpu) = loop {
         let opened = Opened::from_sources(sources.clone(), options.quantize.as_deref()).await?;
         let context = opened.context(options.max_context)?;
+        if reason.is_none() {
+            let go_on = on_opened.call0(&JsValue::NULL).map_err(|e| from_js_error(&e))?;
+            JsFuture::from(js_sys::Promise::resolve(&go_on)).await.map_err(|e| from_js_error(&e))?;
+        }
         report("compile", 0, total)?;
         let plan = opened.model.plan.clone();
         let executor: Result<(Box<dyn Executor>, Option<Gpu>)> = if gpu {
@@ -326,6 +340,7 @@ async fn load(
         "parameters": engine.plan().tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
         "bytes": engine.file_bytes(),
         "context": engine.context(),
+        "generation_config": engine.generation_config(),
         "chat_template": engine.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
         "selfTest": self_test,
         "device": device,

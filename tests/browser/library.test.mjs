@@ -175,27 +175,91 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
         const three = llama.generate('Hello', { ...options, signal: waiting.signal });
         waiting.abort(new Error('not needed any more'));
         let seen = 0;
-        const ended = await failure(async () => {
-          for await (const _ of one) if (++seen === 3) abort.abort();
-        });
+        for await (const _ of one) if (++seen === 3) abort.abort();
+        const ended = await one.result();
         const result = await two.result();
-        const never = await failure(() => three.result());
+        const never = await three.result();
         // Leaving the loop frees the engine for the next call.
-        for await (const _ of llama.generate('Hello', options)) break;
+        const left = llama.generate('Hello', options);
+        for await (const _ of left) break;
+        const stopped = llama.generate('Hello', { ...options, num_return_sequences: 2, temperature: 1, seed: 1 });
+        const pieces = ['', ''];
+        let events = 0;
+        for await (const { index, text } of stopped) {
+          pieces[index] += text;
+          if (++events === 6) stopped.stop();
+        }
+        const shorter = await llama.generate('Hello', { ...options, max_new_tokens: seen }).result();
+        const completing = new AbortController();
+        const part = failure(() => llama.complete('Hello', { ...options, max_new_tokens: 400, signal: completing.signal }));
+        completing.abort();
         const after = await llama.generate('Hello', { max_new_tokens: 3, ignore_eos: true }).result();
         const early = await failure(() => llama.generate('Hello', { signal: AbortSignal.abort() }).result());
+        const kinds = { part: await part };
         await llama.dispose();
         const late = await failure(() => llama.generate('Hello').result());
-        return { seen, ended, two: result.sequences[0].ids, never, after: after.sequences[0].ids, early, late };
+        return {
+          seen, ended, never, shorter, ...kinds, pieces, early, late,
+          two: result.sequences[0].ids, after: after.sequences[0].ids, left: await left.result(), stopped: await stopped.result(), text: await stopped.text(),
+        };
       }, tiny);
       assert.ok(got.seen >= 3 && got.seen < 40, `${got.seen} tokens came`);
-      for (const name of ['ended', 'never', 'early', 'late']) {
+      const reasons = ({ sequences }) => sequences.map(({ finish_reason }) => finish_reason);
+      for (const name of ['ended', 'never', 'left']) assert.deepEqual(reasons(got[name]), ['aborted'], name);
+      // What there is, is what a call for as many tokens gives.
+      const { ids, text } = got.ended.sequences[0];
+      assert.deepEqual({ ids, text }, { ids: got.shorter.sequences[0].ids, text: got.shorter.sequences[0].text });
+      assert.equal(ids.length, got.seen);
+      assert.deepEqual({ ...got.ended.usage, cached_tokens: 0 }, { ...got.shorter.usage, cached_tokens: 0 });
+      assert.ok(got.ended.timings.prefill_ms > 0 && got.ended.timings.decode_tokens_per_second > 0, JSON.stringify(got.ended.timings));
+      // Given up before its first token.
+      assert.deepEqual(got.never.sequences, [{ ids: [], text: '', finish_reason: 'aborted' }]);
+      assert.equal(got.never.usage.prompt_tokens, got.ended.usage.prompt_tokens);
+      assert.equal(got.never.usage.total_tokens, got.never.usage.prompt_tokens);
+      assert.deepEqual(reasons(got.stopped), ['aborted', 'aborted']);
+      assert.equal(got.text, got.stopped.sequences[0].text);
+      for (const [i, { text }] of got.stopped.sequences.entries()) assert.ok(text.startsWith(got.pieces[i]), `${text} of ${got.pieces[i]}`);
+      assert.equal(got.stopped.usage.completion_tokens, got.stopped.sequences.reduce((sum, { ids }) => sum + ids.length, 0));
+      for (const name of ['part', 'early', 'late']) {
         assert.equal(got[name].code, 'aborted', name);
         assert.equal(got[name].name, 'AbortError', name);
         assert.ok(got[name].known);
       }
       assert.equal(got.two.length, 3);
       assert.deepEqual(got.after, got.two);
+    });
+
+    test('a load can be aborted at any time, and waits before it takes memory', async () => {
+      const got = await page.evaluate(async (url) => {
+        const log = [];
+        const abort = new AbortController();
+        const reason = new Error('enough');
+        const load = lib.Llama.load(url, {
+          signal: abort.signal,
+          onProgress: ({ phase }) => log.push(phase),
+          // The worker waits here, and is told nothing any more.
+          onOpened: async () => {
+            log.push('opened');
+            await new Promise((resolve) => setTimeout(resolve, 200));
+            const began = performance.now();
+            abort.abort(reason);
+            await load.catch(({ name, code, cause }) => log.push(name, code, cause === reason, performance.now() - began < 50));
+            log.push('over');
+          },
+        });
+        await load.catch(() => {});
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        const refused = await failure(() => lib.Llama.load(url, { onOpened: () => { throw new lib.LlameroError('invalid_input', 'not this one'); } }));
+        const llama = await lib.Llama.load(url, { device: 'cpu' });
+        const { generation_config } = llama.info;
+        await llama.dispose();
+        return { log, refused, generation_config };
+      }, tiny);
+      const opened = got.log.indexOf('opened');
+      assert.ok(opened >= 0 && !got.log.slice(0, opened).some((phase) => ['compile', 'upload'].includes(phase)), got.log.join());
+      assert.deepEqual(got.log.slice(opened), ['opened', 'AbortError', 'aborted', true, true, 'over']);
+      assert.equal(got.refused.message, 'not this one');
+      assert.deepEqual(got.generation_config, {});
     });
 
     test('calls that overlap run together, and each is as it is alone', async () => {

@@ -1,19 +1,30 @@
 // The page as a person uses it, in Chromium. Screenshots go to tests/browser/output; look at them.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gpuProcess, started } from '../bench/processes.mjs';
-import { OUTPUT, ROOT, SMOLLM2, TINY, chromium, needs, site } from './support.mjs';
+import { AXE, OUTPUT, ROOT, SMOLLM2, TINY, chromium, needs, site } from './support.mjs';
 
 const DESKTOP = { width: 1200, height: 800 };
 const PHONE = { width: 390, height: 844 };
+/** The smallest windows that the page is laid out for. */
+const SMALL_PHONE = { width: 375, height: 667 };
+const SMALL_DESKTOP = { width: 1280, height: 800 };
 
 /** Opens the page; requests to other origins and errors of its scripts are kept, to be asserted on. */
 async function open(browser, server, query = '', options = {}) {
   const context = await browser.newContext({ viewport: DESKTOP, ...options });
   const page = await context.newPage();
+  await page.addInitScript(() => {
+    window.shifted = [];
+    const note = ({ hadRecentInput, value, sources }) => {
+      const where = sources.map(({ node, previousRect: a, currentRect: b }) => `${node?.nodeName}.${node?.className ?? ''} ${a.y}+${a.height} to ${b.y}+${b.height}`);
+      if (!hadRecentInput) window.shifted.push({ value, where });
+    };
+    new PerformanceObserver((list) => list.getEntries().forEach(note)).observe({ type: 'layout-shift', buffered: true });
+  });
   page.foreign = [];
   page.problems = [];
   page.on('request', (request) => {
@@ -33,6 +44,8 @@ const ready = (page, timeout = 120_000) => page.getByText('Say something.').wait
 const settle = (page, timeout = 240_000) => page.locator('chat-view #send').waitFor({ timeout });
 const set = async (page, name, value) => page.locator(`settings-panel #${name}`).fill(String(value));
 const openSettings = (page) => page.locator('settings-panel summary').click();
+/** A server that takes so many seconds for the tiny model, so that there is a load to see. */
+const slowly = (server, seconds) => server.faults.set('/test/tiny.gguf', { bytesPerSecond: statSync(TINY).size / seconds });
 const replies = (page) => page.locator('chat-view .turn.assistant:not(.pending)');
 
 describe('the page', { skip: needs('chromium', 'page') }, () => {
@@ -249,6 +262,142 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       await page.context().close();
     });
 
+    test('what is written while the model loads waits, and goes out when it is ready', async () => {
+      slowly(server, 8);
+      const page = await open(browser, server, `${query}&device=cpu`);
+      await openSettings(page);
+      await set(page, 'max_new_tokens', 6);
+      await openSettings(page);
+      const message = page.getByLabel('Message');
+      await message.fill('Hello');
+      await page.keyboard.press('Enter');
+      await page.getByText('Will be sent when the model is ready.', { exact: true }).waitFor();
+      assert.equal(await message.inputValue(), '');
+      // It can be had back, and changed.
+      await page.getByRole('button', { name: 'Take back' }).click();
+      assert.equal(await message.inputValue(), 'Hello');
+      await message.fill('Hello there');
+      await page.getByRole('button', { name: 'Send' }).click();
+      const mine = page.locator('chat-view .turn.user');
+      assert.match(await mine.textContent(), /Hello there$/);
+      // A second one stays in the box.
+      await message.fill('And more');
+      await page.keyboard.press('Enter');
+      assert.equal(await message.inputValue(), 'And more');
+      await shot(page, 'waiting-desktop-light');
+      // The same where texts are continued.
+      await page.getByRole('tab', { name: 'Complete' }).click();
+      await page.getByLabel('Text to continue').fill('Once');
+      await page.keyboard.press('Control+Enter');
+      await page.getByText('Will start when the model is ready.').waitFor();
+      assert.equal(await page.locator('model-card progress').count(), 1, 'the model is still loading');
+      server.faults.clear();
+      await page.locator('complete-view #generate').waitFor({ timeout: 60_000 });
+      assert.match(await page.getByRole('region', { name: 'Continued text' }).textContent(), /^Once./);
+      await page.getByRole('tab', { name: 'Chat' }).click();
+      await replies(page).waitFor({ timeout: 60_000 });
+      assert.equal(await mine.count(), 1);
+      assert.equal(await message.inputValue(), 'And more');
+      assert.deepEqual(page.problems, []);
+      await page.context().close();
+    });
+
+    test('a bad file leaves the loaded model in place', async () => {
+      const page = await open(browser, server, `${query}&device=cpu`);
+      await ready(page);
+      await openSettings(page);
+      await set(page, 'max_new_tokens', 4);
+      const heading = page.locator('model-card h2');
+      const name = await heading.textContent();
+      const say = async (text) => {
+        await page.getByLabel('Message').fill(text);
+        await page.keyboard.press('Enter');
+        await replies(page).nth((await page.locator('chat-view .turn.user').count()) - 1).waitFor();
+        await settle(page);
+      };
+      await say('One');
+      const notes = path.join(OUTPUT, 'notes.gguf');
+      writeFileSync(notes, 'These are notes, not a model. '.repeat(50));
+      await page.locator('model-card #file').setInputFiles(notes);
+      const alert = page.getByRole('alert');
+      await alert.waitFor();
+      assert.match(await alert.textContent(), /GGUF.*\. tiny\.gguf is still loaded\.$/);
+      assert.equal(await heading.textContent(), name);
+      await say('Two');
+      await page.getByRole('button', { name: 'Dismiss' }).click();
+      assert.equal(await alert.count(), 0);
+      // One whose weights cannot be read, which shows when the old one has gone: that is loaded again.
+      const before = await page.evaluate(async (address) => {
+        const bytes = new Uint8Array(await (await fetch(address)).arrayBuffer());
+        const { model } = document.querySelector('llamero-app');
+        const read = async (offset, length) => {
+          if (!model.llama) throw new Error('the disk was taken out');
+          return bytes.slice(offset, offset + length);
+        };
+        window.before = model.llama;
+        void model.load({ name: 'bad.gguf', size: bytes.length, read }, 'bad.gguf');
+        return model.llama.info.name;
+      }, '/test/tiny.gguf');
+      assert.equal(before, 'tiny');
+      await alert.waitFor();
+      assert.match(await alert.textContent(), /the disk was taken out.*\. tiny\.gguf is loaded again\.$/);
+      await page.locator('model-card #device').waitFor();
+      assert.ok(await page.evaluate(() => document.querySelector('llamero-app').model.llama !== window.before));
+      await say('Three');
+      // A good one takes its place.
+      await page.locator('model-card #file').setInputFiles(TINY);
+      await page.waitForFunction(() => !document.querySelector('llamero-app').model.failure);
+      await page.locator('model-card #device').waitFor();
+      await say('Four');
+      assert.equal(await replies(page).count(), 4);
+      assert.deepEqual(page.problems, []);
+      await page.context().close();
+    });
+
+    test('settings suit the model, and say so', async () => {
+      const page = await open(browser, server, `${query}&device=cpu`);
+      await ready(page);
+      await openSettings(page);
+      assert.match(await page.locator('settings-panel #why').textContent(), /^Greedy, .* suits a model of this size \(.* weights\)\.$/);
+      assert.equal(await page.locator('settings-panel #temperature').inputValue(), '0');
+      await set(page, 'temperature', 0.5);
+      await page.getByRole('button', { name: 'Reset' }).click();
+      assert.equal(await page.locator('settings-panel #temperature').inputValue(), '0');
+      await page.context().close();
+    });
+
+    test('landmarks and the like: axe finds no fault', { skip: needs('axe') }, async () => {
+      server.faults.set('/test/tiny.gguf', { bytesPerSecond: 20_000 });
+      const page = await open(browser, server, `${query}&device=cpu`, { viewport: SMALL_PHONE });
+      const check = async (state) => {
+        await page.evaluate(readFileSync(AXE, 'utf8'));
+        const { violations } = await page.evaluate(() => window.axe.run());
+        assert.deepEqual(violations.map(({ id, nodes }) => [state, id, nodes.map(({ html }) => html)]), []);
+      };
+      await page.locator('model-card progress').waitFor();
+      await check('loading');
+      await page.getByLabel('Message').fill('Hello');
+      await page.keyboard.press('Enter');
+      await check('a message waits');
+      server.faults.clear();
+      await page.reload();
+      await ready(page);
+      assert.equal(await page.getByRole('main').count(), 1);
+      await check('loaded');
+      await openSettings(page);
+      await check('settings');
+      const notes = path.join(OUTPUT, 'notes.gguf');
+      writeFileSync(notes, 'These are notes, not a model. '.repeat(50));
+      await page.locator('model-card #file').setInputFiles(notes);
+      await page.getByRole('alert').waitFor();
+      await check('a bad file');
+      for (const tab of ['Complete', 'Speed']) {
+        await page.getByRole('tab', { name: tab }).click();
+        await check(tab);
+      }
+      await page.context().close();
+    });
+
     test('files: not a GGUF, then a good one, by picker and by drop', async () => {
       const page = await open(browser, server, query);
       await ready(page);
@@ -274,7 +423,8 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
         window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
       }, bytes);
       await alert.waitFor();
-      assert.match(await page.getByRole('heading', { level: 2 }).textContent(), /dropped\.gguf/);
+      assert.match(await alert.textContent(), /dropped\.gguf/);
+      assert.equal(await page.locator('model-card h2').textContent(), 'tiny');
       assert.deepEqual(page.problems, []);
       await page.context().close();
     });
@@ -376,6 +526,49 @@ describe('the page without WebGPU', { skip: needs('chromium', 'page', 'tiny') },
       assert.equal(await page.locator('chat-view .turn.user').count(), 1);
       await shot(page, 'no-webgpu-desktop');
       assert.deepEqual(page.problems, []);
+    } finally {
+      await browser.close();
+      await server.close();
+    }
+  });
+
+  test('nothing jumps when loading ends, and the message box is in the window', async (t) => {
+    const server = await site();
+    const browser = await chromium({ webgpu: false });
+    try {
+      for (const [name, viewport] of Object.entries({ phone: SMALL_PHONE, desktop: SMALL_DESKTOP })) {
+        // The last one fails to load.
+        for (const [state, address, colorScheme] of [['loaded', '/test/tiny.gguf', 'light'], ['loaded', '/test/tiny.gguf', 'dark'], ['failed', '/test/absent.gguf', 'light']]) {
+          slowly(server, 1);
+          const page = await open(browser, server, `?model=${address}`, { viewport, colorScheme });
+          if (state === 'loaded') {
+            await page.locator('model-card progress').waitFor();
+            await page.waitForTimeout(300);
+            await shot(page, `loading-${name}-${colorScheme}`);
+            await page.getByText(/No GPU is used: /).waitFor();
+          } else {
+            await page.getByRole('alert').waitFor();
+          }
+          server.faults.clear();
+          await page.waitForTimeout(300);
+          await shot(page, `${state}-${name}-${colorScheme}`);
+          const shifts = await page.evaluate(() => window.shifted);
+          const total = shifts.reduce((sum, { value }) => sum + value, 0);
+          t.diagnostic(`${state}, ${name}: layout shift ${total.toFixed(4)}`);
+          assert.ok(total < 0.02, `${state}, ${name}: ${total}: ${JSON.stringify(shifts)}`);
+          const inWindow = async (locator) => {
+            const { y, height } = await locator.boundingBox();
+            assert.ok(y >= 0 && y + height <= viewport.height, `${await locator.evaluate(({ outerHTML }) => outerHTML)}: ${y} + ${height}`);
+          };
+          await inWindow(page.getByLabel('Message'));
+          await inWindow(page.getByRole('button', { name: 'Send' }));
+          if (name === 'desktop') {
+            await inWindow(page.getByRole('button', { name: 'New chat' }));
+            await inWindow(page.locator('settings-panel summary'));
+          }
+          await page.context().close();
+        }
+      }
     } finally {
       await browser.close();
       await server.close();

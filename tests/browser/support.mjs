@@ -1,6 +1,7 @@
 // What the browser tests share: browsers, servers, models, and the words for why a test is skipped.
 
 import { execFileSync, spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -46,7 +47,17 @@ export function makeMixed(types) {
   return make('mixed', '--shape', 'small', '--type', types.join()) && '/test/mixed.gguf';
 }
 
+/** axe-core's script, or undefined where it is not installed. */
+export const AXE = (() => {
+  try {
+    return createRequire(import.meta.url).resolve('axe-core');
+  } catch {
+    return undefined;
+  }
+})();
+
 const NEEDS = {
+  axe: () => AXE ?? false,
   chromium: () => CHROMIUM ?? false,
   firefox: () => FIREFOX ?? false,
   package: () => existsSync(path.join(ROOT, 'pkg/index.js')),

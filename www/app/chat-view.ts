@@ -1,4 +1,5 @@
 import { LitElement, css, html, nothing } from 'lit';
+import type { PropertyValues } from 'lit';
 import type { ChatMessage, GenerationOptions, Llama, LlameroError } from 'llamero';
 import { GenerationState } from './generation-state.js';
 import { shared } from './styles.js';
@@ -11,12 +12,18 @@ export class ChatView extends LitElement {
   static override properties = {
     llama: { attribute: false },
     settings: { attribute: false },
+    notice: { attribute: false },
+    waiting: { state: true },
     messages: { state: true },
     error: { state: true },
     announcement: { state: true },
   };
   declare llama: Llama | undefined;
   declare settings: () => GenerationOptions | { wrong: string };
+  /** What is to be known about the device, shown above the conversation. */
+  declare notice: string | undefined;
+  /** A message that goes out when the model is ready; empty where there is none. */
+  declare private waiting: string;
   declare private messages: ChatMessage[];
   declare private error: string;
   declare private announcement: string;
@@ -27,6 +34,7 @@ export class ChatView extends LitElement {
   constructor() {
     super();
     this.messages = [];
+    this.waiting = '';
     this.error = '';
     this.announcement = '';
   }
@@ -43,7 +51,7 @@ export class ChatView extends LitElement {
       }
       .log {
         flex: 1;
-        min-height: 8rem;
+        min-height: 0;
         overflow-y: auto;
         display: flex;
         flex-direction: column;
@@ -66,10 +74,29 @@ export class ChatView extends LitElement {
         background: var(--card);
         border: 1px solid var(--line);
       }
+      /* The conversation stands on the message box, so that what appears above it moves nothing. */
+      .spring {
+        margin-top: auto;
+      }
+      .warn {
+        font-size: 0.875rem;
+      }
       .empty {
-        margin: auto;
+        margin: 0;
+        padding: 0.6rem 0;
         text-align: center;
         color: var(--soft);
+      }
+      .waiting {
+        opacity: 0.75;
+      }
+      .later {
+        align-self: flex-end;
+        display: flex;
+        flex-wrap: wrap;
+        align-items: center;
+        justify-content: flex-end;
+        gap: 0.2rem 0.8rem;
       }
       .pending::after {
         content: '▍';
@@ -109,10 +136,21 @@ export class ChatView extends LitElement {
         tabindex="0"
         @scroll=${this.scrolled}
       >
-        ${this.messages.length === 0 && !running
-          ? html`<p class="empty">${this.llama ? 'Say something. Nothing you write leaves this machine.' : 'The model is not loaded yet.'}</p>`
+        ${this.notice ? html`<div class="warn" role="status">${this.notice}</div>` : nothing}
+        <div class="spring"></div>
+        ${this.messages.length === 0 && !running && !this.waiting
+          ? html`<p class="empty">
+              ${this.llama ? 'Say something. Nothing you write leaves this machine.' : 'The model is not loaded yet. You can write already.'}
+            </p>`
           : nothing}
         ${this.messages.map((message) => this.turn(message.role, message.content))}
+        ${this.waiting
+          ? html`<div class="turn user waiting"><span class="hidden">You: </span>${this.waiting}</div>
+              <div class="later soft">
+                <span>Will be sent when the model is ready.</span>
+                <button type="button" id="take-back" @click=${this.takeBack}>Take back</button>
+              </div>`
+          : nothing}
         ${running ? html`<div class="turn assistant pending" aria-busy="true"><span class="hidden">Llamero: </span>${text}</div>` : nothing}
       </div>
       <div class="hidden" aria-live="polite">${this.announcement}</div>
@@ -128,7 +166,7 @@ export class ChatView extends LitElement {
         ></textarea>
         ${running
           ? html`<button type="button" id="stop" @click=${() => this.generation.stop()}>Stop</button>`
-          : html`<button class="main" id="send" ?disabled=${!this.llama}>Send</button>`}
+          : html`<button class="main" id="send" ?disabled=${this.waiting !== ''}>Send</button>`}
       </form>
       <div class="foot soft">
         <span class="figures" id="speed">${note}</span>
@@ -141,7 +179,12 @@ export class ChatView extends LitElement {
     return html`<div class="turn ${role === 'user' ? 'user' : 'assistant'}"><span class="hidden">${role === 'user' ? 'You: ' : 'Llamero: '}</span>${content}</div>`;
   }
 
-  protected override updated(): void {
+  protected override updated(changed: PropertyValues<this>): void {
+    if (changed.has('llama') && this.llama && this.waiting && !this.generation.running) {
+      const content = this.waiting;
+      this.waiting = '';
+      void this.deliver(content);
+    }
     const log = this.log();
     if (log && this.following) log.scrollTop = log.scrollHeight;
   }
@@ -161,27 +204,54 @@ export class ChatView extends LitElement {
   private async send(): Promise<void> {
     const field = this.renderRoot.querySelector('textarea');
     const content = field?.value.trim() ?? '';
-    if (!field || !content || !this.llama || this.generation.running) return;
+    // One message waits at a time: a second one stays in the box.
+    if (!field || !content || this.generation.running || this.waiting) return;
     const settings = this.settings();
     if ('wrong' in settings) {
       this.error = settings.wrong;
       return;
     }
+    field.value = '';
+    this.error = '';
+    this.following = true;
+    if (this.llama) return this.deliver(content);
+    this.waiting = content;
+    this.announcement = 'Your message will be sent when the model is ready.';
+  }
+
+  /** Gives the waiting message back to be changed. */
+  private takeBack(): void {
+    this.giveBack(this.waiting);
+    this.waiting = '';
+    this.announcement = '';
+    this.renderRoot.querySelector('textarea')?.focus();
+  }
+
+  /** Puts a message that did not go through into the box, before what was written there since. */
+  private giveBack(content: string): void {
+    const field = this.renderRoot.querySelector('textarea');
+    if (field) field.value = field.value === '' ? content : `${content}\n${field.value}`;
+  }
+
+  private async deliver(content: string): Promise<void> {
     const { llama } = this;
+    const settings = this.settings();
+    if (!llama || 'wrong' in settings) {
+      this.error = 'wrong' in settings ? settings.wrong : '';
+      return this.giveBack(content);
+    }
     const before = this.messages;
     const messages = [...before, { role: 'user', content }];
     this.messages = messages;
     this.error = '';
     this.announcement = '';
-    this.following = true;
-    field.value = '';
     const { text, error } = await this.generation.run((options) => llama.chat(messages, { ...settings, ...options }));
     if (error) {
       this.error = error.message;
       // The message did not go through: it is given back to be changed or sent again.
       if (text === '') {
         this.messages = before;
-        if (field.value === '') field.value = content;
+        this.giveBack(content);
       }
       this.dispatchEvent(new CustomEvent<LlameroError>('broken', { detail: error }));
     }
@@ -191,7 +261,7 @@ export class ChatView extends LitElement {
     } else if (!error) {
       // Stopped before the first word.
       this.messages = before;
-      if (field.value === '') field.value = content;
+      this.giveBack(content);
     }
   }
 

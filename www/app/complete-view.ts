@@ -1,4 +1,5 @@
 import { LitElement, css, html, nothing } from 'lit';
+import type { PropertyValues } from 'lit';
 import type { GenerationOptions, Llama, LlameroError } from 'llamero';
 import { GenerationState } from './generation-state.js';
 import { shared } from './styles.js';
@@ -11,12 +12,15 @@ export class CompleteView extends LitElement {
   static override properties = {
     llama: { attribute: false },
     settings: { attribute: false },
+    waiting: { state: true },
     prompt: { state: true },
     error: { state: true },
     announcement: { state: true },
   };
   declare llama: Llama | undefined;
   declare settings: () => GenerationOptions | { wrong: string };
+  /** Whether the text is to be continued as soon as the model is ready. */
+  declare private waiting: boolean;
   /** The prompt that the shown output continues. */
   declare private prompt: string;
   declare private error: string;
@@ -25,6 +29,7 @@ export class CompleteView extends LitElement {
 
   constructor() {
     super();
+    this.waiting = false;
     this.prompt = '';
     this.error = '';
     this.announcement = '';
@@ -75,10 +80,10 @@ export class CompleteView extends LitElement {
       <textarea id="prompt" placeholder="Once upon a time" @keydown=${this.typed}></textarea>
       ${this.error ? html`<div class="bad" role="alert">${this.error}</div>` : nothing}
       <div class="row">
-        ${running
-          ? html`<button id="stop" @click=${() => this.generation.stop()}>Stop</button>`
-          : html`<button class="main" id="generate" ?disabled=${!this.llama} @click=${() => this.generate()}>Generate</button>`}
-        <span class="soft figures" id="speed">${note}</span>
+        ${running || this.waiting
+          ? html`<button id="stop" @click=${this.stop}>Stop</button>`
+          : html`<button class="main" id="generate" @click=${() => this.generate()}>Generate</button>`}
+        <span class="soft figures" id="speed">${this.waiting ? 'Will start when the model is ready.' : note}</span>
       </div>
       ${this.prompt || running
         ? html`<div class="output ${running ? 'pending' : ''}" role="region" aria-label="Continued text" aria-busy=${running} tabindex="0"
@@ -87,8 +92,19 @@ export class CompleteView extends LitElement {
       <div class="hidden" aria-live="polite">${this.announcement}</div>`;
   }
 
+  protected override updated(changed: PropertyValues<this>): void {
+    if (!changed.has('llama') || !this.llama || !this.waiting) return;
+    this.waiting = false;
+    void this.generate();
+  }
+
+  private stop(): void {
+    this.waiting = false;
+    this.generation.stop();
+  }
+
   private typed(event: KeyboardEvent): void {
-    if (event.key === 'Escape') this.generation.stop();
+    if (event.key === 'Escape') this.stop();
     if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
     void this.generate();
@@ -96,15 +112,20 @@ export class CompleteView extends LitElement {
 
   private async generate(): Promise<void> {
     const prompt = this.renderRoot.querySelector('textarea')?.value ?? '';
-    if (!this.llama || this.generation.running) return;
+    if (this.generation.running) return;
     const settings = this.settings();
     if (prompt === '' || 'wrong' in settings) {
       this.error = 'wrong' in settings ? settings.wrong : 'Write the beginning of a text first.';
       return;
     }
     const { llama } = this;
-    this.prompt = prompt;
     this.error = '';
+    if (!llama) {
+      this.waiting = true;
+      this.announcement = 'The text will be continued when the model is ready.';
+      return;
+    }
+    this.prompt = prompt;
     this.announcement = '';
     const { text, error } = await this.generation.run((options) => llama.generate(prompt, { ...settings, ...options }));
     if (error) {

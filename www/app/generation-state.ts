@@ -5,6 +5,7 @@ import type { GenerationOptions, GenerationStream, LlameroError } from 'llamero'
 
 export interface Outcome {
   text: string;
+  /** By the person, or because its model was replaced. */
   stopped: boolean;
   error: LlameroError | undefined;
 }
@@ -54,13 +55,15 @@ export class GenerationState implements ReactiveController {
         this.host.requestUpdate();
       }
       const { sequences, usage, timings } = await stream.result();
-      const ending = sequences[0]?.finish_reason === 'length' ? ' · cut at the token limit' : '';
+      const reason = sequences[0]?.finish_reason;
+      const ending = reason === 'length' ? ' · cut at the token limit' : reason === 'aborted' ? ' · stopped' : '';
       const rate = usage.completion_tokens > 1 ? timings.decode_tokens_per_second : undefined;
-      this.note = speed(usage.completion_tokens, rate) + ending;
+      this.note = usage.completion_tokens === 0 && reason === 'aborted' ? 'stopped' : speed(usage.completion_tokens, rate) + ending;
       this.text = sequences[0]?.text ?? this.text;
-      return { text: this.text, stopped: false, error: undefined };
+      return { text: this.text, stopped: reason === 'aborted', error: undefined };
     } catch (error) {
-      const stopped = abort.signal.aborted;
+      // A model that was disposed of meanwhile gives no result.
+      const stopped = (error as LlameroError).code === 'aborted';
       if (stopped) this.note = this.note.startsWith('reading') ? 'stopped' : `${this.note} · stopped`;
       else this.note = '';
       return { text: this.text, stopped, error: stopped ? undefined : (error as LlameroError) };

@@ -8,7 +8,7 @@ import './settings-panel.js';
 import type { SettingsPanel } from './settings-panel.js';
 import './speed-view.js';
 import { shared } from './styles.js';
-import { fileLabel, filesLabel } from './words.js';
+import { deviceWords, fileLabel, filesLabel } from './words.js';
 import { droppedFiles } from './dropped-files.js';
 
 const MODES = [
@@ -36,18 +36,37 @@ export class LlameroApp extends LitElement {
     css`
       :host {
         max-width: 52rem;
-        min-height: 100dvh;
+        height: 100dvh;
         margin: 0 auto;
-        padding: 0.8rem clamp(0.8rem, 3vw, 1.5rem);
+        padding: 0.7rem clamp(0.8rem, 3vw, 1.5rem);
         display: flex;
         flex-direction: column;
-        gap: 0.8rem;
+        gap: 0.6rem;
+      }
+      main {
+        display: flex;
+        flex: 1;
+        flex-direction: column;
+        gap: 0.7rem;
+        min-height: 0;
       }
       header {
         display: flex;
-        flex-wrap: wrap;
         align-items: baseline;
         gap: 0.2rem 0.8rem;
+        white-space: nowrap;
+      }
+      header .soft {
+        overflow: hidden;
+        text-overflow: ellipsis;
+      }
+      @media (max-width: 36rem) {
+        header .wide {
+          display: none;
+        }
+        header .soft {
+          font-size: 0.75rem;
+        }
       }
       h1 {
         margin: 0;
@@ -83,9 +102,46 @@ export class LlameroApp extends LitElement {
       settings-panel[hidden] {
         display: none;
       }
+      .panels {
+        position: relative;
+        display: flex;
+        flex: 1;
+        flex-direction: column;
+        gap: 0.7rem;
+      }
+      .failure {
+        display: flex;
+        flex-wrap: wrap;
+        align-items: center;
+        justify-content: space-between;
+        gap: 0.5rem 1rem;
+      }
+      .failure > div:first-child {
+        flex: 1 1 16rem;
+        min-width: 0;
+      }
+      .failure .buttons {
+        display: flex;
+        gap: 0.5rem;
+      }
+      .failure.over {
+        position: absolute;
+        z-index: 1;
+        inset: 0 0 auto;
+        box-shadow: 0 2px 8px rgb(0 0 0 / 25%);
+      }
+      /* What is on the page fits the window, and the conversation scrolls; where the window is too low, the page does. */
       #panel-chat {
-        height: clamp(20rem, calc(100dvh - 20rem), 60rem);
+        flex: 1 0 14rem;
+        height: 14rem;
+      }
+      #panel-complete,
+      #panel-speed {
         flex: 1 0 auto;
+      }
+      settings-panel {
+        flex: none;
+        padding-bottom: 0.7rem;
       }
       .drop {
         position: fixed;
@@ -120,11 +176,12 @@ export class LlameroApp extends LitElement {
   }
 
   protected override render() {
-    const llama = this.model.status === 'ready' ? this.model.llama : undefined;
+    const { llama } = this.model;
     return html`<header>
         <h1>Llamero</h1>
-        <span class="soft">A LLaMA in your browser. Nothing you write leaves this machine.</span>
+        <span class="soft"><span class="wide">A LLaMA in your browser. </span>Nothing you write leaves this machine.</span>
       </header>
+      <main>
       <model-card .state=${this.model} .tick=${++this.tick} @open-files=${(event: CustomEvent<File[]>) => this.open(event.detail)}></model-card>
       <div role="tablist" aria-label="What to do with the model" @keydown=${this.arrow}>
         ${MODES.map(
@@ -140,8 +197,10 @@ export class LlameroApp extends LitElement {
           </button>`,
         )}
       </div>
+      <div class="panels">
+      ${this.failure()}
       <div role="tabpanel" id="panel-chat" aria-labelledby="tab-chat" ?hidden=${this.mode !== 'chat'}>
-        <chat-view .llama=${llama} .settings=${this.settings} @broken=${this.broken}></chat-view>
+        <chat-view .llama=${llama} .notice=${this.notice()} .settings=${this.settings} @broken=${this.broken}></chat-view>
       </div>
       <div role="tabpanel" id="panel-complete" aria-labelledby="tab-complete" ?hidden=${this.mode !== 'complete'}>
         <complete-view .llama=${llama} .settings=${this.settings} @broken=${this.broken}></complete-view>
@@ -149,8 +208,29 @@ export class LlameroApp extends LitElement {
       <div role="tabpanel" id="panel-speed" aria-labelledby="tab-speed" ?hidden=${this.mode !== 'speed'}>
         <speed-view .llama=${llama} @broken=${this.broken}></speed-view>
       </div>
-      <settings-panel ?hidden=${this.mode === 'speed'}></settings-panel>
+      </div>
+      <settings-panel .info=${llama?.info} ?hidden=${this.mode === 'speed'}></settings-panel>
+      </main>
       ${this.dragging ? html`<div class="drop">Drop a .gguf file, or a folder of safetensors, here</div>` : nothing}`;
+  }
+
+  /** What did not load. Above a conversation it lies on top of what is there, and moves nothing. */
+  private failure() {
+    const { failure, llama, loading } = this.model;
+    if (!failure) return nothing;
+    return html`<div class="bad failure ${this.mode === 'chat' ? 'over' : ''}">
+      <div role="alert">${failure.text}</div>
+      <div class="buttons">
+        ${llama && !loading ? html`<button @click=${() => this.model.retry()}>Try again</button>` : nothing}
+        <button @click=${() => this.model.dismiss()}>Dismiss</button>
+      </div>
+    </div>`;
+  }
+
+  /** Why the device is not the one that one might expect. */
+  private notice(): string | undefined {
+    const { llama, notice } = this.model;
+    return llama && (notice ?? deviceWords(llama.info.device).warning);
   }
 
   private readonly settings = () => (this.renderRoot.querySelector('settings-panel') as SettingsPanel).options();

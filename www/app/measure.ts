@@ -88,6 +88,7 @@ export async function measure(
       first ||= last;
       n += 1;
     }
+    signal.throwIfAborted(); // the stream of a call that was aborted ends like any other
     return {
       prefill: tokens.length / ((first - start) / 1000),
       decode: (n - sequences) / ((last - first) / 1000),

@@ -1,10 +1,11 @@
 import { LitElement, css, html, nothing } from 'lit';
+import type { LoadProgress } from 'llamero';
 import type { ModelState } from './model-state.js';
 import { shared } from './styles.js';
-import { count, deviceWords, megabytes, phase, progressDetail } from './words.js';
+import { count, deviceWords, megabytes, modelTitle, phase, progressDetail } from './words.js';
 
 /**
- * Which model, how far its loading is, what runs it, what went wrong.
+ * Which model, how far its loading is, what runs it.
  * @fires open-files - with the chosen files: a GGUF, the parts of one, or what a folder of safetensors holds
  */
 export class ModelCard extends LitElement {
@@ -18,98 +19,124 @@ export class ModelCard extends LitElement {
     css`
       section {
         display: grid;
-        gap: 0.6rem;
-        padding: 0.9rem;
+        grid-template-columns: minmax(0, 1fr);
+        gap: 0.4rem;
+        padding: 0.7rem 0.9rem;
         border: 1px solid var(--line);
         border-radius: var(--radius);
         background: var(--card);
       }
       .row {
         display: flex;
-        flex-wrap: wrap;
         align-items: center;
         justify-content: space-between;
-        gap: 0.5rem 1rem;
+        gap: 0.3rem 1rem;
       }
-      .name {
-        min-width: 0;
-        overflow-wrap: anywhere;
+      .wrap {
+        flex-wrap: wrap;
       }
       h2 {
+        flex: 1 1 12rem;
         margin: 0;
         font-size: 1rem;
+        white-space: nowrap;
+        overflow: hidden;
+        text-overflow: ellipsis;
       }
       .buttons {
         display: flex;
         flex-wrap: wrap;
         gap: 0.5rem;
       }
+      /* Loading and loaded take the same room: nothing jumps when one becomes the other. */
+      .status {
+        display: grid;
+        grid-template-columns: minmax(0, 1fr);
+        align-content: center;
+        gap: 0.2rem;
+        min-height: 58px;
+      }
+      .status .row {
+        white-space: nowrap;
+      }
+      .status button {
+        min-height: 32px;
+      }
       progress {
-        display: block;
-        width: 100%;
+        flex: 1;
+        min-width: 0;
         height: 10px;
         accent-color: var(--accent);
       }
+      .what,
       .figures {
+        overflow: hidden;
+        text-overflow: ellipsis;
+      }
+      @media (max-width: 30rem) {
+        .what:has(+ .figures:not(:empty)) {
+          display: none;
+        }
+      }
+      .figures {
+        flex: none;
+        max-width: 100%;
         font-variant-numeric: tabular-nums;
       }
     `,
   ];
 
   protected override render() {
-    const { status, label, llama, error } = this.state;
-    const title = llama?.info.name || label || 'No model yet';
+    const { label, llama, loading } = this.state;
+    const title = modelTitle(label, llama?.info.name ?? '') || 'No model yet';
     return html`<section aria-label="Model">
-      <div class="row">
-        <div class="name">
-          <h2>${title}</h2>
-          ${this.description()}
-        </div>
+      <div class="row wrap">
+        <h2 title=${llama?.info.name || title}>${title}</h2>
         <div class="buttons">
-          ${status === 'loading' ? html`<button @click=${() => this.state.cancel()}>Cancel</button>` : nothing}
           <button @click=${() => this.input('file')?.click()}>Open a file…</button>
           <button @click=${() => this.input('folder')?.click()}>Open a folder…</button>
           <input hidden id="file" type="file" multiple accept=".gguf" aria-label="A GGUF model file" @change=${this.chosen} />
           <input hidden id="folder" type="file" webkitdirectory aria-label="A folder of safetensors" @change=${this.chosen} />
         </div>
       </div>
-      ${status === 'loading' ? this.bar() : nothing}
-      ${status === 'failed'
-        ? html`<div class="bad" role="alert">
-            <div>${error?.code === 'aborted' ? 'Loading was cancelled.' : error?.message}</div>
-          </div>
-          <div class="buttons"><button class="main" @click=${() => this.state.retry()}>Try again</button></div>`
-        : nothing}
+      <div class="status">${loading ? this.bar(loading.progress) : llama ? this.description() : this.nothingLoaded()}</div>
     </section>`;
+  }
+
+  private nothingLoaded() {
+    return html`<div class="row soft">
+      <span>Not loaded.</span>
+      <button class="main" @click=${() => this.state.retry()}>Try again</button>
+    </div>`;
   }
 
   private description() {
     const info = this.state.llama?.info;
     if (!info) return nothing;
-    const { text, warning } = deviceWords(info.device);
-    const notice = this.state.notice ?? warning;
     return html`<div class="soft" id="device">
-        ${count(info.parameters)} weights, ${megabytes(info.bytes)} · context ${info.context} · runs on ${text}
-      </div>
-      ${notice ? html`<p class="warn" role="status">${notice}</p>` : nothing}`;
+      ${count(info.parameters)} weights, ${megabytes(info.bytes)} · context ${info.context} · runs on ${deviceWords(info.device).text}
+    </div>`;
   }
 
-  private bar() {
-    const { progress } = this.state;
+  private bar(progress: LoadProgress | undefined) {
+    const { llama, loading } = this.state;
     const detail = progress ? progressDetail(progress) : '';
     // Without a value the bar moves to and fro: there is nothing to count.
     const counted = progress && progress.phase !== 'compile' && progress.total > 0;
-    return html`<div>
-      <div class="row soft">
-        <span>${phase(progress)}</span>
+    // Beside a model that is in use, say which one this is about.
+    const what = llama ? `${phase(progress)} ${loading?.label}` : phase(progress);
+    return html`<div class="row soft">
+        <span class="what">${what}</span>
         <span class="figures">${detail}</span>
       </div>
-      <progress
-        aria-label="Loading the model"
-        aria-valuetext="${phase(progress)} ${detail}"
-        max=${progress?.total || 1}
-        value=${counted ? progress.loaded : nothing}
-      ></progress>
+      <div class="row">
+        <progress
+          aria-label="Loading the model"
+          aria-valuetext="${what} ${detail}"
+          max=${progress?.total || 1}
+          value=${counted ? progress.loaded : nothing}
+        ></progress>
+        <button @click=${() => this.state.cancel()}>Cancel</button>
     </div>`;
   }
 

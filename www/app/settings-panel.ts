@@ -1,17 +1,23 @@
 import { LitElement, css, html } from 'lit';
-import type { GenerationOptions } from 'llamero';
+import type { GenerationOptions, ModelInfo } from 'llamero';
+import { defaults } from './defaults.js';
 import { shared } from './styles.js';
 
 const FIELDS = [
-  { name: 'max_new_tokens', label: 'Max new tokens', value: '256', min: 1, max: 100000, step: 1, help: 'the longest answer' },
-  { name: 'temperature', label: 'Temperature', value: '0.7', min: 0, max: 5, step: 0.05, help: '0: always the likeliest word' },
-  { name: 'top_p', label: 'Top p', value: '0.95', min: 0, max: 1, step: 0.01, help: '1: no limit' },
-  { name: 'top_k', label: 'Top k', value: '40', min: 0, max: 100000, step: 1, help: '0: no limit' },
-  { name: 'seed', label: 'Seed', value: '', min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, help: 'empty: a new one each time' },
+  { name: 'max_new_tokens', label: 'Max new tokens', min: 1, max: 100000, step: 1, help: 'the longest answer' },
+  { name: 'temperature', label: 'Temperature', min: 0, max: 5, step: 0.01, help: '0: always the likeliest word' },
+  { name: 'top_p', label: 'Top p', min: 0, max: 1, step: 0.01, help: '1: no limit' },
+  { name: 'top_k', label: 'Top k', min: 0, max: 100000, step: 1, help: '0: no limit' },
+  { name: 'repetition_penalty', label: 'Repetition penalty', min: 0.5, max: 3, step: 0.01, help: '1: none' },
+  { name: 'frequency_penalty', label: 'Frequency penalty', min: 0, max: 2, step: 0.01, help: '0: none; ends loops' },
+  { name: 'seed', label: 'Seed', min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, help: 'empty: a new one each time' },
 ] as const;
 
-/** How text is chosen. `options()` gives what is set. */
+/** How text is chosen. `options()` gives what is set. What the person has not changed follows the model. */
 export class SettingsPanel extends LitElement {
+  static override properties = { info: { attribute: false } };
+  declare info: ModelInfo | undefined;
+
   static override styles = [
     shared,
     css`
@@ -30,6 +36,17 @@ export class SettingsPanel extends LitElement {
         grid-template-columns: repeat(auto-fill, minmax(150px, 1fr));
         gap: 0.8rem;
         padding: 0.2rem 0.9rem 0.9rem;
+      }
+      form > div {
+        grid-column: 1 / -1;
+        display: flex;
+        flex-wrap: wrap;
+        align-items: center;
+        justify-content: space-between;
+        gap: 0.3rem 1rem;
+      }
+      form > div > span {
+        flex: 1 1 14rem;
       }
       label {
         display: block;
@@ -68,13 +85,18 @@ export class SettingsPanel extends LitElement {
   }
 
   protected override render() {
+    const chosen = defaults(this.info);
+    const values: Record<string, string> = { max_new_tokens: '256', seed: '' };
+    for (const { name } of FIELDS) if (name in chosen) values[name] = String(chosen[name as 'temperature']);
+    // The attribute is what an input shows until the person changes it, and goes back to when the form is reset.
     return html`<details>
       <summary>Settings</summary>
       <form @submit=${(event: Event) => event.preventDefault()}>
+        <div class="soft"><span id="why">${chosen.why}</span><button type="reset">Reset</button></div>
         ${FIELDS.map(
-          ({ name, label, value, min, max, step, help }) => html`<label for=${name}>
+          ({ name, label, min, max, step, help }) => html`<label for=${name}>
             <span>${label}</span>
-            <input id=${name} type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${value} aria-describedby="${name}-help" />
+            <input id=${name} type="number" inputmode="decimal" min=${min} max=${max} step=${step} value=${values[name]} aria-describedby="${name}-help" />
             <small id="${name}-help">${help}</small>
           </label>`,
         )}

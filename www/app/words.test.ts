@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { costWords, count, deviceWords, fileLabel, filesLabel, megabytes, progressDetail, rate, seconds } from './words.js';
+import { costWords, count, deviceWords, fileLabel, filesLabel, megabytes, modelTitle, progressDetail, rate, seconds, sentences } from './words.js';
 
 test('sizes, times, counts', () => {
   expect([1, 1500, 98_362_432, 4.7e9].map(megabytes)).toEqual(['1 kB', '2 kB', '98.4 MB', '4.70 GB']);
@@ -45,4 +45,19 @@ test('the name in an address', () => {
   expect(fileLabel('/models/smol/')).toBe('smol');
   expect(filesLabel([{ name: 'config.json', webkitRelativePath: 'smol/config.json' }])).toBe('smol');
   expect(filesLabel([{ name: 'README.md' }, { name: 'a-00001-of-00002.gguf' }])).toBe('a-00001-of-00002.gguf');
+});
+
+test('what a model is called', () => {
+  const odd = 'Smollm2 135M 8k Lc100K Mix1 Ep2';
+  expect(modelTitle('SmolLM2-135M-Instruct.Q4_1.gguf', odd)).toBe('SmolLM2-135M-Instruct.Q4_1');
+  expect(modelTitle('big-00001-of-00003.gguf', odd)).toBe('big');
+  expect(modelTitle('smol', '')).toBe('smol');
+  // Names that tell nothing.
+  for (const label of ['model.gguf', 'ggml-model-Q4_K.gguf', `${'0123456789abcdef'.repeat(4)}`, '']) expect(modelTitle(label, odd)).toBe(odd);
+  expect(modelTitle('model.gguf', '')).toBe('model');
+  expect(modelTitle('modelica-7b.gguf', odd)).toBe('modelica-7b');
+});
+
+test('sentences', () => {
+  expect(sentences('a.gguf: no GGUF file', 'tiny is still loaded.')).toBe('a.gguf: no GGUF file. tiny is still loaded.');
 });

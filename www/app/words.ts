@@ -31,7 +31,7 @@ export function rate(value: number): string {
 const PHASES: Record<LoadProgress['phase'], string> = {
   download: 'Downloading',
   upload: 'Copying to the device',
-  compile: 'Preparing the shaders',
+  compile: 'Preparing the device',
   ready: 'Ready',
 };
 
@@ -79,6 +79,20 @@ export function costWords({ costs, figures }: Pick<Report, 'costs' | 'figures'>)
   if (costs.dispatches !== undefined && costs.encode_ms !== undefined)
     sentences.push(`It takes ${Math.round(costs.dispatches)} kernels, and ${costs.encode_ms.toFixed(2)} ms to tell the GPU about them.`);
   return sentences.join(' ');
+}
+
+/** Texts one after the other, each with its full stop. */
+export function sentences(...texts: string[]): string {
+  return texts.map((text) => (/[.!?]$/.test(text) ? text : `${text}.`)).join(' ');
+}
+
+/**
+ * What a model is called: by its file, without what only computers need, or by the name in the file where the file's own is
+ * one that any model could have.
+ */
+export function modelTitle(label: string, name: string): string {
+  const file = label.replace(/\.gguf$/i, '').replace(/-\d{5}-of-\d{5}$/, '');
+  return name && /^(ggml[-_.])?model\b|^[0-9a-f]{32,}$|^$/i.test(file) ? name : file || name;
 }
 
 /** The name of the file or folder that an address leads to. */

@@ -3,8 +3,8 @@ import { Batch, Turns } from './batch.js';
 import type { BatchEngine, Update } from './batch.js';
 import type { GenerationResult, TokenEvent } from './types.js';
 
-const outcome = (ids: number[]): GenerationResult => ({
-  sequences: [{ ids, text: '', finish_reason: 'length' }],
+const outcome = (ids: number[], finish_reason: 'length' | 'aborted' = 'length'): GenerationResult => ({
+  sequences: [{ ids, text: '', finish_reason }],
   usage: { prompt_tokens: 1, completion_tokens: ids.length, total_tokens: 1 + ids.length, cached_tokens: 0 },
   timings: { prefill_ms: 1, decode_ms: 1, prefill_tokens_per_second: 1, decode_tokens_per_second: 1 },
 });
@@ -25,7 +25,10 @@ class FakeEngine implements BatchEngine {
   }
 
   cancel(id: number): void {
-    if (this.live.delete(id)) this.updates.push([id, { type: 'failed', error: new Error('aborted') }]);
+    const request = this.live.get(id);
+    if (!request) return;
+    this.live.delete(id);
+    this.updates.push([id, { type: 'done', result: outcome(request.ids, 'aborted') }]);
   }
 
   async step(onUpdate: (id: number, update: Update) => void): Promise<boolean> {
@@ -76,10 +79,12 @@ describe('Batch', () => {
     const { batch: all } = batch();
     const abort = new AbortController();
     const one = all.generate({ tokens: 4 }, () => {}, signal);
-    const two = all.generate({ tokens: 100 }, () => abort.abort(), abort.signal);
+    let seen = 0;
+    const two = all.generate({ tokens: 100 }, () => ++seen === 2 && abort.abort(), abort.signal);
     await expect(all.generate({}, () => {}, signal)).rejects.toThrow('tokens');
-    await expect(two).rejects.toThrow('aborted');
-    await expect(all.generate({ tokens: 1 }, () => {}, abort.signal)).rejects.toMatchObject({ code: 'aborted' });
+    expect((await two).sequences).toEqual([{ ids: [20, 21], text: '', finish_reason: 'aborted' }]);
+    // One that is aborted before its first step gives an empty result.
+    expect((await all.generate({ tokens: 1 }, () => {}, abort.signal)).sequences).toEqual([{ ids: [], text: '', finish_reason: 'aborted' }]);
     expect((await one).sequences[0]!.ids).toHaveLength(4);
   });
 

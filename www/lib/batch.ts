@@ -1,6 +1,5 @@
 // The generations under way in one engine: all of them run together, driven by one loop.
 
-import { LlameroAbortError } from './errors.js';
 import type { GenerationRequest } from './protocol.js';
 import type { GenerationResult, TokenEvent } from './types.js';
 
@@ -34,13 +33,18 @@ export class Batch {
     private readonly pause: () => Promise<void> = nextTask,
   ) {}
 
-  /** Runs a request together with all others; throws what is wrong with it. */
+  /**
+   * Runs a request together with all others; throws what is wrong with it. Aborted by the signal, it resolves with what it
+   * has, at the engine's next step.
+   */
   generate(request: GenerationRequest, onEvent: Caller['onEvent'], signal: AbortSignal): Promise<GenerationResult> {
     return new Promise((resolve, reject) => {
-      if (signal.aborted) throw new LlameroAbortError();
       const id = this.engine.enqueue(request);
       this.requests.set(id, { onEvent, resolve, reject });
-      signal.addEventListener('abort', () => this.requests.has(id) && this.engine.cancel(id), { once: true });
+      const cancel = () => this.requests.has(id) && this.engine.cancel(id);
+      // Given up while it waited: it is answered with what it has, which is the size of its prompt.
+      if (signal.aborted) cancel();
+      signal.addEventListener('abort', cancel, { once: true });
       if (!this.running) void this.run();
     });
   }

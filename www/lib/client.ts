@@ -9,6 +9,7 @@ interface Pending {
   resolve(value: unknown): void;
   reject(error: unknown): void;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
+  onOpened?: (() => void | Promise<void>) | undefined;
   onPrefill?: ((progress: { done: number; total: number }) => void) | undefined;
   onToken?: ((token: TokenEvent) => void) | undefined;
 }
@@ -39,11 +40,13 @@ export class WorkerClient {
     options: EngineOptions,
     timeout: number | undefined,
     wasmUrl: string | undefined,
-    onProgress: ((progress: LoadProgress) => void) | undefined,
+    handlers: Pick<Pending, 'onProgress' | 'onOpened'>,
     signal: AbortSignal | undefined,
   ): Promise<ModelInfo> {
     this.remotes = remotes;
-    const call = this.request((id) => ({ type: 'load', id, sources, options, timeout, wasmUrl }), { onProgress }, signal);
+    // The worker may be deep in a computation: it is not asked, but ended, with all that it holds.
+    const abort = () => this.die(abortError(signal!));
+    const call = this.request((id) => ({ type: 'load', id, sources, options, timeout, wasmUrl }), handlers, signal, abort);
     return call.result as Promise<ModelInfo>;
   }
 
@@ -61,7 +64,7 @@ export class WorkerClient {
     return call as { result: Promise<GenerationResult>; cancel: () => void };
   }
 
-  /** Ends the worker; what is under way is aborted. */
+  /** Ends the worker; what is under way fails with an AbortError. */
   terminate(): void {
     this.die(new LlameroAbortError('the model was disposed of'));
   }
@@ -70,10 +73,13 @@ export class WorkerClient {
     message: (id: number) => ToWorker,
     handlers: Omit<Pending, 'resolve' | 'reject'>,
     signal: AbortSignal | undefined,
+    abort?: () => void,
   ): { result: Promise<unknown>; cancel: () => void } {
     const id = this.nextId++;
     const cancel = () => {
-      if (this.pending.has(id)) this.worker.postMessage({ type: 'cancel', id } satisfies ToWorker);
+      if (!this.pending.has(id)) return;
+      if (abort) abort();
+      else this.worker.postMessage({ type: 'cancel', id } satisfies ToWorker);
     };
     const result = new Promise((resolve, reject) => {
       if (this.dead) return reject(this.dead);
@@ -103,6 +109,8 @@ export class WorkerClient {
     switch (message.type) {
       case 'progress':
         return this.callBack(() => pending.onProgress?.(message.progress));
+      case 'opened':
+        return void this.goOn(message.id, pending);
       case 'prefill':
         return this.callBack(() => pending.onPrefill?.({ done: message.done, total: message.total }));
       case 'token':
@@ -114,6 +122,17 @@ export class WorkerClient {
         this.pending.delete(message.id);
         return pending.reject(fromWire(message.error));
     }
+  }
+
+  /** A load waits for what the caller does before memory is taken; a fault there ends it. */
+  private async goOn(id: number, pending: Pending): Promise<void> {
+    try {
+      await pending.onOpened?.();
+    } catch (error) {
+      this.pending.delete(id);
+      return pending.reject(error);
+    }
+    if (!this.dead) this.worker.postMessage({ type: 'go_on', id } satisfies ToWorker);
   }
 
   /** A fault in the caller's own callback is the caller's: reported as such, it does not break the protocol. */

@@ -91,7 +91,8 @@ export class Llama {
       const { fetch } = options;
       if (fetch) specs = await openInPage(specs, remotes, opened, { fetch, ...(signal ? { signal } : {}) });
       const wasmUrl = options.wasmUrl === undefined ? undefined : absolute(options.wasmUrl);
-      const info = await client.load(specs, remotes, engineOptions, options.timeout, wasmUrl, options.onProgress, signal);
+      const { onProgress, onOpened, timeout } = options;
+      const info = await client.load(specs, remotes, engineOptions, timeout, wasmUrl, { onProgress, onOpened }, signal);
       return new Llama(client, info);
     } catch (error) {
       client.terminate();
@@ -111,14 +112,19 @@ export class Llama {
     return this.start(chatRequest(messages, options), options);
   }
 
-  /** The text that follows a prompt, or answers a conversation. */
+  /**
+   * The text that follows a prompt, or answers a conversation. A text alone does not tell whether it is whole, so a call
+   * that its `signal` ended rejects with a `LlameroAbortError`; `generate()` and `chat()` give the part that there is.
+   */
   async complete(
     prompt: string | readonly number[] | Uint32Array | readonly ChatMessage[],
     options: GenerationOptions = {},
   ): Promise<string> {
     const chat = Array.isArray(prompt) && typeof prompt[0] === 'object';
     const stream = chat ? this.chat(prompt as ChatMessage[], options) : this.generate(prompt as string, options);
-    return stream.text();
+    const { sequences } = await stream.result();
+    if (options.signal?.aborted && sequences.some(({ finish_reason }) => finish_reason === 'aborted')) throw abortError(options.signal);
+    return sequences[0]?.text ?? '';
   }
 
   /** Logits of every position, row after row: `[ids.length, vocab_size]`. */

@@ -33,6 +33,7 @@ export class Engine {
     sources: EngineSource[],
     options: EngineOptions,
     on_progress: (progress: { phase: string; loaded: number; total: number }) => void,
+    on_opened: () => Promise<void>,
     start_threads: (module: WebAssembly.Module, memory: WebAssembly.Memory, handle: number, count: number) => Promise<number>,
   ): Promise<Engine>;
   info(): any;

@@ -61,11 +61,15 @@ export type ToWorker =
   | { [M in keyof Calls]: { type: 'call'; id: number; method: M; args: Calls[M]['args'] } }[keyof Calls]
   | { type: 'generate'; id: number; request: GenerationRequest }
   | { type: 'cancel'; id: number }
+  /** Answers `opened`: the load goes on. */
+  | { type: 'go_on'; id: number }
   | { type: 'read_done'; id: number; bytes: Uint8Array }
   | { type: 'read_failed'; id: number; error: WireError };
 
 export type FromWorker =
   | { type: 'progress'; id: number; progress: LoadProgress }
+  /** Of a load: the files are understood, and memory for the weights is about to be taken; it waits for `go_on`. */
+  | { type: 'opened'; id: number }
   | { type: 'prefill'; id: number; done: number; total: number }
   | { type: 'token'; id: number; token: TokenEvent }
   /** Asks the page for bytes of a `remote` source; answered by `read_done` or `read_failed` with this `id`. */

@@ -6,6 +6,10 @@ import type { GenerationResult, TokenEvent } from './types.js';
 /**
  * What `generate()` and `chat()` return. Iterate it for the tokens as they come, or await `result()` for everything at
  * once, or both. Leaving the loop early stops the generation.
+ *
+ * `stop()` and the `signal` end it within one step, wherever it is: in the queue, in the prompt, between two tokens. Then the
+ * iterator ends, and `result()` and `text()` give what there is, sequences that had not ended with `finish_reason: 'aborted'`.
+ * The result's text may end in a few characters that the stream held back, since they could have become a stop text.
  */
 export class GenerationStream implements AsyncIterable<TokenEvent> {
   private readonly events: TokenEvent[] = [];
@@ -29,10 +33,13 @@ export class GenerationStream implements AsyncIterable<TokenEvent> {
     this.outcome.catch(() => {});
   }
 
-  /** Ends the generation at the next token; the stream and `result()` then throw an AbortError. */
+  /** Ends the generation; see above. Does nothing once it is over. */
   readonly stop: () => void;
 
-  /** All sequences, token counts and times, once the generation is over. */
+  /**
+   * All sequences, token counts and times, once the generation is over: also where `stop()` or the signal ended it. Rejects
+   * where it failed, where the signal was aborted before it began, and where the model was disposed of meanwhile.
+   */
   result(): Promise<GenerationResult> {
     return this.outcome;
   }

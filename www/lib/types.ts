@@ -77,7 +77,15 @@ export interface LoadOptions {
   tune?: boolean;
   /** Called some ten times a second while loading. */
   onProgress?: (progress: LoadProgress) => void;
-  /** Ends the load, and closes its connections. */
+  /**
+   * Called once, when the files have been read as far as their tables and understood, before memory is taken for the weights;
+   * the load waits for what it returns. The place to dispose of a model that this one replaces, where both do not fit.
+   */
+  onOpened?: () => void | Promise<void>;
+  /**
+   * Ends the load at once: it rejects with a `LlameroAbortError` whose `cause` is the signal's reason, and its worker and
+   * connections are closed.
+   */
   signal?: AbortSignal;
   /**
    * Milliseconds to wait for the next byte of a server, or for one `read` of a source of yours; default 30 000; 0 or Infinity:
@@ -164,10 +172,21 @@ export interface ModelInfo {
   bytes: number;
   /** Positions that a prompt and its output may use together. */
   context: number;
+  /**
+   * Sampling settings that the model's files recommend (`generation_config.json`, or `general.sampling.*` of a GGUF); empty
+   * where they name none. Calls do not take them by themselves: pass what you want of them.
+   */
+  generation_config: GenerationConfig;
   /** Whether `chat()` works. */
   chat_template: boolean;
   device: DeviceInfo;
 }
+
+/** Options of a generation that a model's files recommend. */
+export type GenerationConfig = Pick<
+  GenerationOptions,
+  'do_sample' | 'temperature' | 'top_k' | 'top_p' | 'min_p' | 'repetition_penalty'
+>;
 
 /** What running has cost since the model was loaded, and what a step reads; for measurements. */
 export interface Costs {
@@ -231,7 +250,10 @@ export interface GenerationOptions {
   tools?: unknown[];
   /** Called while the prompt is read: positions done, of all. */
   onPrefill?: (progress: { done: number; total: number }) => void;
-  /** Stops the generation at the next token. */
+  /**
+   * Ends the generation within one step: the iterator ends, and the result is what there is, with `finish_reason: 'aborted'`.
+   * A signal that is aborted before the call begins rejects, with a `LlameroAbortError`.
+   */
   signal?: AbortSignal;
 }
 
@@ -246,8 +268,11 @@ export interface TokenEvent {
 export interface GeneratedSequence {
   ids: number[];
   text: string;
-  /** `stop`: the model or a stop text ended it; `length`: the token limit or the context did. */
-  finish_reason: 'stop' | 'length';
+  /**
+   * `stop`: the model or a stop text ended it; `length`: the token limit or the context did; `aborted`: `stop()` or the
+   * signal did, maybe before its first token.
+   */
+  finish_reason: 'stop' | 'length' | 'aborted';
 }
 
 export interface Usage {
@@ -259,6 +284,7 @@ export interface Usage {
 }
 
 export interface Timings {
+  /** Until the first token, or until the call was aborted before it. */
   prefill_ms: number;
   decode_ms: number;
   prefill_tokens_per_second: number;

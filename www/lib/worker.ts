@@ -37,6 +37,8 @@ let broken: LlameroError | undefined;
 const turns = new Turns();
 /** How to cancel what is under way or waiting, by request id. */
 const cancels = new Map<number, () => void>();
+/** How loads that wait for the page's `go_on` go on, by request id. */
+const goOns = new Map<number, () => void>();
 /** Reads that the page has been asked for. */
 const reads = new Map<number, { resolve(bytes: Uint8Array): void; reject(error: unknown): void }>();
 let nextRead = 1;
@@ -53,6 +55,9 @@ scope.onmessage = ({ data }) => {
       return void answer(data.id, () => generate(data));
     case 'cancel':
       return cancels.get(data.id)?.();
+    case 'go_on':
+      goOns.get(data.id)?.();
+      return void goOns.delete(data.id);
     case 'read_done':
       reads.get(data.id)?.resolve(data.bytes);
       return void reads.delete(data.id);
@@ -143,6 +148,11 @@ async function load({ id, sources, options, timeout, wasmUrl }: ToWorker & { typ
       if (phase === 'compile') meter.report('compile', loaded, total);
       else if (phase === 'download' && !downloading()) meter.report('upload', loaded, total);
     };
+    const onOpened = () =>
+      new Promise<void>((resolve) => {
+        goOns.set(id, resolve);
+        scope.postMessage({ type: 'opened', id });
+      });
     // Kept, and taken from what is kept, is only a choice among all.
     const free = !['subgroups', 'int8', 'lanes'].some((name) => name in (options.kernels ?? {}));
     const onGpu = options.device !== 'cpu' && options.device !== 'reference';
@@ -150,7 +160,7 @@ async function load({ id, sources, options, timeout, wasmUrl }: ToWorker & { typ
     const known = key === undefined ? undefined : await readTuning(key);
     const kernels = { ...known, ...options.kernels };
     const tune = options.tune === true && !known;
-    engine = await Engine.load(opened.map(reader), { ...options, threads, kernels, tune }, onProgress, startThreads);
+    engine = await Engine.load(opened.map(reader), { ...options, threads, kernels, tune }, onProgress, onOpened, startThreads);
     const info: ModelInfo = engine.info();
     if (key !== undefined && info.device.tuned) await keepTuning(key, info.device);
     meter.report('ready', info.bytes, info.bytes);

@@ -1,4 +1,4 @@
-//! The native command line: results as JSON on stdout, progress and streamed text on stderr, exit 0, or 1 with a
+//! The native command line: results as JSON on stdout; warnings, progress and streamed text on stderr; exit 0, or 1 with a
 //! one-line error.
 
 #[path = "llamero/bench.rs"]
@@ -15,7 +15,7 @@ mod requantize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Engine, Event, Host, Opened, Request, Stop};
-use llamero::error::{Error, ErrorKind, Result};
+use llamero::error::{Error, ErrorKind, Result, Warnings};
 use llamero::format::{ByteSource, Checkpoint, FileSource};
 use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::plan::{Executor, Limits, LocalBoxFuture};
@@ -392,6 +392,7 @@ async fn run(command: Command) -> Result<()> {
 
 async fn load(model: &Path, device: &Device) -> Result<Engine> {
     let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
+    warn(&opened.warnings);
     Ok(load_with(opened, device).await?.0)
 }
 
@@ -472,13 +473,18 @@ async fn tokenizer(model: &Path) -> Result<Tokenizer> {
     if !model.is_dir() && !is_json {
         let source: Rc<dyn ByteSource> = Rc::new(FileSource::open(model)?);
         let checkpoint = Checkpoint::open_gguf(vec![source]).await?;
-        return Tokenizer::from_gguf(checkpoint.metadata());
+        let tokenizer = Tokenizer::from_gguf(checkpoint.metadata())?;
+        warn(checkpoint.warnings());
+        warn(&tokenizer.warnings().clone().at(checkpoint.name()));
+        return Ok(tokenizer);
     }
     let mut files = HfFolder::read(if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) })?;
     if is_json {
         files.insert("tokenizer.json", std::fs::read(model).map_err(|e| Error::from(e).at(model.display()))?);
     }
-    Tokenizer::from_hf(files.files())
+    let tokenizer = Tokenizer::from_hf(files.files())?;
+    warn(tokenizer.warnings());
+    Ok(tokenizer)
 }
 
 async fn inspect(model: &Path) -> Result<()> {
@@ -493,6 +499,7 @@ async fn inspect(model: &Path) -> Result<()> {
         .into_iter()
         .map(|(name, (count, bytes))| (name.to_owned(), json!({ "count": count, "bytes": bytes })))
         .collect();
+    warn(&opened.warnings);
     let plan = &opened.model.plan;
     print(&json!({
         "architecture": opened.config.architecture,
@@ -506,6 +513,7 @@ async fn inspect(model: &Path) -> Result<()> {
         "vocabulary": opened.tokenizer.as_ref().map(Tokenizer::vocab_size),
         "chat_template": opened.tokenizer.as_ref().is_some_and(|t| t.chat_template().is_some()),
         "operations": plan.ops.len(),
+        "warnings": opened.warnings.to_vec(),
     }))
 }
 
@@ -532,6 +540,13 @@ impl Host for Terminal {
 
     fn pause(&mut self) -> LocalBoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+}
+
+/// Says what was wrong with a model's files and was left out.
+fn warn(warnings: &Warnings) {
+    for text in warnings.to_vec() {
+        eprintln!("warning: {text}");
     }
 }
 

@@ -11,7 +11,7 @@ use super::spm::{self, Spacing, Spm};
 use super::stream::{Leading, Spelling};
 use super::vocabulary::{Kind, Vocabulary};
 use super::{Encoder, Inner, Tokenizer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warnings};
 use crate::format::{Metadata, Value};
 
 const MODEL: &str = "tokenizer.ggml.model";
@@ -149,6 +149,7 @@ fn finish(
         add_eos: metadata.bool(ADD_EOS)?.unwrap_or(false),
         end_ids,
         chat_template,
+        warnings: Warnings::default(),
         vocabulary,
     })))
 }

@@ -17,7 +17,7 @@ use super::spm::{Spacing, Spm, byte_of};
 use super::stream::{Leading, Spelling};
 use super::vocabulary::{Kind, Vocabulary};
 use super::{Encoder, Inner, Tokenizer, sentencepiece};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warnings};
 use crate::format::StringArray;
 use file::{Added, Decoder, Pattern, Prepend};
 pub(super) use pipeline::Pipeline;
@@ -178,6 +178,7 @@ fn finish(
         add_eos,
         end_ids,
         chat_template,
+        warnings: Warnings::default(),
         vocabulary,
     })))
 }

@@ -25,7 +25,7 @@ const IM_START: u32 = 3;
 const IM_END: u32 = 4;
 /// The first of the byte tokens.
 const BYTES: u32 = 5;
-const VOCAB: usize = 5 + 256;
+const VOCAB: usize = 5 + 256 + 1;
 
 /// `x` as an id.
 fn byte(text: &str) -> u32 {
@@ -37,8 +37,10 @@ fn model() -> GgufBuilder {
     const H: u64 = 32;
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"].map(str::to_owned).into();
     tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+    tokens.push("▁".to_owned());
     let mut kinds = vec![2i32, 3, 3, 3, 3];
-    kinds.resize(VOCAB, 6);
+    kinds.resize(VOCAB - 1, 6);
+    kinds.push(1);
     let mut file = GgufBuilder::new()
         .meta("general.architecture", "llama")
         .meta("llama.embedding_length", H as u32)
@@ -393,7 +395,7 @@ fn what_is_called_special_is_special() {
 
 #[test]
 fn a_template_has_variables_of_its_own() {
-    let template = "{{ enable_thinking is defined }} {{ enable_thinking }} {{ bos_token }} {{ add_generation_prompt }} {{ tools|length }}";
+    let template = "{{ enable_thinking is defined }} {{ enable_thinking }} {{ bos_token }} {{ add_generation_prompt }} {{ tools }}";
     let file = model().meta("tokenizer.chat_template", template);
     let tokenizer = gguf_tokenizer(&file);
     let messages = hello();
@@ -401,12 +403,12 @@ fn a_template_has_variables_of_its_own() {
         let kwargs = kwargs.as_object().unwrap().clone();
         apply_chat_template(&tokenizer, &chat(&messages, Some(&kwargs)))
     };
-    assert_eq!(text(json!({})).unwrap(), "False  <s> True 0");
-    assert_eq!(text(json!({"enable_thinking": false})).unwrap(), "True False <s> True 0");
-    assert_eq!(text(json!({"enable_thinking": null})).unwrap(), "True None <s> True 0");
+    assert_eq!(text(json!({})).unwrap(), "False  <s> True None");
+    assert_eq!(text(json!({"enable_thinking": false})).unwrap(), "True False <s> True None");
+    assert_eq!(text(json!({"enable_thinking": null})).unwrap(), "True None <s> True None");
     assert_eq!(
         text(json!({"bos_token": "B", "add_generation_prompt": false, "tools": [1, 2]})).unwrap(),
-        "False  B False 2"
+        "False  B False [1, 2]"
     );
     for name in ["messages", "chat_template", "tokenize", "continue_final_message"] {
         let error = text(json!({name: 1})).unwrap_err();
@@ -414,11 +416,11 @@ fn a_template_has_variables_of_its_own() {
     }
     let (path, messages) = (write("kwargs.gguf", file.build()), write("kwargs.json", messages.to_string()));
     let kwargs = ["--messages", &messages, "--chat-template-kwargs", r#"{"enable_thinking": "x"}"#];
-    assert_eq!(result(&[&["template", &path], &kwargs[..]].concat()).0["text"], "True x <s> False 0");
+    assert_eq!(result(&[&["template", &path], &kwargs[..]].concat()).0["text"], "True x <s> False None");
     let more = ["--max-new-tokens", "1", "--backend", "reference"];
     let generated = result(&[&["generate", &path], &kwargs[..], &more[..]].concat()).0;
     // BOS: in front, and where the template writes it.
-    assert_eq!(generated["usage"]["prompt_tokens"], 1 + "True x ".len() + 1 + " True 0".len());
+    assert_eq!(generated["usage"]["prompt_tokens"], 1 + "True x ".len() + 1 + " True None".len());
     for bad in ["[1]", "{", "7"] {
         let output = run(&["template", &path, "--messages", &messages, "--chat-template-kwargs", bad], "UTC0");
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -458,7 +460,7 @@ fn ids_beyond_the_vocabulary_are_warnings() {
     let path = write("beyond.gguf", file.build());
     let (info, warnings) = result(&["inspect", &path]);
     assert_eq!(info["warnings"], json!(warnings));
-    let what = "chat-beyond.gguf: tokenizer.ggml.eos_token_id is 32000, which is none of the 261 tokens; it is ignored";
+    let what = "chat-beyond.gguf: tokenizer.ggml.eos_token_id is 32000, which is none of the 262 tokens; it is ignored";
     assert_eq!(warnings, [what]);
     assert_eq!(result(&["tokenize", &path, "--text", "h"]), (json!({"ids": [byte("h")]}), warnings.clone()));
     let opened = block_on(Opened::from_sources(file.sources(), None)).unwrap();

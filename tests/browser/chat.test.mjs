@@ -27,7 +27,7 @@ describe('chats in Chromium', { skip: needs('chromium', 'package') }, () => {
           return Object.defineProperty(file, 'webkitRelativePath', { value: `model/${name}` });
         });
         const weights = ['config.json', 'model.safetensors'].map((name) => `/data/hf/yarn/${name}`);
-        return lib.Llama.load([...weights, ...made], { device: 'reference', max_context: 64 });
+        return lib.Llama.load([...weights, ...made], { device: 'reference', threads: 1, max_context: 64 });
       };
     });
   });

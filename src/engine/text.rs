@@ -194,7 +194,7 @@ mod tests {
         let ids = [START, A, ACUTE[0], END, ACUTE[1], B, ACUTE[0], START, A, 0, ACUTE[0]];
         let tokenizer = tokenizer();
         let want = tokenizer.decode(&ids, true).expect("text");
-        for stop in [&[][..], &["zz"], &["<|start|>z", "a<|"], &["\u{e9}<|end|>z"]] {
+        for stop in [&[][..], &["zz"], &["<|start|>z", "a<|q"], &["\u{e9}<|end|>z"]] {
             let (pieces, stopped) = run(&ids, stop);
             assert_eq!((pieces.concat(), stopped), (want.clone(), false), "{stop:?}");
         }

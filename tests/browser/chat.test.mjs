@@ -1,5 +1,5 @@
-// Chats in Chromium: the clock, templates and their variables, warnings about a model's files. The model is one of
-// tests/data/hf with a vocabulary of bytes, so that a prompt has as many tokens as its template writes bytes.
+// Chats in Chromium: the clock, templates and their variables, warnings about a model's files. The model is made here, with a
+// vocabulary of bytes, so that a prompt has as many tokens as its template writes bytes.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -20,14 +20,34 @@ describe('chats in Chromium', { skip: needs('chromium', 'package') }, () => {
         decoder: { type: 'Sequence', decoders },
         model: { type: 'BPE', vocab: Object.fromEntries(Array.from({ length: 256 }, (_, b) => [hex(b), b])), merges: [], byte_fallback: true },
       };
+      const [size, vocab] = [16, 256];
+      const config = {
+        ...{ model_type: 'llama', hidden_size: size, intermediate_size: size, num_hidden_layers: 1, num_attention_heads: 2 },
+        ...{ vocab_size: vocab, max_position_embeddings: 64, rms_norm_eps: 1e-5, tie_word_embeddings: false },
+      };
+      const square = ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'self_attn.o_proj', 'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj'];
+      const shapes = {
+        ...{ 'model.embed_tokens.weight': [vocab, size], 'lm_head.weight': [vocab, size], 'model.norm.weight': [size] },
+        ...Object.fromEntries(['input_layernorm', 'post_attention_layernorm'].map((name) => [`model.layers.0.${name}.weight`, [size]])),
+        ...Object.fromEntries(square.map((name) => [`model.layers.0.${name}.weight`, [size, size]])),
+      };
+      const header = {};
+      let end = 0;
+      for (const [name, shape] of Object.entries(shapes)) {
+        const begin = end;
+        end += 4 * shape.reduce((product, n) => product * n);
+        header[name] = { dtype: 'F32', shape, data_offsets: [begin, end] };
+      }
+      const text = new TextEncoder().encode(JSON.stringify(header));
+      const weights = [BigUint64Array.of(BigInt(text.length)), text, Float32Array.from({ length: end / 4 }, (_, i) => ((i * 37) % 101) / 101 - 0.4)];
       window.loadWith = (files) => {
-        const made = Object.entries({ 'tokenizer.json': JSON.stringify(tokenizer), ...files }).map(([name, text]) => {
+        const own = { 'config.json': JSON.stringify(config), 'tokenizer.json': JSON.stringify(tokenizer) };
+        const made = Object.entries({ ...own, ...files }).map(([name, text]) => {
           const file = new File([text], name.split('/').pop());
           // As a picked folder gives it.
           return Object.defineProperty(file, 'webkitRelativePath', { value: `model/${name}` });
         });
-        const weights = ['config.json', 'model.safetensors'].map((name) => `/data/hf/yarn/${name}`);
-        return lib.Llama.load([...weights, ...made], { device: 'reference', threads: 1, max_context: 64 });
+        return lib.Llama.load([new File(weights, 'model.safetensors'), ...made], { device: 'reference', threads: 1, max_context: 64 });
       };
     });
   });

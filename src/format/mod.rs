@@ -25,7 +25,7 @@ pub use safetensors::index_shards;
 pub use source::FileSource;
 pub use source::{ByteSource, LocalBoxFuture, MemorySource};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warnings};
 use crate::quant::DType;
 
 /// How much of a file is read first. Holds the header of a tiny model and of many safetensors shards.
@@ -126,6 +126,7 @@ pub struct Checkpoint {
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
+    warnings: Warnings,
 }
 
 impl Checkpoint {
@@ -183,12 +184,17 @@ impl Checkpoint {
                 return Err(broken(format_args!("two tensors are called {}", tensor.name)));
             }
         }
-        Ok(Checkpoint { format, sources, metadata, tensors, by_name })
+        Ok(Checkpoint { format, sources, metadata, tensors, by_name, warnings: Warnings::default() })
     }
 
     /// Which kind of file this is.
     pub fn format(&self) -> FileFormat {
         self.format
+    }
+
+    /// What was wrong with the files and was left out.
+    pub fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// GGUF: the metadata of the (first) file. Safetensors: config.json, as [`Metadata::json`].

@@ -6,7 +6,7 @@ import { HttpSource } from './storage/http.js';
 import type { HttpOptions } from './storage/http.js';
 
 const INDEX = 'model.safetensors.index.json';
-/** What a folder may hold besides; the same names as the engine's `HfFolder::NAMES`. */
+/** What a folder may hold besides; names that the engine's `HfFolder::wants`. */
 const OPTIONAL = [
   'generation_config.json',
   'tokenizer.json',
@@ -15,6 +15,8 @@ const OPTIONAL = [
   'added_tokens.json',
   'chat_template.jinja',
   'chat_template.json',
+  // Of the named templates only that which tools ask for: over HTTP nobody lists a folder.
+  'additional_chat_templates/tool_use.jinja',
 ];
 
 /**
@@ -27,7 +29,7 @@ export async function openFolder(folder: string, options: (index: number) => Htt
   let failed = false;
   const all: HttpSource[] = [];
   const open = async (name: string) => {
-    const source = await HttpSource.open(new URL(encodeURIComponent(name), folder), { ...options(count++), park: true });
+    const source = await HttpSource.open(new URL(name.split('/').map(encodeURIComponent).join('/'), folder), { ...options(count++), park: true });
     all.push(source);
     // Some are asked for at once: one that comes after another has failed is not wanted.
     if (failed) source.close();

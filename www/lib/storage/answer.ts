@@ -76,12 +76,17 @@ export function host(url: string): string {
   }
 }
 
-/** The last part of an address's path. */
+/** `additional_chat_templates/NAME.jinja`, if that is how a path ends: such a file's name goes with its folder's. */
+export function inTemplates(path: string): string | undefined {
+  return /(?:^|\/)(additional_chat_templates\/[^/]+\.jinja)$/.exec(path)?.[1];
+}
+
+/** The last part of an address's path, or the last two of a named chat template. */
 export function fileName(url: string): string {
   try {
     if (url.startsWith('data:')) return 'model';
-    const last = new URL(url, 'http://x/').pathname.split('/').pop() ?? '';
-    return decodeURIComponent(last) || 'model';
+    const path = new URL(url, 'http://x/').pathname;
+    return decodeURIComponent(inTemplates(path) ?? path.split('/').pop() ?? '') || 'model';
   } catch {
     return 'model';
   }

@@ -41,7 +41,7 @@ describe('a load', () => {
   test('that is aborted rejects without a word of the worker, which is ended', async () => {
     const { worker, client: page } = client();
     const abort = new AbortController();
-    const load = page.load([], [], {}, undefined, {}, abort.signal);
+    const load = page.load([], [], {}, undefined, undefined, {}, abort.signal);
     const reason = new Error('another model was chosen');
     abort.abort(reason);
     await expect(load).rejects.toMatchObject({ name: 'AbortError', code: 'aborted', cause: reason });
@@ -56,7 +56,7 @@ describe('a load', () => {
 
   test('whose signal is aborted before it begins tells the worker nothing', async () => {
     const { worker, client: page } = client();
-    const load = page.load([], [], {}, undefined, {}, AbortSignal.abort());
+    const load = page.load([], [], {}, undefined, undefined, {}, AbortSignal.abort());
     await expect(load).rejects.toMatchObject({ code: 'aborted' });
     expect(worker.told).toEqual([]);
   });
@@ -65,7 +65,7 @@ describe('a load', () => {
     const { worker, client: page } = client();
     let ready = () => {};
     const onOpened = () => new Promise<void>((resolve) => (ready = resolve));
-    const load = page.load([], [], {}, undefined, { onOpened }, undefined);
+    const load = page.load([], [], {}, undefined, undefined, { onOpened }, undefined);
     worker.says({ type: 'opened', id: 1 });
     await Promise.resolve();
     expect(worker.types()).toEqual(['load']);
@@ -79,7 +79,7 @@ describe('a load', () => {
   test('fails with what its caller throws', async () => {
     const { worker, client: page } = client();
     const fault = new Error('no room');
-    const load = page.load([], [], {}, undefined, { onOpened: () => Promise.reject(fault) }, undefined);
+    const load = page.load([], [], {}, undefined, undefined, { onOpened: () => Promise.reject(fault) }, undefined);
     worker.says({ type: 'opened', id: 1 });
     await expect(load).rejects.toBe(fault);
     expect(worker.types()).toEqual(['load']);

@@ -162,6 +162,61 @@ impl std::error::Error for Error {
     }
 }
 
+/// Faults of a model's files that cost no answer: what was wrong was left out, and the rest is as it would be.
+///
+/// Plain sentences, each of which names the file and the key or tensor; for people, not for programs. In JavaScript they
+/// are `info.warnings`; the command line prints them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warnings {
+    texts: Vec<String>,
+    /// Beyond [`MAX_WARNINGS`].
+    more: usize,
+}
+
+/// Warnings that are kept; a broken file may have one for each of a million tokens.
+const MAX_WARNINGS: usize = 64;
+
+impl Warnings {
+    /// Adds a sentence, unless it is there.
+    pub fn add(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if self.texts.contains(&text) {
+            return;
+        }
+        match self.texts.len() < MAX_WARNINGS {
+            true => self.texts.push(text),
+            false => self.more += 1,
+        }
+    }
+
+    /// Adds what `others` holds.
+    pub fn append(&mut self, others: Warnings) {
+        self.more += others.more;
+        others.texts.into_iter().for_each(|text| self.add(text));
+    }
+
+    /// Says of each where it happened: `"{place}: {text}"`.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Warnings {
+        self.texts.iter_mut().for_each(|text| *text = format!("{place}: {text}"));
+        self
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// The sentences; where there were more than are kept, the last one says how many.
+    pub fn to_vec(&self) -> Vec<String> {
+        let mut texts = self.texts.clone();
+        if self.more > 0 {
+            texts.push(format!("there are {} more warnings", self.more));
+        }
+        texts
+    }
+}
+
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {
         Error::new(ErrorKind::Io, "reading a file failed").with_source(error)

@@ -1,4 +1,4 @@
-//! The native command line: results as JSON on stdout, progress and streamed text on stderr, exit 0, or 1 with a
+//! The native command line: results as JSON on stdout; warnings, progress and streamed text on stderr; exit 0, or 1 with a
 //! one-line error.
 
 #[path = "llamero/bench.rs"]
@@ -15,8 +15,8 @@ mod requantize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Engine, Event, Host, Opened, Request, Stop};
-use llamero::error::{Error, ErrorKind, Result};
-use llamero::format::{ByteSource, Checkpoint, FileSource};
+use llamero::error::{Error, ErrorKind, Result, Warnings};
+use llamero::format::{ByteSource, Checkpoint, FileSource, split_names};
 use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::plan::{Executor, Limits, LocalBoxFuture};
 use llamero::reference::ReferenceExecutor;
@@ -26,7 +26,6 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 
 #[derive(Parser)]
 #[command(name = "llamero", version, about = "LLaMA on WebGPU, natively: inspect, tokenize, generate, measure")]
@@ -392,6 +391,7 @@ async fn run(command: Command) -> Result<()> {
 
 async fn load(model: &Path, device: &Device) -> Result<Engine> {
     let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
+    warn(&opened.warnings);
     Ok(load_with(opened, device).await?.0)
 }
 
@@ -466,19 +466,40 @@ async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gp
     Ok((engine, gpu))
 }
 
-/// The tokenizer of a GGUF, of a `tokenizer.json`, or of a Hugging Face folder.
+/// The tokenizer of a GGUF (of a split one, the first part is enough), of a `tokenizer.json` or `tokenizer.model`, or of a
+/// Hugging Face folder.
 async fn tokenizer(model: &Path) -> Result<Tokenizer> {
-    let is_json = model.extension().is_some_and(|e| e == "json");
-    if !model.is_dir() && !is_json {
-        let source: Rc<dyn ByteSource> = Rc::new(FileSource::open(model)?);
-        let checkpoint = Checkpoint::open_gguf(vec![source]).await?;
-        return Tokenizer::from_gguf(checkpoint.metadata());
+    let has_extension = |extension: &str| model.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+    let (is_json, is_pieces) = (has_extension("json"), has_extension("model"));
+    if !model.is_dir() && !is_json && !is_pieces {
+        return gguf_tokenizer(model).await;
     }
     let mut files = HfFolder::read(if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) })?;
-    if is_json {
-        files.insert("tokenizer.json", std::fs::read(model).map_err(|e| Error::from(e).at(model.display()))?);
+    if is_json || is_pieces {
+        let name = if is_json { "tokenizer.json" } else { "tokenizer.model" };
+        files.insert(name, std::fs::read(model).map_err(|e| Error::from(e).at(model.display()))?);
     }
-    Tokenizer::from_hf(files.files())
+    let mut files = files.files();
+    if is_pieces {
+        // It was asked for, so the newer form beside it does not count.
+        files.tokenizer_json = None;
+    }
+    let tokenizer = Tokenizer::from_hf(files)?;
+    warn(tokenizer.warnings());
+    Ok(tokenizer)
+}
+
+/// The tokenizer of a GGUF. That of a split set lies in the first part, beside whichever is given.
+async fn gguf_tokenizer(model: &Path) -> Result<Tokenizer> {
+    let parts = model.file_name().and_then(|name| name.to_str()).and_then(split_names);
+    let first = parts.and_then(|parts| parts.into_iter().next()).map(|name| model.with_file_name(name));
+    let path = first.as_deref().filter(|path| path.exists()).unwrap_or(model);
+    let source = FileSource::open(path)?;
+    let (metadata, warnings) = Checkpoint::read_gguf_metadata(&source).await?;
+    let tokenizer = Tokenizer::from_gguf(&metadata).map_err(|error| error.at(source.name()))?;
+    warn(&warnings);
+    warn(&tokenizer.warnings().clone().at(source.name()));
+    Ok(tokenizer)
 }
 
 async fn inspect(model: &Path) -> Result<()> {
@@ -493,6 +514,7 @@ async fn inspect(model: &Path) -> Result<()> {
         .into_iter()
         .map(|(name, (count, bytes))| (name.to_owned(), json!({ "count": count, "bytes": bytes })))
         .collect();
+    warn(&opened.warnings);
     let plan = &opened.model.plan;
     print(&json!({
         "architecture": opened.config.architecture,
@@ -506,6 +528,7 @@ async fn inspect(model: &Path) -> Result<()> {
         "vocabulary": opened.tokenizer.as_ref().map(Tokenizer::vocab_size),
         "chat_template": opened.tokenizer.as_ref().is_some_and(|t| t.chat_template().is_some()),
         "operations": plan.ops.len(),
+        "warnings": opened.warnings.to_vec(),
     }))
 }
 
@@ -532,6 +555,13 @@ impl Host for Terminal {
 
     fn pause(&mut self) -> LocalBoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+}
+
+/// Says what was wrong with a model's files and was left out.
+fn warn(warnings: &Warnings) {
+    for text in warnings.to_vec() {
+        eprintln!("warning: {text}");
     }
 }
 

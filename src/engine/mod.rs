@@ -15,7 +15,7 @@ pub use generate::{Event, Generation, Host, Sequence, Timings, Update, Usage};
 pub use request::{Options, Request, Stop};
 pub use scheduler::RequestId;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Warnings};
 use crate::format::{Checkpoint, FileFormat};
 use crate::model::{Config, LoadProgress, ModelPlan, load_weights, plan, quantize_type};
 use crate::plan::{Executor, Output, Plan, Row, Step, Want};
@@ -35,6 +35,8 @@ pub struct Opened {
     pub model: ModelPlan,
     /// Vocabulary, merges, chat template; `None` where the model's files hold none.
     pub tokenizer: Option<Tokenizer>,
+    /// What was wrong with the files and was left out.
+    pub warnings: Warnings,
 }
 
 impl Opened {
@@ -71,7 +73,15 @@ impl Opened {
                 config.vocab_size
             ))));
         }
-        Ok(Opened { checkpoint, config, model, tokenizer })
+        let mut warnings = checkpoint.warnings().clone();
+        if let Some(tokenizer) = &tokenizer {
+            let found = tokenizer.warnings().clone();
+            warnings.append(match checkpoint.format() {
+                FileFormat::Gguf => found.at(&weights),
+                FileFormat::Safetensors => found,
+            });
+        }
+        Ok(Opened { checkpoint, config, model, tokenizer, warnings })
     }
 
     /// The context to allocate, from what the caller asked for.
@@ -111,6 +121,7 @@ pub struct Engine {
     context: u32,
     scheduler: Scheduler,
     file_bytes: u64,
+    warnings: Warnings,
 }
 
 impl Engine {
@@ -126,6 +137,7 @@ impl Engine {
         let limits = executor.limits();
         Ok(Engine {
             file_bytes: opened.checkpoint.total_bytes(),
+            warnings: opened.warnings,
             config: opened.config,
             plan: opened.model.plan,
             scheduler: Scheduler::new(limits, opened.tokenizer.clone()),
@@ -167,6 +179,11 @@ impl Engine {
     /// Positions that a sequence may use.
     pub fn context(&self) -> u32 {
         self.context
+    }
+
+    /// What was wrong with the model's files and was left out.
+    pub fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// Bytes of the model's files.

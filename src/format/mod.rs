@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 pub use gguf::split_names;
+pub(crate) use sniff::{check_small, json_text, no_weights};
 pub use metadata::{Array, Metadata, StringArray, Value};
 pub use safetensors::index_shards;
 #[cfg(not(target_arch = "wasm32"))]

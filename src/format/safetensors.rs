@@ -94,7 +94,7 @@ fn parse_config(json: &[u8]) -> Result<serde_json::Value> {
             json.len()
         )));
     }
-    let config: serde_json::Value = serde_json::from_slice(json)
+    let config: serde_json::Value = serde_json::from_slice(&sniff::json_text("config.json", json)?)
         .map_err(|error| Error::invalid_file("config.json is not JSON; download it again").with_source(error))?;
     if !config.is_object() {
         return Err(Error::invalid_file("config.json is not a JSON object; download it again"));
@@ -118,7 +118,8 @@ fn parse_index(json: &[u8]) -> Result<Index> {
     if json.len() as u64 > MAX_HEADER_BYTES {
         return Err(Error::invalid_file("model.safetensors.index.json is too long; download it again"));
     }
-    let raw: Raw = serde_json::from_slice(json).map_err(|error| {
+    let json = sniff::json_text(INDEX, json)?;
+    let raw: Raw = serde_json::from_slice(&json).map_err(|error| {
         Error::invalid_file("model.safetensors.index.json is not a safetensors index; download it again")
             .with_source(error)
     })?;
@@ -159,12 +160,13 @@ struct Choice {
     warnings: Warnings,
 }
 
-/// The names of the safetensors of a folder that hold its model, of those that are there (`names`, plain file names).
+/// The names of the safetensors of a local folder that hold its model, of those that are there (`names`, plain file names).
 ///
 /// # Errors
 ///
 /// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) for a broken index,
 /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) where a file that the model needs is missing.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn choose_files(names: &[&str], index_json: Option<&[u8]>) -> Result<Vec<String>> {
     let index = index_json.map(parse_index).transpose()?;
     let choice = choose(names, index.as_ref())?;
@@ -174,6 +176,9 @@ pub(super) fn choose_files(names: &[&str], index_json: Option<&[u8]>) -> Result<
 /// The index' shards, if all are there; else model.safetensors; else a whole numbered set; else whatever is no adapter
 /// and no copy in another form.
 fn choose(names: &[&str], index: Option<&Index>) -> Result<Choice> {
+    if names.is_empty() && index.is_none() {
+        return Err(Error::invalid_input(format!("{SINGLE} is missing; add that file, or all parts and {INDEX}")));
+    }
     let find = |wanted: &str| names.iter().position(|name| *name == wanted);
     let (whole, mut warnings) = (find(SINGLE), Warnings::default());
     if let Some(index) = index {

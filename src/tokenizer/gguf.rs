@@ -11,7 +11,7 @@ use super::spm::{self, Spacing, Spm};
 use super::stream::{Leading, Spelling};
 use super::vocabulary::{Kind, Vocabulary};
 use super::{Encoder, Inner, Tokenizer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warnings};
 use crate::format::{Metadata, Value};
 
 const MODEL: &str = "tokenizer.ggml.model";
@@ -40,13 +40,14 @@ impl Tokenizer {
     /// # Errors
     /// `InvalidFile` for a broken vocabulary, `Unsupported` for another model or an unknown pre-tokenizer.
     pub fn from_gguf(metadata: &Metadata) -> Result<Tokenizer> {
-        match metadata.require_str(MODEL)? {
+        let tokenizer = match metadata.require_str(MODEL)? {
             "gpt2" => byte_level(metadata),
             "llama" => sentencepiece(metadata),
             other => Err(Error::unsupported(format!(
                 "tokenizer model {other:?} ({MODEL}); supported: gpt2 (byte-level BPE), llama (SentencePiece BPE)"
             ))),
-        }
+        }?;
+        Ok(tokenizer.warned(what_is_missing(metadata)?))
     }
 }
 
@@ -59,16 +60,18 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer> {
     };
     let pre_tokenizer = PreTokenizer::named(pre)?;
     let add_bos = pre_tokenizer.add_bos;
-    let bpe = Bpe::new(&vocabulary, metadata.require_strings(MERGES)?.iter(), pre_tokenizer)?;
+    // A rule that is not UTF-8 joins nothing that text can be spelled by; an empty one keeps its rank.
+    let rules = metadata.require_strings(MERGES)?;
+    let rules = rules.iter().enumerate().map(|(rank, rule)| if rules.is_utf8(rank) { rule } else { "" });
+    let bpe = Bpe::new(&vocabulary, rules, pre_tokenizer)?;
     let encoder = Encoder::Bpe(SpecialTokens::of(&vocabulary), bpe);
     finish(metadata, vocabulary, encoder, Spelling::ByteLevel, Leading::Keep, add_bos)
 }
 
 fn sentencepiece(metadata: &Metadata) -> Result<Tokenizer> {
     let vocabulary = vocabulary(metadata)?;
-    let scores = metadata
-        .f32s(SCORES)?
-        .ok_or_else(|| Error::invalid_file(format!("a SentencePiece vocabulary needs {SCORES}")))?;
+    // Without scores all are equal, as in llama.cpp.
+    let scores = filled(metadata.f32s(SCORES)?).unwrap_or_else(|| vec![0.0; vocabulary.len()]);
     let unknown = match token_id(metadata, &vocabulary, UNKNOWN)? {
         Some(id) => Some(id),
         None => vocabulary.iter().find(|(_, _, kind)| *kind == Kind::Unknown).map(|(id, _, _)| id),
@@ -87,13 +90,30 @@ fn sentencepiece(metadata: &Metadata) -> Result<Tokenizer> {
 
 fn vocabulary(metadata: &Metadata) -> Result<Vocabulary> {
     let texts = metadata.require_strings(TOKENS)?.clone();
-    let kinds = match metadata.i32s(TYPES)? {
+    let kinds = match filled(metadata.i32s(TYPES)?) {
         Some(numbers) => numbers.into_iter().map(Kind::from_file).collect(),
         None => texts.iter().map(guess_kind).collect(),
     };
     let mut vocabulary = Vocabulary::new(texts, kinds)?;
     mark_ends(&mut vocabulary);
     Ok(vocabulary)
+}
+
+/// A list that holds something; some writers leave an empty one.
+fn filled<T>(list: Option<Vec<T>>) -> Option<Vec<T>> {
+    list.filter(|list| !list.is_empty())
+}
+
+/// What the vocabulary lacks and what stands for it.
+fn what_is_missing(metadata: &Metadata) -> Result<Warnings> {
+    let mut warnings = Warnings::default();
+    if filled(metadata.i32s(TYPES)?).is_none() {
+        warnings.add(format!("{TYPES} is missing; the kinds of tokens are told by their texts"));
+    }
+    if metadata.str(MODEL)? == Some("llama") && filled(metadata.f32s(SCORES)?).is_none() {
+        warnings.add(format!("{SCORES} is missing; all tokens have the score 0, as in llama.cpp"));
+    }
+    Ok(warnings)
 }
 
 /// The token that `key` names. Some writers put -1, that is `u32::MAX`, for none.
@@ -149,6 +169,7 @@ fn finish(
         add_eos: metadata.bool(ADD_EOS)?.unwrap_or(false),
         end_ids,
         chat_template,
+        warnings: Warnings::default(),
         vocabulary,
     })))
 }

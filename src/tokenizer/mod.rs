@@ -21,12 +21,13 @@ mod sentencepiece;
 mod special;
 mod spm;
 mod stream;
+mod tiktoken;
 mod vocabulary;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warnings};
 use bpe::Bpe;
 pub use chat_template::{ChatTemplate, DateTime, TemplateInput};
 pub use hf::HfFiles;
@@ -72,6 +73,7 @@ struct Inner {
     add_eos: bool,
     end_ids: Vec<u32>,
     chat_template: Option<ChatTemplate>,
+    warnings: Warnings,
 }
 
 impl Tokenizer {
@@ -179,6 +181,19 @@ impl Tokenizer {
     /// The model's own chat template.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.0.chat_template.as_ref()
+    }
+
+    /// What was wrong with the files and was left out.
+    pub fn warnings(&self) -> &Warnings {
+        &self.0.warnings
+    }
+
+    /// With more warnings; for one that has no clone yet.
+    fn warned(mut self, warnings: Warnings) -> Tokenizer {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.warnings.append(warnings);
+        }
+        self
     }
 
     fn leading(&self) -> Leading {

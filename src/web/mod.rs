@@ -327,6 +327,7 @@ async fn load(
         "bytes": engine.file_bytes(),
         "context": engine.context(),
         "chat_template": engine.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
+        "warnings": engine.warnings().to_vec(),
         "selfTest": self_test,
         "device": device,
     });

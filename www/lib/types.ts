@@ -132,6 +132,11 @@ export interface ModelInfo {
   context: number;
   /** Whether `chat()` works. */
   chat_template: boolean;
+  /**
+   * What was wrong with the model's files and was left out without harm: a sentence each, which names the file and the key.
+   * Mostly empty.
+   */
+  warnings: string[];
   device: DeviceInfo;
 }
 

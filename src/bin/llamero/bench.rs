@@ -39,6 +39,7 @@ const PAGE: u32 = 32;
 
 pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
     let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
+    super::warn(&opened.warnings);
     let most = opened.config.max_position_embeddings;
     let wanted = sizes.prompt.iter().map(|prompt| prompt + 1).chain(sizes.decodes().map(|(c, b)| sizes.room(c, b)));
     let context = device.max_context.unwrap_or_else(|| wanted.max().unwrap_or(1).next_multiple_of(PAGE)).min(most);

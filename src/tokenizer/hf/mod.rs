@@ -10,15 +10,17 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::bpe::Bpe;
 use super::chat_template::ChatTemplate;
 use super::end_tokens::{self, end_ids};
+use super::pre_tokenizers::PreTokenizer;
 use super::special::SpecialTokens;
 use super::spm::{Spacing, Spm, byte_of};
 use super::stream::{Leading, Spelling};
 use super::vocabulary::{Kind, Vocabulary};
-use super::{Encoder, Inner, Tokenizer, sentencepiece};
-use crate::error::{Error, Result};
-use crate::format::StringArray;
+use super::{Encoder, Inner, Tokenizer, sentencepiece, tiktoken};
+use crate::error::{Error, Result, Warnings};
+use crate::format::{StringArray, check_small, json_text};
 use file::{Added, Decoder, Pattern, Prepend};
 pub(super) use pipeline::Pipeline;
 
@@ -70,7 +72,7 @@ impl Tokenizer {
     /// `InvalidInput` without `tokenizer.json` and `tokenizer.model`, `InvalidFile` for broken files,
     /// `Unsupported` for pipelines that no LLaMA uses.
     pub fn from_hf(files: HfFiles<'_>) -> Result<Tokenizer> {
-        let config = Config {
+        let mut config = Config {
             tokenizer: json(files.tokenizer_config, "tokenizer_config.json")?,
             special_tokens_map: json(files.special_tokens_map, "special_tokens_map.json")?,
             added_tokens: json(files.added_tokens, "added_tokens.json")?,
@@ -80,6 +82,10 @@ impl Tokenizer {
         let templates = chat_templates(&files, &config)?;
         match (files.tokenizer_json, files.tokenizer_model) {
             (Some(bytes), _) => from_json(bytes, &config, templates),
+            (None, Some(bytes)) if tiktoken::is_ranks(bytes) => {
+                config.name_ends(("<|begin_of_text|>", "<|end_of_text|>"));
+                from_ranks(bytes, &config, templates)
+            }
             (None, Some(bytes)) => from_model(bytes, &config, templates),
             (None, None) => Err(Error::invalid_input(
                 "a tokenizer needs tokenizer.json or tokenizer.model; add one of them to the model's files",
@@ -90,7 +96,8 @@ impl Tokenizer {
 
 fn json(bytes: Option<&[u8]>, name: &str) -> Result<Value> {
     let Some(bytes) = bytes else { return Ok(Value::Null) };
-    serde_json::from_slice(bytes).map_err(|error| Error::invalid_file(format!("{name} is not JSON: {error}")))
+    serde_json::from_slice(&json_text(name, bytes)?)
+        .map_err(|error| Error::invalid_file(format!("{name} is not JSON ({error}); download it again")))
 }
 
 fn from_json(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tokenizer> {
@@ -132,6 +139,62 @@ fn from_model(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
     let bos = config.token(&vocabulary, "bos_token")?.or_else(|| control("<s>"));
     let flags = Some(config.flags().unwrap_or((true, false)));
     finish(config, vocabulary, encoder, (Spelling::SentencePiece, leading), bos, flags, templates)
+}
+
+/// The tokenizer of tiktoken's ranks, LLaMA 3's and 4's.
+fn from_ranks(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tokenizer> {
+    let mut texts = tiktoken::read(bytes)?;
+    let ranks = texts.len();
+    let family = tiktoken::Family::of(ranks, config.is_llama31(ranks as u64));
+    let mut special = family.special_tokens();
+    let mut warnings = Warnings::default();
+    match config.vocab_size() {
+        Some(size) if size < (ranks + special.len()) as u64 => {
+            return Err(Error::invalid_file(format!(
+                "tokenizer.model has {ranks} ranks and {} special tokens follow them, but vocab_size of config.json is \
+                 {size}: they are not of one model; give its tokenizer.json",
+                special.len()
+            )));
+        }
+        None if ranks != tiktoken::LLAMA3_RANKS && family != tiktoken::Family::Llama4 => warnings.add(format!(
+            "tokenizer.model has {ranks} ranks, as no LLaMA has; it is read as one of LLaMA 3's kind"
+        )),
+        _ => {}
+    }
+    let mut added = Vec::new();
+    for token in config.more_tokens()? {
+        let Some(at) = (token.id as usize).checked_sub(ranks) else { continue };
+        if at > special.len() || token.content.is_empty() {
+            return Err(Error::invalid_file(format!(
+                "added token {} of tokenizer_config.json does not follow the {} tokens of tokenizer.model",
+                token.id,
+                ranks + special.len()
+            )));
+        }
+        match special.get_mut(at) {
+            Some(name) => *name = token.content,
+            None => special.push(token.content),
+        }
+        if !token.special {
+            added.push(token.id);
+        }
+    }
+    if !special.iter().all(|name| texts.push(name)) {
+        return Err(Error::invalid_file("the tokens of tokenizer.model are too long"));
+    }
+    let mut kinds = vec![Kind::Normal; ranks];
+    kinds.resize(texts.len(), Kind::Control);
+    for id in added {
+        kinds[id as usize] = Kind::UserDefined;
+    }
+    let vocabulary = Vocabulary::new(texts, kinds)?;
+    let bpe = Bpe::of_ranks(&vocabulary, ranks, PreTokenizer::named(family.pre_tokenizer())?)?;
+    let encoder = Encoder::Bpe(SpecialTokens::of(&vocabulary), bpe);
+    let bos = config.token(&vocabulary, "bos_token")?;
+    let flag = |key: &str, default| config.tokenizer[key].as_bool().unwrap_or(default);
+    let flags = Some((flag("add_bos_token", true), flag("add_eos_token", false)));
+    let spelling = (Spelling::ByteLevel, Leading::Keep);
+    Ok(finish(config, vocabulary, encoder, spelling, bos, flags, templates)?.warned(warnings))
 }
 
 /// What both kinds have in common. `flags`: whether BOS and EOS are added, unless the post-processor decides.
@@ -178,6 +241,7 @@ fn finish(
         add_eos,
         end_ids,
         chat_template,
+        warnings: Warnings::default(),
         vocabulary,
     })))
 }
@@ -194,6 +258,43 @@ impl Config {
             Value::Null => &self.special_tokens_map[key],
             token => token,
         }
+    }
+
+    /// Names BOS and EOS where no file does.
+    fn name_ends(&mut self, (bos, eos): (&str, &str)) {
+        for (key, text) in [("bos_token", bos), ("eos_token", eos)] {
+            if content(self.special(key)).is_none() {
+                if !self.tokenizer.is_object() {
+                    self.tokenizer = Value::Object(serde_json::Map::new());
+                }
+                self.tokenizer[key] = text.into();
+            }
+        }
+    }
+
+    /// config.json's text model: models that also see keep it apart.
+    fn text_model(&self) -> &Value {
+        match &self.model["text_config"] {
+            text if text.is_object() => text,
+            _ => &self.model,
+        }
+    }
+
+    /// Rows of the embedding table.
+    fn vocab_size(&self) -> Option<u64> {
+        self.text_model()["vocab_size"].as_u64()
+    }
+
+    /// Whether the model is of LLaMA 3.1 or later, by its rope scaling or its end of a message.
+    fn is_llama31(&self, ranks: u64) -> bool {
+        let model = self.text_model();
+        let scaled = [&model["rope_scaling"], &model["rope_parameters"]]
+            .iter()
+            .any(|rope| [&rope["rope_type"], &rope["type"]].iter().any(|kind| kind.as_str() == Some("llama3")));
+        // `<|eom_id|>`
+        let end = Value::from(ranks + 8);
+        let ends = |file: &Value| file["eos_token_id"].as_array().is_some_and(|ids| ids.contains(&end));
+        scaled || ends(&self.generation) || ends(&self.model)
     }
 
     /// The id of `bos_token` or `eos_token`.
@@ -419,8 +520,10 @@ type Templates = Vec<(String, String)>;
 fn chat_templates(files: &HfFiles<'_>, config: &Config) -> Result<Templates> {
     let mut value = Cow::Borrowed(&config.tokenizer["chat_template"]);
     if let Some(bytes) = files.chat_template {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| Error::invalid_file("the chat template is not UTF-8").with_source(error))?;
+        check_small("the chat template", bytes)?;
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            Error::invalid_file("the chat template is not UTF-8; save it as UTF-8").with_source(error)
+        })?;
         let inside = serde_json::from_str::<Value>(text).ok();
         let inside = inside.and_then(|mut json| Some(json.get_mut("chat_template")?.take()));
         value = Cow::Owned(inside.unwrap_or_else(|| text.into()));

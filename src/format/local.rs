@@ -50,8 +50,11 @@ async fn open_folder(folder: &Path) -> Result<Checkpoint> {
         ErrorKind::InvalidInput => Error::new(ErrorKind::Io, error.detail()).at(folder.display()),
         _ => error,
     })?;
-    let paths: Vec<PathBuf> = chosen.iter().map(|name| folder.join(name)).collect();
-    Checkpoint::open_safetensors(&config, index.as_deref(), open_all(&paths)?).await
+    let index = index.filter(|_| chosen.by_index);
+    let paths: Vec<PathBuf> = chosen.files.iter().map(|file| folder.join(weights[*file])).collect();
+    let mut checkpoint = Checkpoint::open_safetensors(&config, index.as_deref(), open_all(&paths)?).await?;
+    checkpoint.warnings.append(chosen.warnings);
+    Ok(checkpoint)
 }
 
 /// The names of the files in a folder, sorted; those that are not Unicode are none of a model.

@@ -46,9 +46,6 @@ pub(super) async fn open(
 ) -> Result<Checkpoint> {
     let metadata = Metadata::from_json(parse_config(config_json)?);
     let index = index_json.map(parse_index).transpose()?;
-    if sources.is_empty() {
-        return Err(Error::invalid_input("no safetensors file was given"));
-    }
     let names: Vec<&str> = sources.iter().map(|source| file_name(source.name())).collect();
     let Choice { files, by_index, mut warnings } = choose(&names, index.as_ref())?;
     let index = index.filter(|_| by_index);
@@ -152,32 +149,32 @@ fn check_shard_name(shard: &str) -> Result<()> {
 }
 
 /// Which of the files at hand hold the model.
-struct Choice {
+pub(super) struct Choice {
     /// Their numbers; in the index' order, where it counts.
-    files: Vec<usize>,
+    pub files: Vec<usize>,
     /// The index counts.
-    by_index: bool,
-    warnings: Warnings,
+    pub by_index: bool,
+    pub warnings: Warnings,
 }
 
-/// The names of the safetensors of a local folder that hold its model, of those that are there (`names`, plain file names).
+/// Which safetensors of a local folder hold its model, of those that are there (`names`, plain file names).
 ///
 /// # Errors
 ///
 /// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) for a broken index,
 /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) where a file that the model needs is missing.
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) fn choose_files(names: &[&str], index_json: Option<&[u8]>) -> Result<Vec<String>> {
-    let index = index_json.map(parse_index).transpose()?;
-    let choice = choose(names, index.as_ref())?;
-    Ok(choice.files.into_iter().filter_map(|file| names.get(file)).map(|name| (*name).to_owned()).collect())
+pub(super) fn choose_files(names: &[&str], index_json: Option<&[u8]>) -> Result<Choice> {
+    choose(names, index_json.map(parse_index).transpose()?.as_ref())
 }
 
 /// The index' shards, if all are there; else model.safetensors; else a whole numbered set; else whatever is no adapter
 /// and no copy in another form.
 fn choose(names: &[&str], index: Option<&Index>) -> Result<Choice> {
     if names.is_empty() && index.is_none() {
-        return Err(Error::invalid_input(format!("{SINGLE} is missing; add that file, or all parts and {INDEX}")));
+        return Err(Error::invalid_input(format!(
+            "there is no safetensors file; add {SINGLE}, or all parts and {INDEX}"
+        )));
     }
     let find = |wanted: &str| names.iter().position(|name| *name == wanted);
     let (whole, mut warnings) = (find(SINGLE), Warnings::default());

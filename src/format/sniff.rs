@@ -60,9 +60,8 @@ const PICKLE: &str = "a Python pickle (PyTorch)";
 /// `InvalidFile` or `Unsupported`, which names the file, what it seems to be, and what to do.
 pub(crate) fn check_small(name: &str, bytes: &[u8]) -> Result<()> {
     let start = &bytes[..bytes.len().min(SNIFF_BYTES)];
-    let complain = |kind, what: &str, advice: &str| {
-        Err(Error::new(kind, format!("{name} seems to be {what}; {advice}")))
-    };
+    let complain =
+        |kind, what: &str, advice: &str| Err(Error::new(kind, format!("{name} seems to be {what}; {advice}")));
     if bytes.is_empty() {
         return complain(ErrorKind::InvalidFile, "an empty file", "download it again");
     }
@@ -79,7 +78,11 @@ pub(crate) fn check_small(name: &str, bytes: &[u8]) -> Result<()> {
         return complain(ErrorKind::InvalidFile, PAGE.0, PAGE.1);
     }
     if start.len() >= 8 && start.iter().all(|&byte| byte == 0) {
-        return complain(ErrorKind::InvalidFile, "a download that did not finish (it starts with zeros)", "download it again");
+        return complain(
+            ErrorKind::InvalidFile,
+            "a download that did not finish (it starts with zeros)",
+            "download it again",
+        );
     }
     Ok(())
 }
@@ -100,7 +103,8 @@ pub(crate) fn json_text<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>
         _ => return Ok(Cow::Borrowed(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))),
     };
     let (units, rest) = bytes.as_chunks::<2>();
-    let broken = || Error::invalid_file(format!("{name} is broken UTF-16 text; save it as UTF-8, or download it again"));
+    let broken =
+        || Error::invalid_file(format!("{name} is broken UTF-16 text; save it as UTF-8, or download it again"));
     if !rest.is_empty() {
         return Err(broken());
     }
@@ -149,8 +153,7 @@ fn signature(start: &[u8]) -> Option<(ErrorKind, &'static str, Advice)> {
 }
 
 /// What a web page is, and what to do.
-const PAGE: (&str, &str) =
-    ("a web page, perhaps an error page of the server", "check the address and download again");
+const PAGE: (&str, &str) = ("a web page, perhaps an error page of the server", "check the address and download again");
 
 /// Whether a text begins as web pages do. `<` alone is not enough: chat templates begin with tokens such as `<s>`.
 fn is_page(start: &[u8]) -> bool {

@@ -195,7 +195,8 @@ mod tests {
         let texts = read(b"IQ== 1\r\nIA== 0\n\n").unwrap();
         assert_eq!(texts.iter().collect::<Vec<_>>(), ["\u{120}", "!"]);
         assert!(is_ranks(b"IQ== 0\nIg== 1\n") && is_ranks(b"IQ== 0"));
-        for other in [&b""[..], b"\x0a\x0e\x0a\x05<unk>", b"version https://git-lfs", b"IQ== x", b"{", b"IQ==", b"I 1"] {
+        for other in [&b""[..], b"\x0a\x0e\x0a\x05<unk>", b"version https://git-lfs", b"IQ== x", b"{", b"IQ==", b"I 1"]
+        {
             assert!(!is_ranks(other), "{other:?}");
         }
         for (file, says) in [

@@ -156,9 +156,8 @@ fn from_ranks(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
                 special.len()
             )));
         }
-        None if ranks != tiktoken::LLAMA3_RANKS && family != tiktoken::Family::Llama4 => warnings.add(format!(
-            "tokenizer.model has {ranks} ranks, as no LLaMA has; it is read as one of LLaMA 3's kind"
-        )),
+        None if ranks != tiktoken::LLAMA3_RANKS && family != tiktoken::Family::Llama4 => warnings
+            .add(format!("tokenizer.model has {ranks} ranks, as no LLaMA has; it is read as one of LLaMA 3's kind")),
         _ => {}
     }
     let mut added = Vec::new();

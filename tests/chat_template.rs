@@ -22,19 +22,31 @@ fn render(template: &str, variables: &Value) -> Result<String> {
     ChatTemplate::new(template, "<s>", "</s>")?.render(&input)
 }
 
+const TOKENIZER: &str = r#"{
+    "added_tokens": [{"id": 2, "content": "</s>", "special": true}],
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+    "decoder": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}
+}"#;
+
 /// A tokenizer of Hugging Face's files, with `tokenizer_config.json` and a file of the template's own.
 fn from_hf(config: &Value, chat_template: Option<&str>) -> Result<Tokenizer> {
-    let tokenizer = json!({
-        "added_tokens": [{"id": 2, "content": "</s>", "special": true}],
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
-        "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
-    });
-    let (tokenizer, config) = (tokenizer.to_string(), config.to_string());
+    let config = config.to_string();
     Tokenizer::from_hf(HfFiles {
-        tokenizer_json: Some(tokenizer.as_bytes()),
+        tokenizer_json: Some(TOKENIZER.as_bytes()),
         tokenizer_config: Some(config.as_bytes()),
         chat_template: chat_template.map(str::as_bytes),
+        ..HfFiles::default()
+    })
+}
+
+/// The same with its template in `chat_template.json`.
+fn from_json_file(text: &str) -> Result<Tokenizer> {
+    let config = json!({"eos_token": "</s>"}).to_string();
+    Tokenizer::from_hf(HfFiles {
+        tokenizer_json: Some(TOKENIZER.as_bytes()),
+        tokenizer_config: Some(config.as_bytes()),
+        chat_template_json: Some(text.as_bytes()),
         ..HfFiles::default()
     })
 }
@@ -63,7 +75,7 @@ fn templates_are_found_in_every_kind_of_file() {
         ("object", from_hf(&config(object), None).unwrap(), ["Hi</s>", "tools: clock"]),
         ("file", from_hf(&config(Value::Null), Some(plain)).unwrap(), ["Hi</s>", "Hi</s> clock"]),
         ("file wins", from_hf(&config("other".into()), Some(plain)).unwrap(), ["Hi</s>", "Hi</s> clock"]),
-        ("JSON file", from_hf(&config(Value::Null), Some(&in_json)).unwrap(), ["Hi</s>", "Hi</s> clock"]),
+        ("JSON file", from_json_file(&in_json).unwrap(), ["Hi</s>", "Hi</s> clock"]),
     ];
     for (what, tokenizer, want) in cases {
         assert_eq!(both(&tokenizer).map(|text| text.unwrap()), want, "{what}");

@@ -388,7 +388,8 @@ fn a_file_that_is_something_else_is_called_that() {
             ("added_tokens.json", HfFiles { added_tokens: bytes, ..rest }),
             ("generation_config.json", HfFiles { generation_config: bytes, ..rest }),
             ("config.json", HfFiles { config: bytes, ..rest }),
-            ("chat template", HfFiles { chat_template: bytes, ..rest }),
+            ("chat_template.jinja", HfFiles { chat_template: bytes, ..rest }),
+            ("chat_template.json", HfFiles { chat_template_json: bytes, ..rest }),
         ] {
             let error = Tokenizer::from_hf(files).err().unwrap_or_else(|| panic!("{name} that is {what} was taken"));
             let says = error.to_string();

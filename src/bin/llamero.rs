@@ -14,13 +14,13 @@ mod requantize;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
-use llamero::engine::{Engine, Event, Host, Opened, Request, Stop};
+use llamero::engine::{Chat, Engine, Event, Host, Opened, Request, Stop, apply_chat_template, render_chat};
 use llamero::error::{Error, ErrorKind, Result, Warnings};
 use llamero::format::{ByteSource, Checkpoint, FileSource, split_names};
 use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::plan::{Executor, Limits, LocalBoxFuture};
 use llamero::reference::ReferenceExecutor;
-use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFolder, TemplateInput, Tokenizer};
+use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFolder, Tokenizer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -142,6 +142,47 @@ struct Sampling {
     n: Option<u32>,
 }
 
+/// How a chat template writes out a conversation.
+#[derive(Args)]
+struct ChatArgs {
+    /// A JSON file with a list of tools.
+    #[arg(long)]
+    tools: Option<PathBuf>,
+    /// Variables of the template's own, a JSON object: '{"enable_thinking": false}'.
+    #[arg(long)]
+    chat_template_kwargs: Option<String>,
+    /// The name of one of the model's templates (default: tool_use where there are tools, else default).
+    #[arg(long)]
+    chat_template: Option<String>,
+    /// The time that the template sees, as ISO 8601 (default: now, local time).
+    #[arg(long)]
+    now: Option<String>,
+}
+
+/// [`ChatArgs`] as the engine takes them.
+struct ChatOptions {
+    tools: Option<Value>,
+    kwargs: Option<serde_json::Map<String, Value>>,
+    template: Option<String>,
+    now: DateTime,
+}
+
+impl ChatArgs {
+    fn read(self) -> Result<ChatOptions> {
+        let kwargs = self.chat_template_kwargs.map(|text| {
+            serde_json::from_str(&text).map_err(|error| {
+                invalid(&format!("--chat-template-kwargs {text}: {error}; give a JSON object, such as {{\"a\": true}}"))
+            })
+        });
+        Ok(ChatOptions {
+            tools: self.tools.map(|file| from_json(&file)).transpose()?,
+            kwargs: kwargs.transpose()?,
+            template: self.chat_template,
+            now: self.now.as_deref().map_or_else(|| Ok(local_now()), date_time)?,
+        })
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Architecture, config, tensors by type, bytes, parameters.
@@ -178,18 +219,15 @@ enum Command {
         /// A JSON file with [{"role": …, "content": …}, …].
         #[arg(long)]
         messages: PathBuf,
-        #[arg(long)]
-        tools: Option<PathBuf>,
+        #[command(flatten)]
+        chat: ChatArgs,
         /// A Jinja file instead of the model's template.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "chat_template")]
         template: Option<PathBuf>,
         #[arg(long)]
         bos: Option<String>,
         #[arg(long)]
         eos: Option<String>,
-        /// The time that strftime_now sees, as ISO 8601.
-        #[arg(long)]
-        now: Option<String>,
         #[arg(long)]
         add_generation_prompt: bool,
     },
@@ -210,8 +248,11 @@ enum Command {
         prompt: Option<String>,
         #[arg(long, value_delimiter = ',')]
         ids: Option<Vec<u32>>,
+        /// A JSON file with [{"role": …, "content": …}, …].
         #[arg(long)]
         messages: Option<PathBuf>,
+        #[command(flatten)]
+        chat: ChatArgs,
         #[command(flatten)]
         sampling: Sampling,
         #[command(flatten)]
@@ -305,28 +346,29 @@ async fn run(command: Command) -> Result<()> {
         Command::Detokenize { model, ids, skip_special } => {
             print(&json!({ "text": tokenizer(&model).await?.decode(&ids, skip_special)? }))
         }
-        Command::Template { model, messages, tools, template, bos, eos, now, add_generation_prompt } => {
+        Command::Template { model, messages, chat, template, bos, eos, add_generation_prompt } => {
             let messages: Value = from_json(&messages)?;
-            let tools: Option<Value> = tools.map(|t| from_json(&t)).transpose()?;
-            let input = TemplateInput {
+            let options = chat.read()?;
+            let chat = Chat {
                 messages: &messages,
-                tools: tools.as_ref(),
+                tools: options.tools.as_ref(),
+                kwargs: options.kwargs.as_ref(),
+                template: options.template.as_deref(),
                 add_generation_prompt,
-                now: now.as_deref().map(date_time).transpose()?,
-                ..TemplateInput::default()
+                now: Some(options.now),
             };
             let text = match template {
                 Some(file) => {
                     let text = read_text(&file)?;
                     let template = ChatTemplate::new(&text, &bos.unwrap_or_default(), &eos.unwrap_or_default())?;
-                    template.render(&input)?
+                    render_chat(&template, &chat)?
                 }
                 None => {
                     let tokenizer = tokenizer(&model).await?;
-                    let own = tokenizer.chat_template().ok_or_else(|| {
-                        Error::new(ErrorKind::Template, "the model has no chat template; give --template")
-                    })?;
-                    own.render(&input)?
+                    if tokenizer.chat_template().is_none() && chat.template.is_none() {
+                        return Err(Error::new(ErrorKind::Template, "the model has no chat template; give --template"));
+                    }
+                    apply_chat_template(&tokenizer, &chat)?
                 }
             };
             print(&json!({ "text": text }))
@@ -344,12 +386,17 @@ async fn run(command: Command) -> Result<()> {
                 .await?;
             print(&json!({ "tokens": ids.len(), "vocab": vocab, "out": out, "top_of_last": top }))
         }
-        Command::Generate { model, prompt, ids, messages, sampling, device } => {
+        Command::Generate { model, prompt, ids, messages, chat, sampling, device } => {
             let messages = messages.map(|m| from_json(&m)).transpose()?;
+            let chat = chat.read()?;
             let request = Request {
                 prompt,
                 ids,
                 messages,
+                tools: chat.tools,
+                chat_template_kwargs: chat.kwargs,
+                chat_template: chat.template,
+                now: Some(chat.now),
                 max_new_tokens: sampling.max_new_tokens,
                 max_length: sampling.max_length,
                 temperature: sampling.temperature,
@@ -605,6 +652,12 @@ fn biases(texts: &[String]) -> Result<Option<BTreeMap<String, f32>>> {
         }
     }
     Ok((!biases.is_empty()).then_some(biases))
+}
+
+/// What the clock on the wall shows; UTC where nobody knows the zone.
+fn local_now() -> DateTime {
+    let now = jiff::ZonedDateTime::now();
+    DateTime::from_unix(now.timestamp().as_second(), now.offset().seconds().div_euclid(60))
 }
 
 fn date_time(text: &str) -> Result<DateTime> {

@@ -1,7 +1,7 @@
 //! What goes in and comes out of a generation, and the simplest way to run one.
 
 use super::scheduler::{RequestId, aborted};
-use super::{Engine, Prompt, Request, overflow};
+use super::{Chat, Engine, Prompt, Request, overflow};
 use crate::error::{Error, Result};
 use crate::plan::{LocalBoxFuture, Output, Pending};
 use serde::Serialize;
@@ -135,7 +135,14 @@ impl Engine {
         let prompt = match (&request.prompt, &request.ids, &request.messages) {
             (Some(text), None, None) => Prompt::Text { text, add_special: request.add_special.unwrap_or(true) },
             (None, Some(ids), None) => Prompt::Ids(ids),
-            (None, None, Some(messages)) => Prompt::Messages { messages, tools: request.tools.as_ref() },
+            (None, None, Some(messages)) => Prompt::Chat(Chat {
+                messages,
+                tools: request.tools.as_ref(),
+                kwargs: request.chat_template_kwargs.as_ref(),
+                template: request.chat_template.as_deref(),
+                add_generation_prompt: true,
+                now: request.now,
+            }),
             _ => return Err(Error::invalid_input("give exactly one of prompt, ids and messages")),
         };
         let mut ids = self.encode(&prompt)?;

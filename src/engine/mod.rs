@@ -19,8 +19,9 @@ use crate::error::{Error, ErrorKind, Result, Warnings};
 use crate::format::{Checkpoint, FileFormat};
 use crate::model::{Config, LoadProgress, ModelPlan, load_weights, plan, quantize_type};
 use crate::plan::{Executor, Output, Plan, Row, Step, Want};
-use crate::tokenizer::{EncodeOptions, HfFiles, TemplateInput, Tokenizer};
+use crate::tokenizer::{ChatTemplate, DateTime, HfFiles, TemplateInput, Tokenizer};
 use scheduler::Scheduler;
+use web_time::SystemTime;
 
 /// Context allocated when the caller names none: the model's own, but no more than this.
 pub const DEFAULT_MAX_CONTEXT: u32 = 4096;
@@ -109,7 +110,25 @@ fn at_fault(error: Error, file: &str) -> Error {
 enum Prompt<'a> {
     Text { text: &'a str, add_special: bool },
     Ids(&'a [u32]),
-    Messages { messages: &'a serde_json::Value, tools: Option<&'a serde_json::Value> },
+    Chat(Chat<'a>),
+}
+
+/// A conversation, and how the model's chat template is to write it out.
+#[derive(Clone, Copy, Debug)]
+pub struct Chat<'a> {
+    /// An array of `{"role", "content", …}`.
+    pub messages: &'a serde_json::Value,
+    /// Tools as JSON schemas.
+    pub tools: Option<&'a serde_json::Value>,
+    /// Variables of the template's own (`enable_thinking`), an object. They replace special tokens, `documents`,
+    /// `add_generation_prompt` and, where `tools` is `None`, the tools.
+    pub kwargs: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    /// The name of one of the model's templates, or a template's text.
+    pub template: Option<&'a str>,
+    /// End with the beginning of the assistant's turn.
+    pub add_generation_prompt: bool,
+    /// The time that a template sees; `None`: now, in UTC.
+    pub now: Option<DateTime>,
 }
 
 /// A loaded model, ready to generate.
@@ -267,13 +286,11 @@ impl Engine {
 
     fn encode(&self, prompt: &Prompt<'_>) -> Result<Vec<u32>> {
         match prompt {
-            Prompt::Text { text, add_special } => {
-                self.tokenizer()?.encode(text, EncodeOptions { add_special: *add_special, parse_special: false })
-            }
+            Prompt::Text { text, add_special } => self.tokenizer()?.encode_prompt(text, *add_special),
             Prompt::Ids(ids) => Ok(ids.to_vec()),
-            Prompt::Messages { messages, tools } => {
-                let text = apply_chat_template(self.tokenizer()?, messages, *tools, true)?;
-                self.tokenizer()?.encode(&text, EncodeOptions { add_special: false, parse_special: true })
+            Prompt::Chat(chat) => {
+                let text = apply_chat_template(self.tokenizer()?, chat)?;
+                self.tokenizer()?.encode_chat(&text)
             }
         }
     }
@@ -293,19 +310,59 @@ impl Engine {
 }
 
 /// The conversation as the model's chat template renders it.
-pub fn apply_chat_template(
-    tokenizer: &Tokenizer,
-    messages: &serde_json::Value,
-    tools: Option<&serde_json::Value>,
-    add_generation_prompt: bool,
-) -> Result<String> {
-    let template = tokenizer.chat_template().ok_or_else(|| {
+///
+/// # Errors
+///
+/// [`ErrorKind::Template`] for a model without one and for faults of the template; [`ErrorKind::InvalidInput`] for a
+/// template's name that is not there, and for variables that are arguments of their own.
+pub fn apply_chat_template(tokenizer: &Tokenizer, chat: &Chat<'_>) -> Result<String> {
+    let own = tokenizer.chat_template();
+    let template = match (chat.template, own) {
+        (Some(name), Some(own)) => Some(own.select(name)?),
+        (Some(text), None) => {
+            let token = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+            Some(ChatTemplate::new(text, token(tokenizer.bos()), token(tokenizer.eos()))?)
+        }
+        (None, _) => None,
+    };
+    let template = template.as_ref().or(own).ok_or_else(|| {
         Error::new(
             ErrorKind::Template,
             "this model has no chat template; give it a plain prompt instead, or a template of your own",
         )
     })?;
-    template.render(&TemplateInput { messages, tools, add_generation_prompt, ..TemplateInput::default() })
+    render_chat(template, chat)
+}
+
+/// The conversation as a template renders it; `chat.template` is left aside.
+///
+/// # Errors
+///
+/// As [`apply_chat_template`].
+pub fn render_chat(template: &ChatTemplate, chat: &Chat<'_>) -> Result<String> {
+    let own = ["messages", "chat_template", "tokenize", "continue_final_message"];
+    if let Some(name) = own.into_iter().find(|name| chat.kwargs.is_some_and(|kwargs| kwargs.contains_key(*name))) {
+        return Err(Error::invalid_input(format!(
+            "chat_template_kwargs may not hold {name:?}: these are variables of the template's own, such as enable_thinking"
+        )));
+    }
+    let given = chat.kwargs.and_then(|kwargs| kwargs.get("tools")).filter(|tools| !tools.is_null());
+    if chat.tools.is_some() && given.is_some() {
+        return Err(Error::invalid_input("tools are given twice: as tools and in chat_template_kwargs"));
+    }
+    template.render(&TemplateInput {
+        messages: chat.messages,
+        tools: chat.tools.or(given),
+        add_generation_prompt: chat.add_generation_prompt,
+        now: Some(chat.now.unwrap_or_else(utc_now)),
+        extra: chat.kwargs,
+    })
+}
+
+/// What a clock shows in UTC.
+fn utc_now() -> DateTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    DateTime::from_unix(since.map_or(0, |since| since.as_secs() as i64), 0)
 }
 
 /// The error for a prompt of `tokens` that leaves no room in `context`.

@@ -44,10 +44,8 @@ impl Opened {
         }
         let config = read_small(config).await?;
         files.insert(CONFIG, config.clone());
-        for name in HfFolder::NAMES.iter().filter(|name| **name != CONFIG) {
-            if let Some(source) = find(&sources, name) {
-                files.insert(name, read_small(source).await?);
-            }
+        for source in sources.iter().filter(|source| source.name() != CONFIG && HfFolder::wants(source.name())) {
+            files.insert(source.name(), read_small(source).await?);
         }
         if let Some(source) = find(&sources, INDEX) {
             index = Some(read_small(source).await?);

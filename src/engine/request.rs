@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::{MAX_BIASES, Penalties, Sampling, TokenMask};
+use crate::tokenizer::DateTime;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -22,6 +23,13 @@ pub struct Request {
     pub messages: Option<serde_json::Value>,
     /// Tools for the chat template.
     pub tools: Option<serde_json::Value>,
+    /// Variables of the chat template's own, such as `enable_thinking`; see [`Chat::kwargs`](super::Chat::kwargs).
+    pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The name of one of the model's chat templates, or a template's text, instead of the one that suits.
+    pub chat_template: Option<String>,
+    /// The time that a chat template sees; default: now, in UTC. Who knows the local time sets it.
+    #[serde(skip)]
+    pub now: Option<DateTime>,
     /// Whether a `prompt` gets the model's special prefix (BOS); default yes.
     pub add_special: Option<bool>,
     /// Tokens to generate at most.

@@ -2,9 +2,13 @@
 
 use crate::error::{ErrorKind, Result};
 use crate::tokenizer::DecodeStream;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Decodes ids piece by piece. A piece that could be the start of a stop text is held back until it is decided.
+///
+/// Special tokens are not shown, but stop texts are looked for in the text with them spelled out, as Transformers and
+/// llama.cpp do: a stop text may be a special token, or a part of the text with one in it.
 #[derive(Default)]
 pub struct TextStream {
     /// `None` for a model without a vocabulary: its ids have no text.
@@ -12,14 +16,49 @@ pub struct TextStream {
     stop: Rc<[String]>,
     /// Emitted so far.
     text: String,
-    /// Decoded and withheld.
-    held: String,
+    /// Decoded and withheld, special tokens spelled out.
+    held: Held,
+}
+
+/// Text of which parts are not shown.
+#[derive(Default)]
+struct Held {
+    text: String,
+    /// Byte ranges that special tokens fill; ascending, not empty, apart.
+    hidden: Vec<Range<usize>>,
+}
+
+impl Held {
+    fn push(&mut self, piece: &str, is_hidden: bool) {
+        let start = self.text.len();
+        self.text.push_str(piece);
+        if is_hidden && !piece.is_empty() {
+            self.hidden.push(start..self.text.len());
+        }
+    }
+
+    /// Takes the first `end` bytes away, and gives what is shown of them.
+    fn take(&mut self, end: usize) -> String {
+        let mut shown = String::with_capacity(end);
+        let mut at = 0;
+        for range in self.hidden.iter().take_while(|range| range.start < end) {
+            shown.push_str(&self.text[at..range.start]);
+            at = range.end.min(end);
+        }
+        shown.push_str(&self.text[at..end]);
+        self.text.drain(..end);
+        self.hidden.retain(|range| range.end > end);
+        for range in &mut self.hidden {
+            *range = range.start.saturating_sub(end)..range.end - end;
+        }
+        shown
+    }
 }
 
 impl TextStream {
     /// An empty stream.
     pub fn new(decoder: Option<DecodeStream>, stop: Rc<[String]>) -> TextStream {
-        TextStream { decoder, stop, text: String::new(), held: String::new() }
+        TextStream { decoder, stop, text: String::new(), held: Held::default() }
     }
 
     /// The text to show for this token (maybe empty), and whether a stop text ended the sequence.
@@ -30,13 +69,18 @@ impl TextStream {
             Err(error) if error.kind() == ErrorKind::InvalidInput => String::new(),
             piece => piece?,
         };
-        Ok(self.take(&piece, false))
+        match decoder.left_out(id) {
+            Some(spelled) => self.held.push(spelled, true),
+            None => self.held.push(&piece, false),
+        }
+        Ok(self.emit(false))
     }
 
-    /// What was still withheld.
+    /// What was still withheld, and not the stop text that it may complete.
     pub fn finish(&mut self) -> Result<String> {
         let piece = self.decoder.as_mut().map_or_else(String::new, DecodeStream::finish);
-        Ok(self.take(&piece, true).0)
+        self.held.push(&piece, false);
+        Ok(self.emit(true).0)
     }
 
     /// Everything emitted.
@@ -44,16 +88,18 @@ impl TextStream {
         self.text
     }
 
-    fn take(&mut self, piece: &str, last: bool) -> (String, bool) {
-        self.held.push_str(piece);
-        let found = self.stop.iter().filter_map(|s| self.held.find(s.as_str())).min();
+    fn emit(&mut self, last: bool) -> (String, bool) {
+        let held = &self.held.text;
+        let found = self.stop.iter().filter_map(|s| held.find(s.as_str())).min();
         let end = match found {
             Some(at) => at,
-            None if last => self.held.len(),
-            None => self.held.len() - self.stop.iter().map(|s| overlap(&self.held, s)).max().unwrap_or(0),
+            None if last => held.len(),
+            None => held.len() - self.stop.iter().map(|s| overlap(held, s)).max().unwrap_or(0),
         };
-        let out: String = self.held[..end].to_owned();
-        self.held = if found.is_some() { String::new() } else { self.held[end..].to_owned() };
+        let out = self.held.take(end);
+        if found.is_some() {
+            self.held = Held::default();
+        }
         self.text.push_str(&out);
         (out, found.is_some())
     }

@@ -333,6 +333,16 @@ impl Metadata {
         }
     }
 
+    /// An integer of any width, sign and value: `i128` holds every integer type of GGUF.
+    pub fn i128(&self, key: &str) -> Result<Option<i128>> {
+        self.integer(key)
+    }
+
+    /// An array of integers of any width, sign and value.
+    pub fn i128s(&self, key: &str) -> Result<Option<Vec<i128>>> {
+        self.integers(key)
+    }
+
     /// An integer of any width and sign whose value fits `u32`.
     pub fn u32(&self, key: &str) -> Result<Option<u32>> {
         self.integer(key)

@@ -71,6 +71,8 @@ struct Inner {
     eos: Option<u32>,
     add_bos: bool,
     add_eos: bool,
+    /// Whether a conversation gets a BOS that its template did not write, see [`Tokenizer::encode_chat`].
+    chat_bos: bool,
     end_ids: Vec<u32>,
     chat_template: Option<ChatTemplate>,
     warnings: Warnings,
@@ -117,6 +119,55 @@ impl Tokenizer {
             ids.extend(inner.eos);
         }
         Ok(ids)
+    }
+
+    /// The ids of a conversation that a chat template has written, in which special tokens are spelled out. EOS is never
+    /// put behind it: an answer is to follow.
+    ///
+    /// Of a GGUF, whose metadata may ask for BOS (`tokenizer.ggml.add_bos_token`, or what is usual for the kind of
+    /// vocabulary), a conversation begins with BOS exactly once: it is added unless the template wrote it, as in llama.cpp;
+    /// those who make GGUFs take BOS out of templates for that reason. Of a Hugging Face folder, ids are what the template
+    /// wrote and nothing else, whatever `add_bos_token` or a post-processor say: these are for plain text, and
+    /// `apply_chat_template(tokenize=True)` of Transformers, for which such templates are written, leaves both aside.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_chat(&self, text: &str) -> Result<Vec<u32>> {
+        let encode = |text| self.encode(text, EncodeOptions { add_special: false, parse_special: true });
+        let Some((bos, spelled)) = self.spelled_bos().filter(|_| self.0.chat_bos) else { return encode(text) };
+        let rest = match text.strip_prefix(spelled) {
+            Some(rest) => rest,
+            // Some templates begin with an empty line before BOS.
+            None if text.trim_start().starts_with(spelled) => return encode(text),
+            None => text,
+        };
+        let mut ids = vec![bos];
+        ids.extend(encode(rest)?);
+        Ok(ids)
+    }
+
+    /// The ids of a text to go on with, in which special tokens are not recognised. `add_special`: with BOS where the model
+    /// wants it; a text that itself begins with BOS, spelled out, then has one and not two.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encode = |text| self.encode(text, EncodeOptions { add_special, parse_special: false });
+        if let Some((bos, spelled)) = self.spelled_bos().filter(|_| add_special)
+            && let Some(rest) = text.strip_prefix(spelled)
+        {
+            let ids = encode(rest)?;
+            if ids.first() == Some(&bos) {
+                return Ok(ids);
+            }
+        }
+        encode(text)
+    }
+
+    /// BOS and its text, if it has one.
+    fn spelled_bos(&self) -> Option<(u32, &str)> {
+        let bos = self.0.bos?;
+        self.token_text(bos).filter(|text| !text.is_empty()).map(|text| (bos, text))
     }
 
     /// The text of `ids`. Bytes that are no UTF-8 become U+FFFD.
@@ -186,14 +237,6 @@ impl Tokenizer {
     /// What was wrong with the files and was left out.
     pub fn warnings(&self) -> &Warnings {
         &self.0.warnings
-    }
-
-    /// With more warnings; for one that has no clone yet.
-    fn warned(mut self, warnings: Warnings) -> Tokenizer {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
-            inner.warnings.append(warnings);
-        }
-        self
     }
 
     fn leading(&self) -> Leading {

@@ -126,6 +126,11 @@ impl DecodeStream {
         Ok(self.take_whole_characters())
     }
 
+    /// The text of a special token that this decoder leaves out.
+    pub fn left_out(&self, id: u32) -> Option<&str> {
+        if self.skip_special && self.tokenizer.is_special(id) { self.tokenizer.token_text(id) } else { None }
+    }
+
     /// What is left when no more ids come: U+FFFD if a character was cut off.
     pub fn finish(&mut self) -> String {
         let cut_off = !self.pending.is_empty();

@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warnings};
 use crate::format::StringArray;
 
 /// What a token is. The numbers in a file (GGUF `tokenizer.ggml.token_type`, SentencePiece's `Type`) agree.
@@ -129,11 +129,12 @@ impl Vocabulary {
         self.texts.iter().zip(&self.kinds).enumerate().map(|(id, (text, &kind))| (id as u32, text, kind))
     }
 
-    /// `id` if it is in the vocabulary, else an error that names the metadata `key` it came from.
-    pub(super) fn checked(&self, id: u32, key: &str) -> Result<u32> {
-        if (id as usize) < self.len() {
-            return Ok(id);
+    /// `id` if it is in the vocabulary; else `None`, and a warning that names the `key` it came from.
+    pub(super) fn known(&self, id: i128, key: &str, warnings: &mut Warnings) -> Option<u32> {
+        let known = u32::try_from(id).ok().filter(|&id| (id as usize) < self.len());
+        if known.is_none() {
+            warnings.add(format!("{key} is {id}, which is none of the {} tokens; it is ignored", self.len()));
         }
-        Err(Error::invalid_file(format!("{key} is {id}, but the vocabulary has {} tokens", self.len())))
+        known
     }
 }

@@ -5,13 +5,13 @@
 mod source;
 
 use crate::cpu::{CpuExecutor, CpuOptions, Pool};
-use crate::engine::{self, Opened, Request, RequestId, Update, apply_chat_template};
+use crate::engine::{self, Chat, Opened, Request, RequestId, Update, apply_chat_template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ByteSource;
 use crate::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use crate::plan::{Executor, Limits, Plan};
 use crate::reference::ReferenceExecutor;
-use crate::tokenizer::{EncodeOptions, Tokenizer};
+use crate::tokenizer::{DateTime, EncodeOptions, Tokenizer};
 use serde::{Deserialize, Serialize};
 use source::{JsSource, SourceAdapter};
 use std::cell::{RefCell, RefMut};
@@ -72,6 +72,8 @@ struct DetokenizeOptions {
 struct TemplateOptions {
     add_generation_prompt: Option<bool>,
     tools: Option<serde_json::Value>,
+    chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
+    chat_template: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -139,13 +141,20 @@ impl Engine {
     pub fn apply_chat_template(&self, messages: JsValue, options: JsValue) -> Result<String, JsValue> {
         let options: TemplateOptions = from_js("apply_chat_template", options)?;
         let messages: serde_json::Value = from_js("messages", messages)?;
-        let prompt = options.add_generation_prompt.unwrap_or(true);
-        apply_chat_template(self.tokenizer()?, &messages, options.tools.as_ref(), prompt).map_err(to_js_error)
+        let chat = Chat {
+            messages: &messages,
+            tools: options.tools.as_ref(),
+            kwargs: options.chat_template_kwargs.as_ref(),
+            template: options.chat_template.as_deref(),
+            add_generation_prompt: options.add_generation_prompt.unwrap_or(true),
+            now: Some(local_now()),
+        };
+        apply_chat_template(self.tokenizer()?, &chat).map_err(to_js_error)
     }
 
     /// Checks a request and queues it: [`Engine::step`] runs all that are queued. Returns its id.
     pub fn enqueue(&self, request: JsValue) -> Result<f64, JsValue> {
-        let request: Request = from_js("generate", request)?;
+        let request = Request { now: Some(local_now()), ..from_js("generate", request)? };
         let seed = random_seed().map_err(to_js_error)?;
         let id = self.engine()?.enqueue(&request, seed).map_err(to_js_error)?;
         Ok(id.0 as f64)
@@ -448,6 +457,12 @@ fn object(kind: &str, name: &str, value: &JsValue) -> JsValue {
     let _ = js_sys::Reflect::set(&object, &JsValue::from_str("type"), &JsValue::from_str(kind));
     let _ = js_sys::Reflect::set(&object, &JsValue::from_str(name), value);
     object.into()
+}
+
+/// What the user's clock shows, as JavaScript's `Date` has it.
+fn local_now() -> DateTime {
+    let now = js_sys::Date::new_0();
+    DateTime::from_unix((now.get_time() / 1000.0).floor() as i64, -(now.get_timezone_offset() as i32))
 }
 
 fn random_seed() -> Result<u64> {

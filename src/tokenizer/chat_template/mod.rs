@@ -95,6 +95,27 @@ impl ChatTemplate {
         self.named(DEFAULT).or(self.templates.first().map(|(_, source)| source.as_str())).unwrap_or_default()
     }
 
+    /// The template called `name` alone, whatever is given; or, as in Transformers, where `name` is no name but a template's
+    /// text, that one with this model's special tokens.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that is not there.
+    pub fn select(&self, name: &str) -> Result<ChatTemplate> {
+        let source = match self.named(name) {
+            Some(source) => source,
+            None if name.contains(['{', '\n']) => name,
+            None => {
+                let names: Vec<&str> = self.templates.iter().map(|(name, _)| name.as_str()).collect();
+                return Err(Error::invalid_input(format!(
+                    "the model has no chat template called {name:?}; it has {}",
+                    names.join(", ")
+                )));
+            }
+        };
+        let templates = vec![(DEFAULT.to_owned(), source.to_owned())];
+        Ok(ChatTemplate { templates, special: self.special.clone() })
+    }
+
     fn named(&self, name: &str) -> Option<&str> {
         self.templates.iter().find(|(known, _)| known == name).map(|(_, source)| source.as_str())
     }

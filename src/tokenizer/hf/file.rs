@@ -46,6 +46,21 @@ pub(super) struct Added {
     pub special: bool,
 }
 
+impl Added {
+    /// A special token that other files only name.
+    pub(super) fn special(text: &str) -> Added {
+        Added {
+            id: 0,
+            content: text.to_owned(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: Some(false),
+            special: true,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(tag = "type")]
 pub(super) enum Normalizer {

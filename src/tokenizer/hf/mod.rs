@@ -4,14 +4,14 @@
 mod file;
 mod pipeline;
 
-use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::bpe::Bpe;
-use super::chat_template::ChatTemplate;
+use super::chat_template::{ChatTemplate, DEFAULT};
 use super::end_tokens::{self, end_ids};
 use super::pre_tokenizers::PreTokenizer;
 use super::special::SpecialTokens;
@@ -32,7 +32,10 @@ const MAX_GAPS: usize = 1 << 12;
 /// Names of special tokens: keys of `tokenizer_config.json`, and variables of chat templates.
 const SPECIAL_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/// A list.
 const MORE_SPECIAL_TOKENS: &str = "additional_special_tokens";
+/// A mapping from names to tokens, or a list.
+const EXTRA_SPECIAL_TOKENS: &str = "extra_special_tokens";
 
 /// The files of a model's folder, as far as there are any. Either `tokenizer_json` or `tokenizer_model` is needed;
 /// the former wins.
@@ -52,8 +55,12 @@ pub struct HfFiles<'a> {
     pub generation_config: Option<&'a [u8]>,
     /// `config.json`, whose `eos_token_id` counts where there is no `generation_config.json`
     pub config: Option<&'a [u8]>,
-    /// `chat_template.jinja` or `chat_template.json`
+    /// `chat_template.jinja`
     pub chat_template: Option<&'a [u8]>,
+    /// `additional_chat_templates/NAME.jinja`: NAME and contents, in order of the names
+    pub additional_templates: &'a [(String, Vec<u8>)],
+    /// `chat_template.json`, of older folders of models that also see
+    pub chat_template_json: Option<&'a [u8]>,
 }
 
 /// What `tokenizer_config.json` and its neighbours say.
@@ -63,6 +70,7 @@ struct Config {
     added_tokens: Value,
     generation: Value,
     model: Value,
+    warnings: RefCell<Warnings>,
 }
 
 impl Tokenizer {
@@ -78,6 +86,7 @@ impl Tokenizer {
             added_tokens: json(files.added_tokens, "added_tokens.json")?,
             generation: json(files.generation_config, "generation_config.json")?,
             model: json(files.config, "config.json")?,
+            warnings: RefCell::default(),
         };
         let templates = chat_templates(&files, &config)?;
         match (files.tokenizer_json, files.tokenizer_model) {
@@ -112,12 +121,10 @@ fn from_json(bytes: &[u8], config: &Config, templates: Templates) -> Result<Toke
     if flags.is_some() {
         pipeline = pipeline.without_frame();
     }
-    let (before, after) = pipeline.frame();
-    for &id in before.iter().chain(after) {
-        vocabulary.checked(id, "a token of the post-processor of tokenizer.json")?;
-    }
+    let key = "tokenizer.json: a token of post_processor";
+    pipeline.retain_frame(|id| vocabulary.known(id.into(), key, &mut config.warnings.borrow_mut()).is_some());
     // A bare tokenizer.json names BOS only by putting it before a text.
-    let bos = config.token(&vocabulary, "bos_token")?.or(before.first().copied());
+    let bos = config.token(&vocabulary, "bos_token").or(pipeline.frame().0.first().copied());
     finish(config, vocabulary, Encoder::Pipeline(Box::new(pipeline)), (spelling, leading), bos, flags, templates)
 }
 
@@ -136,7 +143,7 @@ fn from_model(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
     let spm = Spm::new(&vocabulary, &model.scores, unknown, spacing)?;
     let encoder = Encoder::Spm(SpecialTokens::of(&vocabulary), spm);
     let control = |text: &str| vocabulary.id(text).filter(|&id| vocabulary.kind(id) == Kind::Control);
-    let bos = config.token(&vocabulary, "bos_token")?.or_else(|| control("<s>"));
+    let bos = config.token(&vocabulary, "bos_token").or_else(|| control("<s>"));
     let flags = Some(config.flags().unwrap_or((true, false)));
     finish(config, vocabulary, encoder, (Spelling::SentencePiece, leading), bos, flags, templates)
 }
@@ -147,7 +154,6 @@ fn from_ranks(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
     let ranks = texts.len();
     let family = tiktoken::Family::of(ranks, config.is_llama31(ranks as u64));
     let mut special = family.special_tokens();
-    let mut warnings = Warnings::default();
     match config.vocab_size() {
         Some(size) if size < (ranks + special.len()) as u64 => {
             return Err(Error::invalid_file(format!(
@@ -156,7 +162,9 @@ fn from_ranks(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
                 special.len()
             )));
         }
-        None if ranks != tiktoken::LLAMA3_RANKS && family != tiktoken::Family::Llama4 => warnings
+        None if ranks != tiktoken::LLAMA3_RANKS && family != tiktoken::Family::Llama4 => config
+            .warnings
+            .borrow_mut()
             .add(format!("tokenizer.model has {ranks} ranks, as no LLaMA has; it is read as one of LLaMA 3's kind")),
         _ => {}
     }
@@ -189,11 +197,11 @@ fn from_ranks(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
     let vocabulary = Vocabulary::new(texts, kinds)?;
     let bpe = Bpe::of_ranks(&vocabulary, ranks, PreTokenizer::named(family.pre_tokenizer())?)?;
     let encoder = Encoder::Bpe(SpecialTokens::of(&vocabulary), bpe);
-    let bos = config.token(&vocabulary, "bos_token")?;
+    let bos = config.token(&vocabulary, "bos_token");
     let flag = |key: &str, default| config.tokenizer[key].as_bool().unwrap_or(default);
     let flags = Some((flag("add_bos_token", true), flag("add_eos_token", false)));
     let spelling = (Spelling::ByteLevel, Leading::Keep);
-    Ok(finish(config, vocabulary, encoder, spelling, bos, flags, templates)?.warned(warnings))
+    finish(config, vocabulary, encoder, spelling, bos, flags, templates)
 }
 
 /// What both kinds have in common. `flags`: whether BOS and EOS are added, unless the post-processor decides.
@@ -206,8 +214,8 @@ fn finish(
     flags: Option<(bool, bool)>,
     templates: Templates,
 ) -> Result<Tokenizer> {
-    let eos = config.token(&vocabulary, "eos_token")?.or_else(|| end_tokens::likely_eos(&vocabulary));
-    let end_ids = match config.ends(&config.generation, "generation_config.json", &vocabulary)? {
+    let eos = config.token(&vocabulary, "eos_token").or_else(|| end_tokens::likely_eos(&vocabulary));
+    let end_ids = match config.ends(&config.generation, "generation_config.json", &vocabulary) {
         // Transformers stops at these and no others.
         Some(mut ids) => {
             ids.extend(eos);
@@ -216,7 +224,7 @@ fn finish(
             ids
         }
         None => {
-            let ends = config.ends(&config.model, "config.json", &vocabulary)?;
+            let ends = config.ends(&config.model, "config.json", &vocabulary);
             end_ids(&vocabulary, ends.into_iter().flatten().chain(eos))
         }
     };
@@ -229,6 +237,7 @@ fn finish(
         }
         ChatTemplate::unchecked(templates, variables)
     });
+    config.warn_of_special(&vocabulary);
     let (add_bos, add_eos) = flags.unwrap_or((false, false));
     Ok(Tokenizer(Arc::new(Inner {
         encoder,
@@ -238,9 +247,10 @@ fn finish(
         eos,
         add_bos,
         add_eos,
+        chat_bos: false,
         end_ids,
         chat_template,
-        warnings: Warnings::default(),
+        warnings: config.warnings.take(),
         vocabulary,
     })))
 }
@@ -251,18 +261,18 @@ fn content(token: &Value) -> Option<&str> {
 }
 
 impl Config {
-    /// What the files say under the key of a special token.
-    fn special(&self, key: &str) -> &Value {
-        match &self.tokenizer[key] {
-            Value::Null => &self.special_tokens_map[key],
-            token => token,
-        }
+    /// The files that name special tokens, the one that counts first: `special_tokens_map.json` where
+    /// `tokenizer_config.json` has no `added_tokens_decoder`, as in Transformers.
+    fn special_files(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        let map = (!self.tokenizer["added_tokens_decoder"].is_object())
+            .then_some(("special_tokens_map.json", &self.special_tokens_map));
+        map.into_iter().chain([("tokenizer_config.json", &self.tokenizer)]).filter(|(_, file)| file.is_object())
     }
 
     /// Names BOS and EOS where no file does.
     fn name_ends(&mut self, (bos, eos): (&str, &str)) {
         for (key, text) in [("bos_token", bos), ("eos_token", eos)] {
-            if content(self.special(key)).is_none() {
+            if content(self.special(key).1).is_none() {
                 if !self.tokenizer.is_object() {
                     self.tokenizer = Value::Object(serde_json::Map::new());
                 }
@@ -296,28 +306,68 @@ impl Config {
         scaled || ends(&self.generation) || ends(&self.model)
     }
 
-    /// The id of `bos_token` or `eos_token`.
-    fn token(&self, vocabulary: &Vocabulary, key: &str) -> Result<Option<u32>> {
-        let Some(text) = content(self.special(key)) else { return Ok(None) };
-        let id = vocabulary.id(text).ok_or_else(|| {
-            Error::invalid_file(format!("{key} of tokenizer_config.json, {text:?}, is not in the vocabulary"))
-        })?;
-        Ok(Some(id))
+    /// What the files say under the key of a special token, and which file does.
+    fn special(&self, key: &str) -> (&'static str, &Value) {
+        let found = self.special_files().find_map(|(name, file)| file.get(key).map(|value| (name, value)));
+        found.unwrap_or(("tokenizer_config.json", &Value::Null))
+    }
+
+    /// The tokens with names: the usual ones, every other key that ends in `_token`, and what a mapping
+    /// `extra_special_tokens` names. File, name and text.
+    fn named_tokens(&self) -> Vec<(&'static str, &str, &str)> {
+        let others = self.special_files().flat_map(|(_, file)| file.as_object().into_iter().flatten());
+        let others = others.map(|(key, _)| key.as_str()).filter(|key| key.ends_with("_token"));
+        let mut keys: Vec<&str> = SPECIAL_TOKENS.to_vec();
+        for key in others {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        let (file, extra) = self.special(EXTRA_SPECIAL_TOKENS);
+        let extra: Vec<_> = extra.as_object().into_iter().flatten().collect();
+        keys.retain(|key| !extra.iter().any(|(name, _)| name == key));
+        let keyed = keys.into_iter().map(|key| (self.special(key), key)).map(|((file, value), key)| (file, key, value));
+        let all = keyed.chain(extra.into_iter().map(|(name, value)| (file, name.as_str(), value)));
+        all.filter_map(|(file, key, value)| Some((file, key, content(value)?))).collect()
+    }
+
+    /// Special tokens in lists, without names.
+    fn nameless_tokens(&self) -> impl Iterator<Item = &str> {
+        let lists = [MORE_SPECIAL_TOKENS, EXTRA_SPECIAL_TOKENS].map(|key| self.special(key).1.as_array());
+        lists.into_iter().flatten().flatten().filter_map(content)
+    }
+
+    /// The id of `bos_token` or `eos_token`; see [`Config::warn_of_special`] for a text that is no token.
+    fn token(&self, vocabulary: &Vocabulary, key: &str) -> Option<u32> {
+        vocabulary.id(content(self.special(key).1)?)
+    }
+
+    /// Warns of special tokens that are not in the vocabulary. Transformers gives them ids behind its end, for which no
+    /// model has weights.
+    fn warn_of_special(&self, vocabulary: &Vocabulary) {
+        for (file, key, text) in self.named_tokens() {
+            if !text.is_empty() && vocabulary.id(text).is_none() {
+                let what = format!("{file}: {key} is {text:?}, which is no token of the vocabulary; it is ignored");
+                self.warnings.borrow_mut().add(what);
+            }
+        }
     }
 
     /// Special tokens as variables of a chat template (`special_tokens_map` in Transformers).
     fn special_variables(&self) -> serde_json::Map<String, Value> {
-        let single = SPECIAL_TOKENS.into_iter().filter_map(|key| Some((key, content(self.special(key))?.into())));
-        let list = self.special(MORE_SPECIAL_TOKENS).as_array().filter(|list| !list.is_empty());
-        let list = list.map(|list| list.iter().filter_map(content).collect());
-        single.chain(list.map(|list| (MORE_SPECIAL_TOKENS, list))).map(|(key, value)| (key.to_owned(), value)).collect()
+        let mut variables = serde_json::Map::new();
+        for (_, key, text) in self.named_tokens() {
+            variables.insert(key.to_owned(), text.into());
+        }
+        if let Some(list) = self.special(MORE_SPECIAL_TOKENS).1.as_array().filter(|list| !list.is_empty()) {
+            variables.insert(MORE_SPECIAL_TOKENS.to_owned(), list.iter().filter_map(content).collect());
+        }
+        variables
     }
 
     /// The texts of special tokens of any name.
     fn special_texts(&self) -> HashSet<&str> {
-        let named = SPECIAL_TOKENS.into_iter().map(|key| self.special(key));
-        let list = self.special(MORE_SPECIAL_TOKENS).as_array();
-        named.chain(list.into_iter().flatten()).filter_map(content).collect()
+        self.named_tokens().into_iter().map(|(_, _, text)| text).chain(self.nameless_tokens()).collect()
     }
 
     /// `add_bos_token` and `add_eos_token` where Transformers heeds them: its LLaMA classes replace the
@@ -338,20 +388,27 @@ impl Config {
         }
     }
 
-    /// `eos_token_id` of a file, a number or a list.
-    fn ends(&self, file: &Value, name: &str, vocabulary: &Vocabulary) -> Result<Option<Vec<u32>>> {
+    /// `eos_token_id` of a file, a number or a list; `None` if there is none that the model could write. What is no id of
+    /// the vocabulary, nor of a row of the embedding table beyond it, is a warning.
+    fn ends(&self, file: &Value, name: &str, vocabulary: &Vocabulary) -> Option<Vec<u32>> {
         let ids = match &file["eos_token_id"] {
-            Value::Null => return Ok(None),
+            Value::Null => return None,
             Value::Array(ids) => ids.as_slice(),
             id => std::slice::from_ref(id),
         };
-        let key = format!("eos_token_id of {name}");
-        let number = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
-        let checked = ids.iter().map(|id| match number(id) {
-            Some(id) => vocabulary.checked(id, &key),
-            None => Err(Error::invalid_file(format!("{key} is {id}, which is no token id"))),
-        });
-        checked.collect::<Result<_>>().map(Some)
+        let rows = [&self.model["vocab_size"], &self.model["text_config"]["vocab_size"]].map(Value::as_u64);
+        let most = rows.into_iter().flatten().chain([vocabulary.len() as u64]).max().unwrap_or(0);
+        let mut known = Vec::new();
+        for id in ids {
+            match id.as_u64().filter(|id| *id < most).and_then(|id| u32::try_from(id).ok()) {
+                Some(id) => known.push(id),
+                None => self.warnings.borrow_mut().add(format!(
+                    "{name}: eos_token_id is {id}, which is none of the {} tokens; it is ignored",
+                    vocabulary.len()
+                )),
+            }
+        }
+        (!known.is_empty()).then_some(known)
     }
 
     /// The tokens of `added_tokens_decoder`, or where that is absent of `added_tokens.json`, by id.
@@ -408,6 +465,13 @@ impl Config {
                     known.insert(token.content.clone(), added.len());
                     added.push(token);
                 }
+            }
+        }
+        // What another file calls special is so, though it be an ordinary token in this one.
+        let special = self.special_texts();
+        for (text, id) in &model.vocab.0 {
+            if special.contains(text.as_str()) && !known.contains_key(text) {
+                added.push(Added { id: *id, ..Added::special(text) });
             }
         }
         // Ids index a table, which a few tokens with large ids would make long.
@@ -515,27 +579,61 @@ fn vocabulary(model: &file::Model, added: &[Added], spelling: Spelling) -> Resul
 /// Chat templates by name; one without a name is `default`.
 type Templates = Vec<(String, String)>;
 
-/// The chat templates: a file of their own, or in `tokenizer_config.json`, there maybe several by name.
+/// The chat templates, from where Transformers takes them: `chat_template.jinja` and `additional_chat_templates/`, and
+/// nothing else where there is one of these; else `chat_template` of `tokenizer_config.json`, there maybe several by name.
+/// `chat_template.json`, which Transformers reads for models that also see, comes last.
 fn chat_templates(files: &HfFiles<'_>, config: &Config) -> Result<Templates> {
-    let mut value = Cow::Borrowed(&config.tokenizer["chat_template"]);
+    let text = |bytes: &[u8], name: &str| {
+        check_small(name, bytes)?;
+        let text = std::str::from_utf8(bytes).map(str::to_owned);
+        text.map_err(|error| Error::invalid_file(format!("{name} is not UTF-8; save it as UTF-8")).with_source(error))
+    };
+    let mut templates = Templates::new();
     if let Some(bytes) = files.chat_template {
-        check_small("the chat template", bytes)?;
-        let text = std::str::from_utf8(bytes).map_err(|error| {
-            Error::invalid_file("the chat template is not UTF-8; save it as UTF-8").with_source(error)
-        })?;
-        let inside = serde_json::from_str::<Value>(text).ok();
-        let inside = inside.and_then(|mut json| Some(json.get_mut("chat_template")?.take()));
-        value = Cow::Owned(inside.unwrap_or_else(|| text.into()));
+        templates.push((DEFAULT.to_owned(), text(bytes, "chat_template.jinja")?));
     }
-    Ok(match &*value {
-        Value::String(source) => vec![("default".to_owned(), source.clone())],
-        Value::Array(named) => {
-            let entry = |entry: &Value| Some((entry["name"].as_str()?.into(), entry["template"].as_str()?.into()));
-            named.iter().filter_map(entry).collect()
+    for (name, bytes) in files.additional_templates {
+        // A file of this name is the default's own, and wins.
+        templates.retain(|(known, _)| known != name);
+        templates.push((name.clone(), text(bytes, &format!("additional_chat_templates/{name}.jinja"))?));
+    }
+    if !templates.is_empty() {
+        return Ok(templates);
+    }
+    templates = named_templates(&config.tokenizer["chat_template"], "tokenizer_config.json", config);
+    if let (true, Some(bytes)) = (templates.is_empty(), files.chat_template_json) {
+        let file = "chat_template.json";
+        match serde_json::from_slice::<Value>(&json_text(file, bytes)?) {
+            Ok(json) => templates = named_templates(&json["chat_template"], file, config),
+            Err(error) => config.warnings.borrow_mut().add(format!("{file} is not JSON ({error}); it is ignored")),
         }
-        Value::Object(named) => {
-            named.iter().filter_map(|(name, source)| Some((name.clone(), source.as_str()?.to_owned()))).collect()
-        }
-        _ => Templates::new(),
-    })
+    }
+    Ok(templates)
+}
+
+/// Templates out of JSON: one, a list of `{name, template}`, or a mapping from names.
+fn named_templates(value: &Value, file: &str, config: &Config) -> Templates {
+    let no_text = |what: &str| {
+        config.warnings.borrow_mut().add(format!("{file}: {what} is no text; it is ignored"));
+        None
+    };
+    let entry = |name: &str, source: &Value| match source.as_str() {
+        Some(source) => Some((name.to_owned(), source.to_owned())),
+        None => no_text(&format!("chat_template {name:?}")),
+    };
+    match value {
+        Value::Null => Templates::new(),
+        Value::Array(list) => list
+            .iter()
+            .filter_map(|item| match item["name"].as_str() {
+                Some(name) => entry(name, &item["template"]),
+                None => no_text("the name of a chat_template"),
+            })
+            .collect(),
+        Value::Object(named) => named.iter().filter_map(|(name, source)| entry(name, source)).collect(),
+        source => match source.as_str() {
+            Some(source) => vec![(DEFAULT.to_owned(), source.to_owned())],
+            None => no_text("chat_template").into_iter().collect(),
+        },
+    }
 }

@@ -112,7 +112,100 @@ fn overlap(text: &str, stop: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::overlap;
+    use super::{TextStream, overlap};
+    use crate::format::{Metadata, StringArray};
+    use crate::tokenizer::Tokenizer;
+
+    const A: u32 = 1;
+    const B: u32 = 2;
+    const START: u32 = 3;
+    const END: u32 = 4;
+    /// The two bytes of an e with an acute accent.
+    const ACUTE: [u32; 2] = [5, 6];
+
+    fn tokenizer() -> Tokenizer {
+        let mut metadata = Metadata::default();
+        let texts: StringArray = ["<unk>", "a", "b", "<|start|>", "<|end|>", "<0xC3>", "<0xA9>"].into_iter().collect();
+        metadata.insert("tokenizer.ggml.model", "llama".into());
+        metadata.insert("tokenizer.ggml.tokens", texts.into());
+        metadata.insert("tokenizer.ggml.scores", vec![0.0f32; 7].into());
+        metadata.insert("tokenizer.ggml.token_type", vec![2i32, 1, 1, 3, 3, 6, 6].into());
+        metadata.insert("tokenizer.ggml.add_space_prefix", false.into());
+        Tokenizer::from_gguf(&metadata).expect("a tokenizer")
+    }
+
+    /// The pieces that are shown, the last one by `finish` unless a stop text came; and whether one did.
+    fn run(ids: &[u32], stop: &[&str]) -> (Vec<String>, bool) {
+        let stop: Vec<String> = stop.iter().map(|text| (*text).to_owned()).collect();
+        let mut stream = TextStream::new(Some(tokenizer().stream(true)), stop.into());
+        let mut pieces = Vec::new();
+        for id in ids {
+            let (piece, stopped) = stream.push(*id).expect("a token");
+            pieces.push(piece);
+            if stopped {
+                assert_eq!(stream.into_text(), pieces.concat());
+                return (pieces, true);
+            }
+        }
+        pieces.push(stream.finish().expect("text"));
+        assert_eq!(stream.into_text(), pieces.concat());
+        (pieces, false)
+    }
+
+    #[test]
+    fn special_tokens_are_not_shown_and_stop_texts_see_them() {
+        let cases: [(&[u32], &[&str], &[&str], bool); 19] = [
+            // Nothing to look for.
+            (&[A, START, B, END], &[], &["a", "", "b", "", ""], false),
+            // One that is a special token, at the beginning, and after text.
+            (&[START, A], &["<|start|>"], &[""], true),
+            (&[A, B, END], &["<|end|>"], &["a", "b", ""], true),
+            (&[A, START, B], &["<|end|>"], &["a", "", "b", ""], false),
+            // Text before it: held back, dropped if it is a part, shown if not.
+            (&[A, B, START], &["b<|start|>"], &["a", "", ""], true),
+            (&[A, B, A], &["b<|start|>"], &["a", "", "ba", ""], false),
+            (&[A, B], &["b<|start|>"], &["a", "", "b"], false),
+            (&[A, B, END], &["b<|start|>"], &["a", "", "b", ""], false),
+            // Text after it.
+            (&[B, START, A], &["<|start|>a"], &["b", "", ""], true),
+            (&[B, START, B, A], &["<|start|>a"], &["b", "", "b", "a", ""], false),
+            // On both sides, and several tokens long.
+            (&[A, END, START, B], &["<|end|><|start|>b"], &["a", "", "", ""], true),
+            (&[A, A, START, B, A], &["a<|start|>b"], &["", "a", "", ""], true),
+            (&[A, A, START, A, B], &["a<|start|>b"], &["", "a", "", "a", "ab", ""], false),
+            // It begins or ends within one.
+            (&[A, END, B], &["|>b"], &["a", "", ""], true),
+            (&[A, B, START], &["b<|st"], &["a", "", ""], true),
+            (&[END, A, END], &["d|>a<|e"], &["", "", ""], true),
+            // The first of several in the text counts, whatever their order in the list.
+            (&[A, B, END], &["<|end|>", "b"], &["a", ""], true),
+            (&[B, END], &["<|end|>", "b<|end|>"], &["", ""], true),
+            // A character whose bytes have a special token between them.
+            (&[ACUTE[0], START, ACUTE[1], A], &["<|end|>"], &["", "", "\u{e9}", "a", ""], false),
+        ];
+        for (ids, stop, pieces, stopped) in cases {
+            let pieces = pieces.iter().map(|piece| (*piece).to_owned()).collect();
+            assert_eq!(run(ids, stop), (pieces, stopped), "{ids:?} {stop:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_stop_text_the_text_is_the_decoded_one() {
+        let ids = [START, A, ACUTE[0], END, ACUTE[1], B, ACUTE[0], START, A, 0, ACUTE[0]];
+        let tokenizer = tokenizer();
+        let want = tokenizer.decode(&ids, true).expect("text");
+        for stop in [&[][..], &["zz"], &["<|start|>z", "a<|q"], &["\u{e9}<|end|>z"]] {
+            let (pieces, stopped) = run(&ids, stop);
+            assert_eq!((pieces.concat(), stopped), (want.clone(), false), "{stop:?}");
+        }
+    }
+
+    #[test]
+    fn ids_without_a_text_show_nothing() {
+        assert_eq!(run(&[A, 99, B], &["ab"]), (vec!["".into(), "".into(), "".into()], true));
+        let mut stream = TextStream::new(None, [].into());
+        assert_eq!(stream.push(7).expect("no text"), (String::new(), false));
+    }
 
     #[test]
     fn overlap_is_the_longest_undecided_end() {

@@ -22,12 +22,18 @@ describe('options', () => {
     expect(textRequest([1, 2], { seed: 7 })).toEqual({ ids: Uint32Array.of(1, 2), seed: 7 });
     const messages = [{ role: 'user', content: 'x' }];
     expect(chatRequest(messages, { stop: ['a'], tools: [1] })).toEqual({ messages, stop: ['a'], tools: [1] });
+    const own = { chat_template_kwargs: { enable_thinking: false }, chat_template: 'rag' };
+    expect(chatRequest(messages, { ...own, tools: undefined as never })).toEqual({ messages, ...own });
   });
 
   test.each([
     [() => textRequest('a', { max_tokens: 3 } as never), 'max_tokens'],
     [() => textRequest('a', { tools: [] }), 'tools'],
     [() => chatRequest([{ role: 'user', content: 'x' }], { add_special: true }), 'add_special'],
+    [() => textRequest('a', { chat_template_kwargs: {} }), 'chat_template_kwargs'],
+    [() => chatRequest([{ role: 'user', content: 'x' }], { chat_template_kwargs: [] as never }), 'chat_template_kwargs'],
+    [() => chatRequest([{ role: 'user', content: 'x' }], { chat_template_kwargs: 'a' as never }), 'chat_template_kwargs'],
+    [() => chatRequest([{ role: 'user', content: 'x' }], { chat_template: 5 as never }), 'chat_template'],
     [() => chatRequest([], {}), 'messages'],
     [() => chatRequest([{ content: 'x' }] as never, {}), 'role'],
     [() => textRequest([1, -2], {}), 'token id -2'],
@@ -60,6 +66,11 @@ describe('options', () => {
     expect(sourceSpec(new URL('https://host/m.gguf#x'), remotes)).toEqual({ kind: 'http', url: 'https://host/m.gguf' });
     expect(sourceSpec(new File(['abc'], 'm.gguf'), remotes)).toMatchObject({ kind: 'blob', name: 'm.gguf' });
     expect(sourceSpec(new Uint8Array(3), remotes)).toMatchObject({ kind: 'blob' });
+    const picked = (path: string) =>
+      Object.defineProperty(new File(['abc'], path.split('/').pop()!), 'webkitRelativePath', { value: path });
+    const template = 'additional_chat_templates/rag.jinja';
+    expect(sourceSpec(picked(`model/${template}`), remotes)).toMatchObject({ name: template });
+    expect(sourceSpec(picked('model/other/rag.jinja'), remotes)).toMatchObject({ name: 'rag.jinja' });
     const own = { name: 'own', size: 4, read: async () => new Uint8Array(4) };
     expect(sourceSpec(own, remotes)).toEqual({ kind: 'remote', name: 'own', size: 4 });
     expect(remotes).toEqual([own]);

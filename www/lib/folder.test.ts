@@ -59,6 +59,16 @@ test('takes what is there, and does without the rest', async () => {
   sources.forEach((source) => source.close());
 });
 
+test('takes the named template that tools ask for, under its whole name', async () => {
+  mkdirSync(path.join(root, 'single/additional_chat_templates'));
+  writeFileSync(path.join(root, 'single/additional_chat_templates/tool_use.jinja'), 'T');
+  const sources = await open('single');
+  const template = 'additional_chat_templates/tool_use.jinja';
+  expect(names(sources)).toEqual([template, 'config.json', 'model.safetensors', 'tokenizer.json']);
+  sources.forEach((source) => source.close());
+  rmSync(path.join(root, 'single/additional_chat_templates'), { recursive: true });
+});
+
 test('finds the shards by the index, and reads more of them than a browser holds connections', async () => {
   const sources = await open('sharded', { ahead: 1 << 20 });
   expect(names(sources).filter((name) => name.endsWith('.safetensors'))).toHaveLength(9);

@@ -7,7 +7,7 @@ import type { HttpOptions } from './source.js';
 const INDEX = 'model.safetensors.index.json';
 /** The weights of a model that is not cut. */
 const SINGLE = 'model.safetensors';
-/** What a folder may hold besides; the same names as the engine's `HfFolder::NAMES`. */
+/** What a folder may hold besides; names that the engine's `HfFolder::wants`. */
 const OPTIONAL = [
   'generation_config.json',
   'tokenizer.json',
@@ -16,6 +16,8 @@ const OPTIONAL = [
   'added_tokens.json',
   'chat_template.jinja',
   'chat_template.json',
+  // Of the named templates only that which tools ask for: over HTTP nobody lists a folder.
+  'additional_chat_templates/tool_use.jinja',
 ];
 
 /**
@@ -25,7 +27,7 @@ const OPTIONAL = [
  */
 export async function openFolder(folder: string, options: (index: number) => HttpOptions): Promise<HttpSource[]> {
   let count = 0;
-  const open = (name: string) => HttpSource.open(new URL(encodeURIComponent(name), folder), { ...options(count++), park: true });
+  const open = (name: string) => HttpSource.open(new URL(name.split('/').map(encodeURIComponent).join('/'), folder), { ...options(count++), park: true });
   const maybe = async (name: string) => {
     try {
       return await open(name);

@@ -2,9 +2,9 @@
 
 import { WorkerClient } from './client.js';
 import { abortError } from './errors.js';
-import { chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
+import { CHAT, chatOptions, chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
 import { GenerationStream } from './stream.js';
-import type { ByteSource, ChatMessage, Costs, FileSource, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
+import type { ByteSource, ChatMessage, ChatTemplateOptions, Costs, FileSource, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
 import type { EngineOptions, GenerationRequest } from './protocol.js';
 
 /** Text to token ids and back, by the model's own vocabulary. */
@@ -33,14 +33,12 @@ export class Tokenizer {
     return (await this.encode(text, options)).length;
   }
 
-  /** The conversation as the model's chat template writes it. `add_generation_prompt` defaults to true. */
-  async applyChatTemplate(
-    messages: readonly ChatMessage[],
-    options: { add_generation_prompt?: boolean; tools?: unknown[] } = {},
-  ): Promise<string> {
-    checkNames(options, ['add_generation_prompt', 'tools'], 'applyChatTemplate');
+  /** The conversation as the model's chat template writes it. */
+  async applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): Promise<string> {
+    checkNames(options, ['add_generation_prompt', ...CHAT], 'applyChatTemplate');
     checkMessages(messages);
-    return this.client.call('apply_chat_template', messages, { add_generation_prompt: true, ...options });
+    const { add_generation_prompt = true } = options;
+    return this.client.call('apply_chat_template', messages, { add_generation_prompt, ...chatOptions(options) });
   }
 }
 

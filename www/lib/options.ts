@@ -1,7 +1,8 @@
 // Checks of what the caller passes: an unknown option throws here, a value out of range in the engine.
 
 import { LlameroError } from './errors.js';
-import type { ChatMessage, FileSource, GenerationOptions, Kernels, LoadOptions } from './types.js';
+import { inTemplates } from './source.js';
+import type { ChatMessage, ChatTemplateOptions, FileSource, GenerationOptions, Kernels, LoadOptions } from './types.js';
 import type { GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
 
@@ -28,6 +29,9 @@ const SETTINGS = [
   'ignore_eos',
   'num_return_sequences',
 ] as const satisfies readonly (keyof GenerationOptions)[];
+
+/** Options of `chat` and `applyChatTemplate` that the chat template sees. */
+export const CHAT = ['tools', 'chat_template_kwargs', 'chat_template'] as const satisfies readonly (keyof GenerationOptions)[];
 
 export function invalid(message: string): LlameroError {
   return new LlameroError('invalid_input', message);
@@ -88,11 +92,21 @@ export function textRequest(prompt: string | readonly number[] | Uint32Array, op
 }
 
 export function chatRequest(messages: readonly ChatMessage[], options: GenerationOptions): GenerationRequest {
-  checkNames(options, [...SETTINGS, 'tools', 'onPrefill', 'signal'], 'chat');
+  checkNames(options, [...SETTINGS, ...CHAT, 'onPrefill', 'signal'], 'chat');
   checkMessages(messages);
-  const request = settings(options);
-  if (options.tools !== undefined) request['tools'] = options.tools;
-  return { ...request, messages };
+  return { ...settings(options), ...chatOptions(options), messages };
+}
+
+/** What of the caller's options is for the chat template, checked. */
+export function chatOptions(options: ChatTemplateOptions): ChatTemplateOptions {
+  const { chat_template_kwargs: kwargs, chat_template: template } = options;
+  if (kwargs !== undefined && (typeof kwargs !== 'object' || kwargs === null || Array.isArray(kwargs))) {
+    throw invalid('chat_template_kwargs must be an object of variables, such as { enable_thinking: false }');
+  }
+  if (template !== undefined && typeof template !== 'string') {
+    throw invalid("chat_template must be the name of one of the model's templates, or a template's text");
+  }
+  return Object.fromEntries(CHAT.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]));
 }
 
 export function checkMessages(messages: unknown): asserts messages is readonly ChatMessage[] {
@@ -123,6 +137,11 @@ function settings(options: GenerationOptions): GenerationRequest {
   return request;
 }
 
+/** A file's name; that of a named chat template with its folder, by which the engine knows it. */
+function nameOf(file: File): string {
+  return inTemplates(file.webkitRelativePath || file.name) ?? file.name;
+}
+
 /** How a source is sent to the worker. `remotes` collects those that the page itself has to read. */
 export function sourceSpec(source: FileSource, remotes: ByteSource[]): SourceSpec {
   if (typeof source === 'string' || source instanceof URL) {
@@ -139,7 +158,7 @@ export function sourceSpec(source: FileSource, remotes: ByteSource[]): SourceSpe
     return { kind: url.pathname.endsWith('/') ? 'folder' : 'http', url: url.href };
   }
   if (source instanceof Blob) {
-    return { kind: 'blob', blob: source, name: source instanceof File ? source.name : 'model' };
+    return { kind: 'blob', blob: source, name: source instanceof File ? nameOf(source) : 'model' };
   }
   if (source instanceof ArrayBuffer || source instanceof Uint8Array) {
     return { kind: 'blob', blob: new Blob([source as BlobPart]), name: 'model' };

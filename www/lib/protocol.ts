@@ -1,7 +1,7 @@
 // What the page's side and the worker say to each other. Every request has an `id` that its answers repeat.
 
 import type { WireError } from './errors.js';
-import type { Costs, GenerationResult, Kernels, LoadProgress, ModelInfo, TokenEvent } from './types.js';
+import type { ChatTemplateOptions, Costs, GenerationResult, Kernels, LoadProgress, ModelInfo, TokenEvent } from './types.js';
 
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` messages. */
 export type SourceSpec =
@@ -30,7 +30,7 @@ export interface Calls {
   tokenize: { args: [text: string, options: { add_special?: boolean; parse_special?: boolean }]; result: Uint32Array };
   detokenize: { args: [ids: Uint32Array, options: { skip_special?: boolean }]; result: string };
   apply_chat_template: {
-    args: [messages: unknown, options: { add_generation_prompt?: boolean; tools?: unknown }];
+    args: [messages: unknown, options: ChatTemplateOptions];
     result: string;
   };
   logits: { args: [ids: Uint32Array]; result: Float32Array };

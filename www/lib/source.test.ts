@@ -256,5 +256,6 @@ describe('BlobSource', () => {
 test('fileName', () => {
   expect(fileName('https://host/a/b%20c.gguf?x=1#y')).toBe('b c.gguf');
   expect(fileName('https://host/')).toBe('model');
+  expect(fileName('https://host/m/additional_chat_templates/tool_use.jinja')).toBe('additional_chat_templates/tool_use.jinja');
   expect(fileName('https://host/%E0%A4%A')).toBe('model');
 });

@@ -456,11 +456,16 @@ function host(url: string): string {
   }
 }
 
+/** `additional_chat_templates/NAME.jinja`, if that is how a path ends: such a file's name goes with its folder's. */
+export function inTemplates(path: string): string | undefined {
+  return /(?:^|\/)(additional_chat_templates\/[^/]+\.jinja)$/.exec(path)?.[1];
+}
+
 /** The last part of a URL's path. */
 export function fileName(url: string): string {
   try {
-    const last = new URL(url, 'http://x/').pathname.split('/').pop() ?? '';
-    return decodeURIComponent(last) || 'model';
+    const path = new URL(url, 'http://x/').pathname;
+    return decodeURIComponent(inTemplates(path) ?? path.split('/').pop() ?? '') || 'model';
   } catch {
     return 'model';
   }

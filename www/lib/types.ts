@@ -160,6 +160,12 @@ export interface ChatMessage {
   [field: string]: unknown;
 }
 
+/** How the chat template is to write out a conversation, see `Tokenizer.applyChatTemplate`. */
+export interface ChatTemplateOptions extends Pick<GenerationOptions, 'tools' | 'chat_template_kwargs' | 'chat_template'> {
+  /** End with the beginning of the assistant's turn; default true. */
+  add_generation_prompt?: boolean;
+}
+
 /** Settings of one generation; names and meaning as in Transformers and OpenAI. An unknown name throws. */
 export interface GenerationOptions {
   /** Tokens to generate at most; default 256. */
@@ -198,8 +204,18 @@ export interface GenerationOptions {
   num_return_sequences?: number;
   /** Whether a text prompt gets the model's special prefix (BOS); default true. Only for `generate`. */
   add_special?: boolean;
-  /** Tool definitions for the chat template. Only for `chat`. */
+  /** Tool definitions for the chat template. Only for `chat`, as are the next two. */
   tools?: unknown[];
+  /**
+   * Variables of the chat template's own, such as `{ enable_thinking: false }` for Qwen3: plain data, as in JSON. They replace
+   * the variables that a template has anyway, special tokens for instance.
+   */
+  chat_template_kwargs?: Record<string, unknown>;
+  /**
+   * The name of one of the model's chat templates, or a template's text; default: `tool_use` where there are tools and the
+   * model has it, else `default`.
+   */
+  chat_template?: string;
   /** Called while the prompt is read: positions done, of all. */
   onPrefill?: (progress: { done: number; total: number }) => void;
   /** Stops the generation at the next token. */

@@ -121,10 +121,16 @@ fn from_json(bytes: &[u8], config: &Config, templates: Templates) -> Result<Toke
     if flags.is_some() {
         pipeline = pipeline.without_frame();
     }
-    let key = "tokenizer.json: a token of post_processor";
-    pipeline.retain_frame(|id| vocabulary.known(id.into(), key, &mut config.warnings.borrow_mut()).is_some());
+    let (before, after) = pipeline.frame();
+    // Unlike an id that only names a token, this one would go into every prompt.
+    if let Some(id) = before.iter().chain(after).find(|id| **id as usize >= vocabulary.len()) {
+        return Err(Error::invalid_file(format!(
+            "a token of the post-processor of tokenizer.json is {id}, but the vocabulary has {} tokens",
+            vocabulary.len()
+        )));
+    }
     // A bare tokenizer.json names BOS only by putting it before a text.
-    let bos = config.token(&vocabulary, "bos_token").or(pipeline.frame().0.first().copied());
+    let bos = config.token(&vocabulary, "bos_token").or(before.first().copied());
     finish(config, vocabulary, Encoder::Pipeline(Box::new(pipeline)), (spelling, leading), bos, flags, templates)
 }
 

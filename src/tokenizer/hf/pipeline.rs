@@ -101,12 +101,6 @@ impl Pipeline {
         (&self.frame.0, &self.frame.1)
     }
 
-    /// Keeps those tokens of the frame that `is_token` knows.
-    pub(super) fn retain_frame(&mut self, mut is_token: impl FnMut(u32) -> bool) {
-        self.frame.0.retain(|id| is_token(*id));
-        self.frame.1.retain(|id| is_token(*id));
-    }
-
     /// Lets somebody else put BOS and EOS around a text.
     pub(super) fn without_frame(mut self) -> Pipeline {
         self.frame = (Vec::new(), Vec::new());

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/gguf.rs"]
+mod gguf;
 #[path = "support/harness.rs"]
 mod harness;
 #[path = "support/npy.rs"]
 mod npy;
 
+use gguf::{GgufBuilder, strings};
 use harness::tiny;
+use llamero::quant::DType;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -235,6 +239,66 @@ fn requantised_models_keep_their_logits_nearly() {
         );
     }
     assert!(failure(&["requantize", text(&from), "x.gguf", "--type", "Q9"]).contains("Q9"));
+}
+
+/// A folder of its own for a test.
+fn own_folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[test]
+fn the_vocabulary_of_a_split_model_is_found_from_any_part() {
+    let folder = own_folder("split vocabulary");
+    let tokens: Vec<String> = ["<unk>", "<s>", "</s>", "\u{2581}a", "a", "\u{2581}"].map(str::to_owned).into();
+    let part = |number: u16| {
+        let builder = GgufBuilder::new().meta("split.no", number).meta("split.count", 3u16);
+        let builder = if number > 0 {
+            builder
+        } else {
+            builder
+                .meta("tokenizer.ggml.model", "llama")
+                .meta("tokenizer.ggml.tokens", strings(&tokens))
+                .meta("tokenizer.ggml.scores", vec![0f32; 6])
+                .meta("tokenizer.chat_template", "{{ messages[0].content }}!")
+        };
+        builder.values("unused", &[1], DType::F32, &[0.0]).build()
+    };
+    let path = |number: u16| folder.join(format!("m-{:05}-of-00003.gguf", number + 1));
+    let messages = scratch("split.messages.json", r#"[{"role": "user", "content": "hi"}]"#);
+    std::fs::write(path(0), part(0)).unwrap();
+    // The first part alone, then two of three.
+    for given in [0, 2] {
+        std::fs::write(path(given), part(given)).unwrap();
+        let model = path(given);
+        assert_eq!(result(&["tokenize", text(&model), "--text", "aa"])["ids"], json!([3, 4]));
+        assert_eq!(result(&["detokenize", text(&model), "--ids", "3,4"])["text"], "aa");
+        assert_eq!(result(&["template", text(&model), "--messages", text(&messages)])["text"], "hi!");
+    }
+    std::fs::remove_file(path(0)).unwrap();
+    let says = failure(&["tokenize", text(&path(2)), "--text", "a"]);
+    assert!(says.contains("part 3 of a split model"), "{says}");
+}
+
+#[test]
+fn a_tokenizer_model_is_taken_by_itself_and_in_a_folder() {
+    let folder = own_folder("ranks");
+    let ranks: String = (0..=255u8).map(|byte| format!("{} {byte}\n", base64::encode([byte]))).collect();
+    let file = folder.join("tokenizer.model");
+    std::fs::write(&file, ranks).unwrap();
+    // It was asked for: what lies beside it under the newer name is not looked at.
+    for model in [&file, &folder] {
+        let ids = &result(&["tokenize", text(model), "--text", "a<|eot_id|>", "--add-special"])["ids"];
+        assert_eq!(*ids, json!([256, 97, 265]), "{}", model.display());
+    }
+    std::fs::write(folder.join("tokenizer.json"), "version https://git-lfs.github.com/spec/v1\n").unwrap();
+    assert_eq!(result(&["tokenize", text(&file), "--text", "a"])["ids"], json!([97]));
+    for model in [&folder, &folder.join("tokenizer.json")] {
+        let says = failure(&["tokenize", text(model), "--text", "a"]);
+        assert!(says.contains("tokenizer.json seems to be a git LFS pointer"), "{says}");
+    }
 }
 
 #[test]

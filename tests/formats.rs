@@ -14,8 +14,8 @@ use std::rc::Rc;
 use gguf::{GgufBuilder, strings};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::format::{
-    Array, ByteSource, Checkpoint, FileFormat, FileSource, LocalBoxFuture, MemorySource, TensorInfo, Value,
-    index_shards, split_names,
+    Array, ByteSource, Checkpoint, FileFormat, FileSource, LocalBoxFuture, MemorySource, StringArray, TensorInfo,
+    Value, index_shards, split_names,
 };
 use llamero::quant::DType;
 use pollster::block_on;
@@ -452,8 +452,212 @@ fn shards_are_found_by_name_in_any_order() {
     let open = |sources| block_on(Checkpoint::open_safetensors(CONFIG, Some(INDEX), sources)).unwrap_err();
     let error: Error = open(vec![shard("x-1.safetensors", "a", 1.0)]);
     assert!(error.kind() == ErrorKind::InvalidInput && error.detail().contains("x-2.safetensors"), "{error}");
-    let error = open(vec![shard("x-1.safetensors", "a", 1.0), shard("x-2.safetensors", "c", 2.0)]);
-    assert!(error.kind() == ErrorKind::InvalidFile && error.detail().contains("puts b into"), "{error}");
+}
+
+/// What an index and its shards disagree on matters only where the model needs it.
+#[test]
+fn an_index_may_name_too_much_and_misplace() {
+    let open = |sources| block_on(Checkpoint::open_safetensors(CONFIG, Some(INDEX), sources)).unwrap();
+    let says = |checkpoint: &Checkpoint| checkpoint.warnings().to_vec().join("\n");
+    assert!(open(vec![shard("x-1.safetensors", "a", 1.0), shard("x-2.safetensors", "b", 2.0)]).warnings().is_empty());
+
+    // b is nowhere.
+    let checkpoint = open(vec![shard("x-1.safetensors", "a", 1.0), shard("x-2.safetensors", "c", 2.0)]);
+    assert_eq!(values(&checkpoint, checkpoint.require("a").unwrap()), [1.0]);
+    assert!(!checkpoint.holds("b") && says(&checkpoint).contains("names b, which no shard holds"));
+    let error = checkpoint.require("b").unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidFile && error.detail().contains("puts b into x-2"), "{error}");
+    let error = checkpoint.require("d").unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidFile && error.detail().contains("no tensor d"), "{error}");
+
+    // Each is where the other should be.
+    let checkpoint = open(vec![shard("x-1.safetensors", "b", 2.0), shard("x-2.safetensors", "a", 1.0)]);
+    assert_eq!(values(&checkpoint, checkpoint.tensor("b").unwrap()), [2.0]);
+    assert!(says(&checkpoint).contains("another shard"), "{}", says(&checkpoint));
+
+    // a is in both: the index settles it, whatever the order.
+    let both = |value: f32| {
+        let bytes = |value: f32| value.to_le_bytes().to_vec();
+        safetensors(&[("b", "F32", &[1], bytes(2.0)), ("a", "F32", &[1], bytes(value))])
+    };
+    for reversed in [false, true] {
+        let mut sources = vec![shard("x-1.safetensors", "a", 1.0), memory("x-2.safetensors", both(9.0))];
+        if reversed {
+            sources.reverse();
+        }
+        let checkpoint = open(sources);
+        assert_eq!(values(&checkpoint, checkpoint.tensor("a").unwrap()), [1.0]);
+        assert!(says(&checkpoint).contains("several shards hold a"), "{}", says(&checkpoint));
+    }
+    // c is in both, and the index does not say which counts.
+    let with_c = |name: &str, tensor: &str| {
+        let value = || 1f32.to_le_bytes().to_vec();
+        memory(name, safetensors(&[(tensor, "F32", &[1], value()), ("c", "F32", &[1], value())]))
+    };
+    let sources = vec![with_c("x-1.safetensors", "a"), with_c("x-2.safetensors", "b")];
+    let error = block_on(Checkpoint::open_safetensors(CONFIG, Some(INDEX), sources)).unwrap_err();
+    assert!(error.detail().contains("two tensors are called c"), "{error}");
+}
+
+#[test]
+fn of_several_files_those_that_hold_the_model_are_read() {
+    let whole = || shard("model.safetensors", "a", 1.0);
+    let other = |name: &str| shard(name, "a", 9.0);
+    let part = |number: u32, tensor: &str| shard(&format!("model-{number:05}-of-00002.safetensors"), tensor, 1.0);
+    let cases: Vec<(&str, Option<&[u8]>, Vec<Rc<dyn ByteSource>>, &str)> = vec![
+        ("stale index", Some(INDEX), vec![other("x-1.safetensors"), whole()], "x-2.safetensors, which is not there"),
+        ("variant", None, vec![other("model.fp16.safetensors"), whole()], "model.fp16.safetensors left aside"),
+        ("consolidated", None, vec![other("consolidated.safetensors"), whole()], "consolidated.safetensors left"),
+        ("adapter", None, vec![whole(), other("adapter_model.safetensors")], "adapter_model.safetensors left"),
+        ("adapter of a name", None, vec![other("adapter_model.safetensors"), shard("my.safetensors", "a", 1.0)], ""),
+        ("parts without index", None, vec![part(2, "b"), other("x.safetensors"), part(1, "a")], "left aside"),
+    ];
+    for (what, index, sources, warns) in cases {
+        let checkpoint = block_on(Checkpoint::open_safetensors(CONFIG, index, sources))
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(values(&checkpoint, checkpoint.tensor("a").unwrap()), [1.0], "{what}");
+        let says = checkpoint.warnings().to_vec().join("\n");
+        assert!(!says.is_empty() && says.contains(warns), "{what}: {says}");
+    }
+    let open = |index, sources| block_on(Checkpoint::open_safetensors(CONFIG, index, sources)).unwrap_err();
+    let error = open(None, vec![part(2, "b")]);
+    assert!(error.kind() == ErrorKind::InvalidInput && error.detail().contains("model-00001-of-00002"), "{error}");
+    let error = open(None, vec![other("a.safetensors"), other("b.safetensors")]);
+    assert!(error.detail().contains("two tensors are called a"), "{error}");
+    // Beside a whole model too.
+    let error = open(Some(br#"{"weight_map": {"a": "../x.safetensors"}}"#), vec![whole()]);
+    assert!(error.kind() == ErrorKind::InvalidFile && error.detail().contains("plain file name"), "{error}");
+}
+
+/// A folder with these files; it is made anew.
+fn folder(name: &str, files: &[(&str, Vec<u8>)]) -> std::path::PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("formats").join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    for (name, bytes) in files {
+        std::fs::write(path.join(name), bytes).unwrap();
+    }
+    path
+}
+
+#[test]
+fn a_folder_without_safetensors_says_what_it_holds() {
+    let config = || ("config.json", CONFIG.to_vec());
+    let a = |value: f32| safetensors(&[("a", "F32", &[1], value.to_le_bytes().to_vec())]);
+    let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".to_vec();
+    let index = ("model.safetensors.index.json", INDEX.to_vec());
+    for (name, files, kind, says) in [
+        (
+            "pytorch",
+            vec![config(), ("pytorch_model.bin", vec![0])],
+            ErrorKind::Unsupported,
+            "pytorch_model.bin, a PyTorch",
+        ),
+        (
+            "meta",
+            vec![("params.json", vec![0]), ("consolidated.00.pth", vec![0])],
+            ErrorKind::Unsupported,
+            "consolidated.00.pth",
+        ),
+        ("keras", vec![config(), ("tf_model.h5", vec![0])], ErrorKind::Unsupported, "TensorFlow"),
+        ("gguf", vec![config(), ("m.gguf", vec![0])], ErrorKind::InvalidInput, "m.gguf"),
+        ("nothing", vec![config()], ErrorKind::Io, "add model.safetensors"),
+        ("lfs", vec![config(), ("model.safetensors", lfs)], ErrorKind::InvalidFile, "git lfs pull"),
+        ("no shard", vec![config(), index.clone()], ErrorKind::Io, "x-1.safetensors"),
+    ] {
+        let error = block_on(Checkpoint::open_path(&folder(name, &files))).unwrap_err();
+        assert!(error.kind() == kind && error.to_string().contains(says), "{name}: {error:?}");
+    }
+    let stale = folder("stale", &[config(), index, ("model.safetensors", a(1.0)), ("x-1.safetensors", a(9.0))]);
+    let checkpoint = block_on(Checkpoint::open_path(&stale)).unwrap();
+    assert_eq!(values(&checkpoint, checkpoint.tensor("a").unwrap()), [1.0]);
+    assert!(checkpoint.warnings().to_vec().concat().contains("x-2.safetensors"));
+    let beside = folder("beside", &[config(), ("model.safetensors", a(1.0)), ("model.fp16.safetensors", a(9.0))]);
+    let checkpoint = block_on(Checkpoint::open_path(&beside)).unwrap();
+    assert_eq!(values(&checkpoint, checkpoint.tensor("a").unwrap()), [1.0]);
+}
+
+/// Buffers of integers, of other floats, and without elements.
+#[test]
+fn tensors_that_can_be_no_weights_are_left_aside_until_one_is_needed() {
+    let file = safetensors(&[
+        ("ids", "I64", &[2], vec![0; 16]),
+        ("empty", "F32", &[0, 4], vec![]),
+        ("mask", "BOOL", &[3], vec![0; 3]),
+        ("a", "F32", &[1], 1f32.to_le_bytes().to_vec()),
+        ("packed", "F4", &[4], vec![0; 2]),
+        ("i32", "I32", &[1], vec![0; 4]),
+        ("u8", "U8", &[1], vec![0; 1]),
+        ("f8", "F8_E4M3", &[1], vec![0; 1]),
+        ("f64", "F64", &[1], vec![0; 8]),
+        ("last", "I64", &[0], vec![]),
+    ]);
+    let one_file = |file| block_on(Checkpoint::open_safetensors(CONFIG, None, vec![memory("model.safetensors", file)]));
+    let checkpoint = one_file(file).unwrap();
+    assert_eq!(checkpoint.tensors().len(), 1);
+    assert_eq!(values(&checkpoint, checkpoint.require("a").unwrap()), [1.0]);
+    let says = checkpoint.warnings().to_vec().concat();
+    assert!(says.contains("model.safetensors: ids (I64)") && says.contains("and 6 more"), "{says}");
+    for (name, kind, says) in [
+        ("ids", ErrorKind::Unsupported, "ids is stored as I64"),
+        ("mask", ErrorKind::Unsupported, "BOOL"),
+        ("packed", ErrorKind::Unsupported, "F4"),
+        ("f64", ErrorKind::Unsupported, "F64"),
+        ("empty", ErrorKind::InvalidFile, "dimension 0 of [0, 4] is 0"),
+    ] {
+        assert!(checkpoint.holds(name) && checkpoint.tensor(name).is_none());
+        let error = checkpoint.require(name).unwrap_err();
+        assert!(error.kind() == kind && error.detail().contains(says), "{error}");
+    }
+    for (dtype, len) in [("I64", 4), ("BOOL", 2), ("F64", 16)] {
+        let error = one_file(safetensors(&[("x", dtype, &[1], vec![0; len])])).unwrap_err();
+        assert!(error.kind() == ErrorKind::InvalidFile && error.detail().contains("takes"), "{dtype}: {error}");
+    }
+
+    let one = || 1f32.to_le_bytes().to_vec();
+    let builder = GgufBuilder::new()
+        .raw_tensor(b"ids", &[2], 27, None, vec![0; 16])
+        .raw_tensor(b"empty", &[0], 0, None, vec![])
+        .tensor("a", &[1], DType::F32, one())
+        .raw_tensor(b"double", &[1], 28, None, vec![0; 8])
+        .raw_tensor(b"bytes", &[3], 24, None, vec![0; 3]);
+    let checkpoint = open(builder);
+    assert_eq!(values(&checkpoint, checkpoint.require("a").unwrap()), [1.0]);
+    let says = checkpoint.warnings().to_vec().concat();
+    assert!(says.contains("ids (I64), empty (empty), double (F64) and 1 more"), "{says}");
+    for (name, says) in [("ids", "I64, integers"), ("double", "F64"), ("empty", "is 0"), ("bytes", "I8")] {
+        let error = checkpoint.require(name).unwrap_err();
+        assert!(error.detail().contains(says), "{name}: {error}");
+    }
+    let twice = GgufBuilder::new().tensor("a", &[1], DType::F32, one()).raw_tensor(b"a", &[1], 26, None, vec![0; 4]);
+    let error = block_on(Checkpoint::open_gguf(twice.sources())).unwrap_err();
+    assert!(error.detail().contains("two tensors are called a"), "{error}");
+}
+
+#[test]
+fn strings_that_are_not_utf8_keep_their_bytes_and_show_as_text() {
+    let mut tags = StringArray::default();
+    assert!([&b"a"[..], b"caf\xe9", b"", b"\xff\xfe", "ü".as_bytes()].iter().all(|tag| tags.push_bytes(tag)));
+    let checkpoint = open(GgufBuilder::new().meta("general.tags", tags).values("a", &[1], DType::F32, &[1.0]));
+    let tags = checkpoint.metadata().strings("general.tags").unwrap().unwrap();
+    assert_eq!(tags.iter().collect::<Vec<_>>(), ["a", "caf\u{fffd}", "", "\u{fffd}\u{fffd}", "ü"]);
+    assert_eq!(tags.not_utf8().collect::<Vec<_>>(), [1, 3]);
+    let bytes: Vec<&[u8]> = (0..tags.len()).map(|i| tags.bytes(i).unwrap()).collect();
+    assert_eq!(bytes, [&b"a"[..], b"caf\xe9", b"", b"\xff\xfe", "ü".as_bytes()]);
+    assert_eq!((tags.is_utf8(0), tags.is_utf8(1), tags.bytes(5)), (true, false, None));
+    let says = checkpoint.warnings().to_vec().concat();
+    assert!(says.contains("general.tags: 2 of 5 strings"), "{says}");
+}
+
+#[test]
+fn the_metadata_of_a_split_set_is_read_from_its_first_part_alone() {
+    let read = |source: Rc<dyn ByteSource>| block_on(Checkpoint::read_gguf_metadata(source.as_ref()));
+    assert_eq!(read(part(0, 3, 3)).unwrap().0.require_u32("part").unwrap(), 0);
+    let error = read(part(1, 3, 3)).unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidInput && error.detail().contains("part 2"), "{error}");
+    // A vocabulary without weights.
+    let (metadata, warnings) = read(memory("v.gguf", GgufBuilder::new().meta("a", 1u32).build())).unwrap();
+    assert!(metadata.require_u32("a").unwrap() == 1 && warnings.is_empty());
 }
 
 #[test]

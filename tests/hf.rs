@@ -11,12 +11,15 @@ mod gguf;
 mod harness;
 #[path = "support/npy.rs"]
 mod npy;
+#[path = "support/safetensors.rs"]
+mod safetensors;
 
 use cases::own_models;
 use gguf::GgufBuilder;
 use harness::{Model, assert_close, logits, on_cpu, on_gpu, open_bytes, open_model, reference};
+use llamero::engine::Opened;
 use llamero::error::ErrorKind;
-use llamero::format::{Checkpoint, MemorySource};
+use llamero::format::{ByteSource, Checkpoint, MemorySource};
 use llamero::model::{Config, RopeScaling, quantize_type};
 use llamero::plan::Executor;
 use llamero::quant::DType;
@@ -237,6 +240,123 @@ fn quantising_while_loading_on_the_gpu() {
             assert_close(&format!("{to} on {variant}"), &got, &want, TOLERANCE);
         }
     }
+}
+
+/// The tensors of a case's file: name, type, shape, bytes.
+type Tensors = Vec<(String, String, Vec<u64>, Vec<u8>)>;
+
+fn stored(name: &str) -> Tensors {
+    let file = std::fs::read(folder(name).join("model.safetensors")).unwrap();
+    let (length, rest) = file.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let header: Value = serde_json::from_slice(header).unwrap();
+    let entries = header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__");
+    let mut tensors: Vec<(u64, (String, String, Vec<u64>, Vec<u8>))> = entries
+        .map(|(name, entry)| {
+            let [begin, end]: [u64; 2] = serde_json::from_value(entry["data_offsets"].clone()).unwrap();
+            let shape = serde_json::from_value(entry["shape"].clone()).unwrap();
+            let bytes = data[begin as usize..end as usize].to_vec();
+            (begin, (name.clone(), entry["dtype"].as_str().unwrap().to_owned(), shape, bytes))
+        })
+        .collect();
+    tensors.sort_by_key(|(begin, _)| *begin);
+    tensors.into_iter().map(|(_, tensor)| tensor).collect()
+}
+
+fn write(tensors: &[(String, String, Vec<u64>, Vec<u8>)]) -> Vec<u8> {
+    let tensors: Vec<_> = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (name.as_str(), dtype.as_str(), shape.as_slice(), bytes.clone()))
+        .collect();
+    safetensors::safetensors(&tensors)
+}
+
+/// Opens a case's config with these files, as a page gives them.
+fn opened(files: Vec<(&str, Vec<u8>)>) -> llamero::error::Result<Opened> {
+    let config = std::fs::read(folder("dynamic").join("config.json")).unwrap();
+    let files = files.into_iter().chain([("config.json", config)]);
+    let sources = files.map(|(name, bytes)| Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>).collect();
+    pollster::block_on(Opened::from_sources(sources, None))
+}
+
+fn check_opened(what: &str, opened: llamero::error::Result<Opened>, warns: &str) {
+    let Opened { checkpoint, config, model, warnings, .. } = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let want = npy::read_npy(&folder("dynamic").join("logits.npy")).1;
+    let got = logits(&mut reference(&Model { checkpoint, config, model }, CONTEXT), &tokens(), 30);
+    assert_close(what, &got, &want, TOLERANCE);
+    let says = warnings.to_vec().join("\n");
+    assert!(says.contains(warns) && says.is_empty() == warns.is_empty(), "{what}: {says}");
+}
+
+fn tensor(name: &str, dtype: &str, shape: &[u64], bytes: usize) -> (String, String, Vec<u64>, Vec<u8>) {
+    (name.to_owned(), dtype.to_owned(), shape.to_vec(), vec![0; bytes])
+}
+
+#[test]
+fn what_no_layer_needs_costs_no_answer() {
+    let plain = stored("dynamic");
+    check_opened("plain", opened(vec![("model.safetensors", write(&plain))]), "");
+    let mut buffers = plain.clone();
+    buffers.insert(0, tensor("model.position_ids", "I64", &[1, 4], 32));
+    buffers.insert(2, tensor("model.layers.0.self_attn.masked_bias", "BOOL", &[2, 2], 4));
+    buffers.push(tensor("model.empty", "F16", &[0, 8], 0));
+    buffers.push(tensor("model.layers.0.self_attn.rotary_emb.inv_freq", "F32", &[4], 16));
+    check_opened("buffers", opened(vec![("model.safetensors", write(&buffers))]), "position_ids (I64)");
+
+    let (first, second) = plain.split_at(plain.len() / 2);
+    let (a, b) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+    let map = |extra: Value| {
+        let shards = first.iter().map(|t| (t, a)).chain(second.iter().map(|t| (t, b)));
+        let mut map: serde_json::Map<String, Value> = shards.map(|(t, shard)| (t.0.clone(), shard.into())).collect();
+        map.extend(extra.as_object().unwrap().clone());
+        ("model.safetensors.index.json", json!({ "weight_map": map }).to_string().into_bytes())
+    };
+    let shards = || vec![(a, write(first)), (b, write(second))];
+    let with = |mut files: Vec<(&'static str, Vec<u8>)>, more: (&'static str, Vec<u8>)| {
+        files.push(more);
+        files
+    };
+    check_opened("shards", opened(with(shards(), map(json!({})))), "");
+    check_opened("too many", opened(with(shards(), map(json!({"x.inv_freq": a})))), "x.inv_freq");
+    check_opened("elsewhere", opened(with(shards(), map(json!({(second[0].0.as_str()): a})))), "another shard");
+    check_opened("no index", opened(shards()), "index.json is missing");
+    let whole = ("model.safetensors", write(&plain));
+    check_opened("stale", opened(vec![whole.clone(), map(json!({}))]), "left aside");
+    check_opened("variant", opened(vec![whole.clone(), ("model.fp16.safetensors", vec![0; 9])]), "fp16");
+    check_opened("adapter", opened(vec![("adapter_model.safetensors", write(first)), whole]), "adapter");
+}
+
+#[test]
+fn what_a_layer_needs_is_an_error_by_name() {
+    let plain = stored("dynamic");
+    let needed = "model.layers.0.mlp.up_proj.weight";
+    let at = plain.iter().position(|(name, ..)| name == needed).unwrap();
+    let with = |change: &dyn Fn(&mut Tensors)| {
+        let mut tensors = plain.clone();
+        change(&mut tensors);
+        opened(vec![("model.safetensors", write(&tensors))]).err().unwrap()
+    };
+    let error = with(&|tensors| drop(tensors.remove(at)));
+    assert!(error.kind() == ErrorKind::InvalidFile && error.detail().contains(needed), "{error}");
+    let integers = |tensors: &mut Tensors| {
+        let elements: u64 = tensors[at].2.iter().product();
+        tensors[at].1 = "I8".to_owned();
+        tensors[at].3 = vec![0; elements as usize];
+    };
+    let error = with(&integers);
+    let says = error.detail();
+    assert!(error.kind() == ErrorKind::Unsupported && says.contains(needed) && says.contains("I8"), "{error}");
+    let error = with(&|tensors| tensors[at] = tensor(needed, "F32", &[0, 8], 0));
+    assert!(error.kind() == ErrorKind::InvalidFile && error.detail().contains(needed), "{error}");
+    // Where the plan looks whether a tensor is there, one that cannot be read is.
+    let error = with(&|tensors| {
+        let table = tensors.iter_mut().find(|(name, ..)| name == "model.embed_tokens.weight").unwrap();
+        *table = tensor("model.embed_tokens.weight", "U8", &[4], 4);
+    });
+    assert!(error.kind() == ErrorKind::Unsupported && error.detail().contains("embed_tokens"), "{error}");
+
+    let error = opened(vec![("pytorch_model.bin", vec![0])]).err().unwrap();
+    assert!(error.kind() == ErrorKind::Unsupported && error.detail().contains("PyTorch"), "{error}");
 }
 
 /// The config of a case with some fields changed (`null` in `change`: the field is taken out).

@@ -137,7 +137,6 @@ fn a_broken_gguf_says_what_is_wrong() {
         ("array that wraps to 8 bytes", InvalidFile, "ends inside x.y", array(10, (1 << 61) + 1, &[0; 8])),
         ("array of 4e9 strings", InvalidFile, "announces 4000000000 strings", array(8, 4_000_000_000, &[])),
         ("string of 2^63 in an array", InvalidFile, "ends inside x.y", array(8, 1, &(1u64 << 63).to_le_bytes())),
-        ("string not UTF-8 in an array", InvalidFile, "string 0", array(8, 1, b"\x01\0\0\0\0\0\0\0\xff")),
         ("array of unknown type", InvalidFile, "unknown type 77", array(77, 1, &[0; 8])),
         ("array of arrays", Unsupported, "array of arrays", array(9, 1, &[0; 12])),
         ("alignment 0", InvalidFile, "power of two", plain().meta("general.alignment", 0u32)),
@@ -188,9 +187,13 @@ fn text_that_is_not_utf8_is_mended_where_it_only_describes() {
     encode_string(b"caf\xe9", &mut name);
     let checkpoint = open(plain().raw_meta(b"general.name", 8, &name).build()).unwrap();
     assert_eq!(checkpoint.metadata().str("general.name").unwrap(), Some("caf\u{fffd}"));
+    assert!(checkpoint.warnings().to_vec().concat().contains("general.name is not UTF-8"));
     let mut long = Vec::new();
     encode_string(&[0xff; 100_000], &mut long);
     assert_refused("long", InvalidFile, "x is not UTF-8", open(plain().raw_meta(b"x", 8, &long).build()));
+    let mut list = [8u32.to_le_bytes().to_vec(), 12u64.to_le_bytes().to_vec()].concat();
+    (0..12).for_each(|_| list.extend(&long));
+    assert_refused("long list", InvalidFile, "x: the strings up to 10", open(plain().raw_meta(b"x", 9, &list).build()));
 }
 
 #[test]
@@ -224,7 +227,12 @@ fn a_broken_safetensors_says_what_is_wrong() {
             "overflows",
             entry(r#"{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}"#),
         ),
-        ("dimension 0", InvalidFile, "is 0", entry(r#"{"dtype":"F32","shape":[0],"data_offsets":[0,0]}"#)),
+        (
+            "dimension 0",
+            InvalidFile,
+            "is 0",
+            with_header(r#"{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#, &[]),
+        ),
         (
             "9 dimensions",
             InvalidFile,
@@ -274,6 +282,22 @@ fn a_broken_config_or_index_says_what_is_wrong() {
     });
     assert_refused("not JSON", InvalidFile, "not a safetensors index", open(CONFIG, Some(b"{")));
     assert_refused("no map", InvalidFile, "not a safetensors index", open(CONFIG, Some(b"{}")));
+    for (what, bytes) in [
+        ("git lfs pull", &b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"[..]),
+        ("web page", b"<!doctype html>"),
+        ("gzip", b"\x1f\x8b\x08\0aaaaaaaaa"),
+        ("pickle", b"\x80\x02}q\0aaaaaaaaaa"),
+        ("empty file", b""),
+    ] {
+        for (name, opened) in [("config.json", open(bytes, None)), ("index.json", open(CONFIG, Some(bytes)))] {
+            let says = opened.unwrap_err().to_string();
+            assert!(says.contains(name) && says.contains(what), "{says}");
+        }
+    }
+    let with_mark = [b"\xef\xbb\xbf", CONFIG].concat();
+    open(&with_mark, None).unwrap();
+    open(&String::from_utf8_lossy(CONFIG).encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(), None)
+        .unwrap();
     for name in ["../x", "/etc/passwd", "a/b", "C:x", "..", "", "a\\b", "https://host/x", "x?y", "%2e%2e"] {
         let index = serde_json::json!({ "weight_map": { "a": name } }).to_string();
         let error = index_shards(index.as_bytes()).unwrap_err();

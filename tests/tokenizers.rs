@@ -11,11 +11,14 @@ mod vocabularies;
 
 use std::sync::OnceLock;
 
+use gguf::GgufBuilder;
 use llamero::error::ErrorKind;
+use llamero::format::StringArray;
+use llamero::quant::DType;
 use llamero::tokenizer::{EncodeOptions, HfFiles, Tokenizer};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use vocabularies::{Form, Vocabulary, pairs};
+use vocabularies::{Form, Vocabulary, from_gguf, pairs, spelled_bytes};
 
 const PARSED: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
 const LITERAL: EncodeOptions = EncodeOptions { add_special: false, parse_special: false };
@@ -53,11 +56,11 @@ struct Case {
 fn cases() -> &'static [Case] {
     static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     CASES.get_or_init(|| {
-        let spm = &[Form::Gguf, Form::Json, Form::Model];
+        let all = &[Form::Gguf, Form::Json, Form::Model];
         vec![
-            Case { name: "llama3", vocabulary: Vocabulary::llama3(), forms: &[Form::Gguf, Form::Json] },
-            Case { name: "llama2", vocabulary: Vocabulary::llama2(), forms: spm },
-            Case { name: "mistral-v1", vocabulary: Vocabulary::mistral(), forms: spm },
+            Case { name: "llama3", vocabulary: Vocabulary::llama3(), forms: all },
+            Case { name: "llama2", vocabulary: Vocabulary::llama2(), forms: all },
+            Case { name: "mistral-v1", vocabulary: Vocabulary::mistral(), forms: all },
         ]
     })
 }
@@ -217,6 +220,220 @@ fn odd_vocabularies_of_gguf_files() {
     let tokenizer = Vocabulary::byte_level(texts.into(), rules.into(), "gpt-2").tokenizer(Form::Gguf);
     assert_eq!(tokenizer.encode("abc", LITERAL).unwrap(), [3]);
     assert_eq!(tokenizer.encode("abbb", LITERAL).unwrap(), [0, 1, 1, 1]);
+}
+
+/// LLaMA 3's kind of `tokenizer.model`: 256 bytes and two tokens, then its 256 special tokens.
+fn small_ranks() -> Vec<u8> {
+    let mut tokens: Vec<(String, i32, f32)> = spelled_bytes().into_iter().map(|byte| (byte, 1, 0.0)).collect();
+    tokens.extend(["ab", "abc"].map(|text| (text.to_owned(), 1, 0.0)));
+    Vocabulary::byte_level(tokens, Vec::new(), "llama-bpe").ranks()
+}
+
+#[test]
+fn ranks_of_tiktoken_are_a_tokenizer_with_llama_3s_special_tokens() {
+    let ranks = small_ranks();
+    let open = |files| Tokenizer::from_hf(HfFiles { tokenizer_model: Some(&ranks), ..files });
+    let tokenizer = open(HfFiles::default()).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 258 + 256);
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.end_ids()), (Some(258), Some(259), &[259, 267][..]));
+    let special = EncodeOptions { add_special: true, parse_special: true };
+    assert_eq!(tokenizer.encode("abc<|eot_id|>", special).unwrap(), [258, 257, 267]);
+    assert_eq!(tokenizer.encode("xabc ab", LITERAL).unwrap(), [120, 257, 32, 256]);
+    assert!(!tokenizer.encode("<|eot_id|>", LITERAL).unwrap().contains(&267));
+    let text = "é\n\0 世";
+    assert_eq!(tokenizer.decode(&tokenizer.encode(text, LITERAL).unwrap(), false).unwrap(), text);
+    assert!(tokenizer.warnings().to_vec().concat().contains("258 ranks"));
+
+    // LLaMA 3.1 is told by its rope, or its ends; other files may name the tokens themselves.
+    let config = br#"{"model_type": "llama", "vocab_size": 514, "rope_scaling": {"rope_type": "llama3"}}"#;
+    let newer = open(HfFiles { config: Some(config), ..HfFiles::default() }).unwrap();
+    assert_eq!((newer.token_id("<|eom_id|>"), newer.token_id("<|python_tag|>")), (Some(266), Some(268)));
+    assert_eq!((tokenizer.token_id("<|eom_id|>"), newer.end_ids()), (None, &[259, 266, 267][..]));
+    assert!(newer.warnings().is_empty());
+    let generation = br#"{"eos_token_id": [259, 266, 267]}"#;
+    let newer = open(HfFiles { generation_config: Some(generation), ..HfFiles::default() }).unwrap();
+    assert_eq!(newer.token_id("<|finetune_right_pad_id|>"), Some(262));
+    let named = br#"{"eos_token": "<|eot_id|>", "add_bos_token": false,
+        "added_tokens_decoder": {"260": {"content": "<|mine|>", "special": true}}}"#;
+    let named = open(HfFiles { tokenizer_config: Some(named), ..HfFiles::default() }).unwrap();
+    assert_eq!((named.eos(), named.encode("<|mine|>", special).unwrap()), (Some(267), vec![260]));
+
+    // Ids beyond the embedding table could only come out wrong.
+    let config = br#"{"model_type": "llama", "vocab_size": 300}"#;
+    let error = open(HfFiles { config: Some(config), ..HfFiles::default() }).err().unwrap();
+    assert!(error.kind() == ErrorKind::InvalidFile && error.to_string().contains("vocab_size"), "{error}");
+    let short = ranks.split_inclusive(|&byte| byte == b'\n').take(200).collect::<Vec<_>>().concat();
+    let error = Tokenizer::from_hf(HfFiles { tokenizer_model: Some(&short), ..HfFiles::default() }).err().unwrap();
+    assert!(error.to_string().contains("no token for the byte 200"), "{error}");
+}
+
+#[test]
+fn two_hundred_thousand_ranks_are_llama_4s() {
+    let mut tokens: Vec<(String, i32, f32)> = spelled_bytes().into_iter().map(|byte| (byte, 1, 0.0)).collect();
+    let digit = |n: usize| char::from(b'a' + (n % 26) as u8);
+    // Five letters: no two of these make a third.
+    let words =
+        (0..200_000 - 256).map(|n| [1, 26, 676, 17_576, 456_976].map(|place| digit(n / place)).iter().collect());
+    tokens.extend(words.map(|word: String| (word, 1, 0.0)));
+    let ranks = Vocabulary::byte_level(tokens, Vec::new(), "llama4").ranks();
+    let tokenizer = Tokenizer::from_hf(HfFiles { tokenizer_model: Some(&ranks), ..HfFiles::default() }).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 202_048);
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(200_000), Some(200_001)));
+    assert_eq!(tokenizer.end_ids(), [200_001, 200_007, 200_008]);
+    assert_eq!(tokenizer.encode("<|header_start|>", PARSED).unwrap(), [200_005]);
+    // LLaMA 4's pattern cuts before a capital letter; a word that is a token is taken whole.
+    assert_eq!(tokenizer.encode("baaaa", LITERAL).unwrap(), [257]);
+    assert!(tokenizer.warnings().is_empty());
+}
+
+/// A GGUF's vocabulary with tokens of any bytes.
+fn of_bytes(model: &str, tokens: &[&[u8]], kinds: Option<Vec<i32>>, scores: Option<Vec<f32>>) -> GgufBuilder {
+    let mut texts = StringArray::default();
+    assert!(tokens.iter().all(|token| texts.push_bytes(token)));
+    let mut builder = GgufBuilder::new()
+        .meta("tokenizer.ggml.model", model)
+        .meta("tokenizer.ggml.tokens", texts)
+        .values("unused", &[1], DType::F32, &[0.0]);
+    if let Some(kinds) = kinds {
+        builder = builder.meta("tokenizer.ggml.token_type", kinds);
+    }
+    if let Some(scores) = scores {
+        builder = builder.meta("tokenizer.ggml.scores", scores);
+    }
+    builder
+}
+
+#[test]
+fn a_token_that_is_not_utf8_keeps_its_bytes() {
+    let tokens: [&[u8]; 6] = [b"<unk>", b"a", b"\xe4\xb8", b"\x96", "\u{fffd}".as_bytes(), b"\xe2\x96\x81\xff"];
+    let scores = vec![0.0, -1.0, -2.0, -3.0, -4.0, -5.0];
+    let builder = of_bytes("llama", &tokens, Some(vec![2, 1, 1, 1, 1, 1]), Some(scores))
+        .meta("tokenizer.ggml.add_space_prefix", false);
+    let tokenizer = from_gguf(&builder);
+    for (id, bytes) in [(1, &b"a"[..]), (2, b"\xe4\xb8"), (3, b"\x96"), (5, b" \xff")] {
+        assert_eq!(tokenizer.token_bytes(id).unwrap(), bytes);
+    }
+    // Two halves of a character make it, at once and streamed.
+    assert_eq!(tokenizer.decode(&[1, 2, 3, 1], false).unwrap(), "a世a");
+    let mut stream = tokenizer.stream(false);
+    let pieces: Vec<String> = [1, 2, 3, 2].map(|id| stream.push(id).unwrap()).into();
+    assert_eq!((pieces.join("|"), stream.finish()), ("a||世|".into(), "\u{fffd}".into()));
+    // No text is such a token; U+FFFD is only the token that is spelled so.
+    assert_eq!(tokenizer.encode("\u{fffd}a", LITERAL).unwrap(), [4, 1]);
+    assert_eq!(tokenizer.token_id("\u{fffd}"), Some(4));
+
+    let byte_level = of_bytes("gpt2", &[b"a", b"b", b"ab", b"\xff\xfe"], Some(vec![1; 4]), None);
+    let mut rules = StringArray::default();
+    assert!([&b"\xff \xfe"[..], b"a b"].iter().all(|rule| rules.push_bytes(rule)));
+    let tokenizer = from_gguf(&byte_level.meta("tokenizer.ggml.merges", rules));
+    assert_eq!(tokenizer.encode("ab", LITERAL).unwrap(), [2]);
+    assert_eq!(tokenizer.token_bytes(3).unwrap(), &b"\xff\xfe"[..]);
+}
+
+#[test]
+fn scores_and_kinds_that_are_missing_are_filled_in_and_wrong_numbers_of_them_are_refused() {
+    let tokens: [&[u8]; 7] = [b"<unk>", b"<s>", b"</s>", b"<0x0A>", b"a", b"aa", "▁".as_bytes()];
+    let kinds = vec![2, 3, 3, 6, 1, 1, 1];
+    let whole = from_gguf(&of_bytes("llama", &tokens, Some(kinds.clone()), Some(vec![0.0; 7])));
+    assert!(whole.warnings().is_empty());
+    for (kinds, scores, count) in [
+        (Some(kinds.clone()), None, 1),
+        (None, Some(vec![0.0; 7]), 1),
+        (None, None, 2),
+        (Some(Vec::new()), Some(Vec::new()), 2),
+    ] {
+        let tokenizer = from_gguf(&of_bytes("llama", &tokens, kinds, scores));
+        for text in ["aaa", "aaaaa\n", "<s>a", "zz"] {
+            for options in [PARSED, LITERAL] {
+                assert_eq!(tokenizer.encode(text, options).unwrap(), whole.encode(text, options).unwrap(), "{text}");
+            }
+        }
+        assert_eq!(tokenizer.warnings().to_vec().len(), count, "{:?}", tokenizer.warnings());
+    }
+    for (kinds, scores, says) in [
+        (vec![1; 6], vec![0.0; 7], "6 token types"),
+        (vec![1; 8], vec![0.0; 7], "8 token"),
+        (kinds, vec![0.0; 8], "8 scores"),
+    ] {
+        let builder = of_bytes("llama", &tokens, Some(kinds), Some(scores));
+        let checkpoint = pollster::block_on(llamero::format::Checkpoint::open_gguf(builder.sources())).unwrap();
+        let error = Tokenizer::from_gguf(checkpoint.metadata()).err().unwrap();
+        assert!(error.kind() == ErrorKind::InvalidFile && error.to_string().contains(says), "{error}");
+    }
+}
+
+/// What stands in place of a file, whichever it is.
+#[test]
+fn a_file_that_is_something_else_is_called_that() {
+    let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9085657\n";
+    let others: &[(&str, &[u8])] = &[
+        ("git lfs pull", lfs),
+        ("web page", b"\n<!DOCTYPE html><html><body>404</body></html>"),
+        ("empty file", b""),
+        ("gzip", b"\x1f\x8b\x08\0aaaaaaaaa"),
+        ("zip", b"PK\x03\x04aaaaaaaaaaaaaaaa"),
+        ("pickle", b"\x80\x04}q\0aaaaaaaaaa"),
+        ("GGUF", b"GGUF\x03\0\0\0aaaaaaaaaaaa"),
+        ("did not finish", &[0; 64]),
+    ];
+    let model = small_ranks();
+    for (what, bytes) in others {
+        let bytes = Some(*bytes);
+        let rest = HfFiles { tokenizer_model: Some(&model), ..HfFiles::default() };
+        for (name, files) in [
+            ("tokenizer.json", HfFiles { tokenizer_json: bytes, ..rest }),
+            ("tokenizer.model", HfFiles { tokenizer_model: bytes, ..rest }),
+            ("tokenizer_config.json", HfFiles { tokenizer_config: bytes, ..rest }),
+            ("special_tokens_map.json", HfFiles { special_tokens_map: bytes, ..rest }),
+            ("added_tokens.json", HfFiles { added_tokens: bytes, ..rest }),
+            ("generation_config.json", HfFiles { generation_config: bytes, ..rest }),
+            ("config.json", HfFiles { config: bytes, ..rest }),
+            ("chat_template.jinja", HfFiles { chat_template: bytes, ..rest }),
+            ("chat_template.json", HfFiles { chat_template_json: bytes, ..rest }),
+        ] {
+            let error = Tokenizer::from_hf(files).err().unwrap_or_else(|| panic!("{name} that is {what} was taken"));
+            let says = error.to_string();
+            assert!(says.contains(name) && says.contains(what), "{name}, {what}: {says}");
+            let advised = ["download", "git lfs pull", "unpack"].iter().any(|word| says.contains(word));
+            assert!(advised && says.lines().count() == 1, "{says}");
+        }
+    }
+    let error = Tokenizer::from_hf(HfFiles { tokenizer_model: Some(b"{}"), ..HfFiles::default() }).err().unwrap();
+    assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    // A template may begin with `<`.
+    for template in ["<s>{{ messages }}", "<|x|>"] {
+        let files = HfFiles { tokenizer_model: Some(&model), ..HfFiles::default() };
+        Tokenizer::from_hf(HfFiles { chat_template: Some(template.as_bytes()), ..files }).unwrap();
+    }
+}
+
+#[test]
+fn json_may_have_a_byte_order_mark_or_be_utf16() {
+    let json = small_spm_json().to_string();
+    let want = Tokenizer::from_hf(HfFiles { tokenizer_json: Some(json.as_bytes()), ..HfFiles::default() }).unwrap();
+    let units = |mark: bool| mark.then_some(0xfeff).into_iter().chain(json.encode_utf16());
+    let mut files = vec![[b"\xef\xbb\xbf", json.as_bytes()].concat()];
+    for mark in [true, false] {
+        files.push(units(mark).flat_map(u16::to_le_bytes).collect());
+        files.push(units(mark).flat_map(u16::to_be_bytes).collect());
+    }
+    for file in &files {
+        let got = Tokenizer::from_hf(HfFiles { tokenizer_json: Some(file), ..HfFiles::default() }).unwrap();
+        assert_eq!(got.encode("a b", LITERAL).unwrap(), want.encode("a b", LITERAL).unwrap());
+    }
+    let odd = &files[1][..files[1].len() - 1];
+    let error = Tokenizer::from_hf(HfFiles { tokenizer_json: Some(odd), ..HfFiles::default() }).err().unwrap();
+    assert!(error.to_string().contains("UTF-16"), "{error}");
+}
+
+/// The least that a `tokenizer.json` may hold.
+fn small_spm_json() -> Value {
+    json!({
+        "added_tokens": [],
+        "decoder": {"type": "ByteLevel"},
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "Ġ": 2}, "merges": []},
+    })
 }
 
 #[test]

@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Chat, Engine, Event, Host, Opened, Request, Stop, apply_chat_template, render_chat};
 use llamero::error::{Error, ErrorKind, Result, Warnings};
-use llamero::format::{ByteSource, Checkpoint, FileSource};
+use llamero::format::{ByteSource, Checkpoint, FileSource, split_names};
 use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::plan::{Executor, Limits, LocalBoxFuture};
 use llamero::reference::ReferenceExecutor;
@@ -26,7 +26,6 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 
 #[derive(Parser)]
 #[command(name = "llamero", version, about = "LLaMA on WebGPU, natively: inspect, tokenize, generate, measure")]
@@ -514,23 +513,39 @@ async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gp
     Ok((engine, gpu))
 }
 
-/// The tokenizer of a GGUF, of a `tokenizer.json`, or of a Hugging Face folder.
+/// The tokenizer of a GGUF (of a split one, the first part is enough), of a `tokenizer.json` or `tokenizer.model`, or of a
+/// Hugging Face folder.
 async fn tokenizer(model: &Path) -> Result<Tokenizer> {
-    let is_json = model.extension().is_some_and(|e| e == "json");
-    if !model.is_dir() && !is_json {
-        let source: Rc<dyn ByteSource> = Rc::new(FileSource::open(model)?);
-        let checkpoint = Checkpoint::open_gguf(vec![source]).await?;
-        let tokenizer = Tokenizer::from_gguf(checkpoint.metadata())?;
-        warn(checkpoint.warnings());
-        warn(&tokenizer.warnings().clone().at(checkpoint.name()));
-        return Ok(tokenizer);
+    let has_extension = |extension: &str| model.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+    let (is_json, is_pieces) = (has_extension("json"), has_extension("model"));
+    if !model.is_dir() && !is_json && !is_pieces {
+        return gguf_tokenizer(model).await;
     }
     let mut files = HfFolder::read(if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) })?;
-    if is_json {
-        files.insert("tokenizer.json", std::fs::read(model).map_err(|e| Error::from(e).at(model.display()))?);
+    if is_json || is_pieces {
+        let name = if is_json { "tokenizer.json" } else { "tokenizer.model" };
+        files.insert(name, std::fs::read(model).map_err(|e| Error::from(e).at(model.display()))?);
     }
-    let tokenizer = Tokenizer::from_hf(files.files())?;
+    let mut files = files.files();
+    if is_pieces {
+        // It was asked for, so the newer form beside it does not count.
+        files.tokenizer_json = None;
+    }
+    let tokenizer = Tokenizer::from_hf(files)?;
     warn(tokenizer.warnings());
+    Ok(tokenizer)
+}
+
+/// The tokenizer of a GGUF. That of a split set lies in the first part, beside whichever is given.
+async fn gguf_tokenizer(model: &Path) -> Result<Tokenizer> {
+    let parts = model.file_name().and_then(|name| name.to_str()).and_then(split_names);
+    let first = parts.and_then(|parts| parts.into_iter().next()).map(|name| model.with_file_name(name));
+    let path = first.as_deref().filter(|path| path.exists()).unwrap_or(model);
+    let source = FileSource::open(path)?;
+    let (metadata, warnings) = Checkpoint::read_gguf_metadata(&source).await?;
+    let tokenizer = Tokenizer::from_gguf(&metadata).map_err(|error| error.at(source.name()))?;
+    warn(&warnings);
+    warn(&tokenizer.warnings().clone().at(source.name()));
     Ok(tokenizer)
 }
 

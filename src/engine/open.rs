@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::Opened;
 use crate::error::{Error, Result};
-use crate::format::{ByteSource, Checkpoint};
+use crate::format::{ByteSource, Checkpoint, no_weights};
 use crate::tokenizer::HfFolder;
 
 const CONFIG: &str = "config.json";
@@ -31,6 +31,17 @@ impl Opened {
             let sources = if ggufs.is_empty() { sources } else { ggufs };
             return Opened::new(Checkpoint::open_gguf(sources).await?, files.files(), quantize).await;
         };
+        let weights = with_suffix(&sources, ".safetensors");
+        if weights.is_empty() && find(&sources, INDEX).is_none() {
+            let ggufs = with_suffix(&sources, ".gguf");
+            if !ggufs.is_empty() {
+                return Opened::new(Checkpoint::open_gguf(ggufs).await?, files.files(), quantize).await;
+            }
+            let names: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+            if let Some(other) = no_weights(&names) {
+                return Err(other);
+            }
+        }
         let config = read_small(config).await?;
         files.insert(CONFIG, config.clone());
         for source in sources.iter().filter(|source| source.name() != CONFIG && HfFolder::wants(source.name())) {
@@ -39,7 +50,6 @@ impl Opened {
         if let Some(source) = find(&sources, INDEX) {
             index = Some(read_small(source).await?);
         }
-        let weights = with_suffix(&sources, ".safetensors");
         let checkpoint = Checkpoint::open_safetensors(&config, index.as_deref(), weights).await?;
         Opened::new(checkpoint, files.files(), quantize).await
     }

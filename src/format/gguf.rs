@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use super::source::read_exactly;
 use super::{
-    Array, ByteSource, FIRST_READ_BYTES, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS, Metadata, StringArray,
-    TensorInfo, Value, broken, sniff,
+    Array, ByteSource, FIRST_READ_BYTES, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS, Metadata, Stored,
+    StringArray, TensorInfo, Unread, Value, broken, sniff,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Warnings};
 use crate::quant::DType;
 
 /// The first four bytes of every GGUF file.
@@ -25,6 +25,10 @@ const MAX_KEY_BYTES: u64 = (1 << 16) - 1;
 
 /// The longest string value in which broken UTF-8 is replaced. Each replacement takes three bytes for one.
 const MAX_MENDED_BYTES: usize = 64 << 10;
+
+/// How many bytes the strings of one list that are not UTF-8 may have together, for the same reason. A vocabulary of
+/// 128,000 tokens has under a mebibyte of text.
+const MAX_MENDED_BYTES_OF_LIST: usize = 1 << 20;
 
 /// `GGML_MAX_DIMS`.
 const MAX_DIMS: u32 = 4;
@@ -46,6 +50,15 @@ const SPLIT_TENSORS: &str = "split.tensors.count";
 pub(super) struct Header {
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
+    unread: Vec<Unread>,
+    warnings: Warnings,
+}
+
+impl Header {
+    /// What the file says about its model.
+    pub(super) fn into_metadata(self) -> (Metadata, Warnings) {
+        (self.metadata, self.warnings)
+    }
 }
 
 /// Reads the header of `source`.
@@ -94,7 +107,7 @@ fn parse(bytes: &[u8], file_len: u64) -> Parsed<Header> {
     if !bytes.starts_with(MAGIC) {
         return Err(sniff::not_gguf(&bytes[..bytes.len().min(sniff::SNIFF_BYTES)], file_len).into());
     }
-    let mut cursor = Cursor { bytes, at: MAGIC.len(), file_len };
+    let mut cursor = Cursor { bytes, at: MAGIC.len(), file_len, warnings: Warnings::default() };
     check_version(cursor.u32("the version")?)?;
     let tensor_count = cursor.u64("the tensor count")?;
     let key_count = cursor.u64("the metadata count")?;
@@ -114,31 +127,38 @@ fn parse(bytes: &[u8], file_len: u64) -> Parsed<Header> {
     }
     let alignment = alignment(&metadata)?;
 
-    let mut tensors = Vec::new();
+    let (mut tensors, mut unread) = (Vec::new(), Vec::new());
     for _ in 0..tensor_count {
-        tensors.push(cursor.tensor()?);
+        match cursor.tensor()? {
+            Stored::Weights(tensor) => tensors.push(tensor),
+            Stored::Unread(tensor) => unread.push(tensor),
+        }
     }
 
     let data_start = (cursor.at as u64).next_multiple_of(alignment);
-    for tensor in &mut tensors {
-        if !tensor.offset.is_multiple_of(alignment) {
-            let (name, offset) = (&tensor.name, tensor.offset);
-            let detail = format_args!("tensor {name}: offset {offset} is not a multiple of the alignment {alignment}");
-            return Err(broken(detail).into());
+    let absolute = |name: &str, offset: u64, bytes: u64| -> Result<u64> {
+        if !offset.is_multiple_of(alignment) {
+            return Err(broken(format_args!(
+                "tensor {name}: offset {offset} is not a multiple of the alignment {alignment}"
+            )));
         }
-        let start = data_start.checked_add(tensor.offset);
-        let end = start.and_then(|start| start.checked_add(tensor.bytes));
-        let (Some(start), Some(_)) = (start, end.filter(|&end| end <= file_len)) else {
-            return Err(Error::invalid_file(format!(
-                "tensor {}: its {} bytes at offset {} reach beyond the {file_len} bytes of the file, which is \
-                 truncated or broken; download it again",
-                tensor.name, tensor.bytes, tensor.offset
-            ))
-            .into());
-        };
-        tensor.offset = start;
+        let start = data_start.checked_add(offset);
+        let end = start.and_then(|start| start.checked_add(bytes));
+        match (start, end) {
+            (Some(start), Some(end)) if end <= file_len => Ok(start),
+            _ => Err(Error::invalid_file(format!(
+                "tensor {name}: its {bytes} bytes at offset {offset} reach beyond the {file_len} bytes of the file, \
+                 which is truncated or broken; download it again"
+            ))),
+        }
+    };
+    for tensor in &mut tensors {
+        tensor.offset = absolute(&tensor.name, tensor.offset, tensor.bytes)?;
     }
-    Ok(Header { metadata, tensors })
+    for tensor in &mut unread {
+        tensor.offset = absolute(&tensor.name, tensor.offset, tensor.bytes)?;
+    }
+    Ok(Header { metadata, tensors, unread, warnings: cursor.warnings })
 }
 
 fn check_version(version: u32) -> Result<()> {
@@ -179,6 +199,7 @@ struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     file_len: u64,
+    warnings: Warnings,
 }
 
 impl<'a> Cursor<'a> {
@@ -254,7 +275,7 @@ impl<'a> Cursor<'a> {
             5 => Value::I32(i32::from_le_bytes(self.array(key)?)),
             6 => Value::F32(f32::from_le_bytes(self.array(key)?)),
             7 => Value::Bool(self.array::<1>(key)?[0] != 0),
-            8 => Value::String(mend(key, self.string(key)?)?),
+            8 => Value::String(self.mended(key)?),
             9 => Value::Array(self.value_array(key)?),
             10 => Value::U64(u64::from_le_bytes(self.array(key)?)),
             11 => Value::I64(i64::from_le_bytes(self.array(key)?)),
@@ -307,18 +328,26 @@ impl<'a> Cursor<'a> {
         let mut strings = StringArray::with_capacity(len as usize);
         for i in 0..len {
             let bytes = self.string(key)?;
-            let text = std::str::from_utf8(bytes)
-                .map_err(|_| broken(format_args!("metadata key {key}: string {i} is not UTF-8")))?;
-            if !strings.push(text) {
+            if !strings.push_bytes(bytes) {
                 return Err(broken(format_args!("metadata key {key} is too long")).into());
+            }
+            if strings.raw_len() > MAX_MENDED_BYTES_OF_LIST {
+                return Err(broken(format_args!("metadata key {key}: the strings up to {i} are not UTF-8")).into());
             }
         }
         strings.shrink();
+        let count = strings.not_utf8().len();
+        if let Some(first) = strings.not_utf8().next() {
+            self.warnings.add(format!(
+                "metadata key {key}: {count} of {len} strings are not UTF-8 (the first is number {first}); their bytes \
+                 are kept as they are, so nothing is lost"
+            ));
+        }
         Ok(strings)
     }
 
     /// An entry of the tensor table; its offset is still relative to the start of the data.
-    fn tensor(&mut self) -> Parsed<TensorInfo> {
+    fn tensor(&mut self) -> Parsed<Stored> {
         let name = self.text("a tensor name", MAX_TENSOR_NAME_BYTES)?;
         if name.is_empty() {
             return Err(broken("a tensor has no name").into());
@@ -335,25 +364,49 @@ impl<'a> Cursor<'a> {
         // The file has the innermost dimension first.
         shape.reverse();
         let type_id = self.u32(name)?;
-        let dtype = DType::from_ggml(type_id).ok_or_else(|| unknown_type(name, type_id))?;
+        let (dtype, other) = (DType::from_ggml(type_id), OTHER_TYPES.iter().find(|(id, ..)| *id == type_id));
+        if dtype.is_none() && other.is_none() {
+            return Err(unknown_type(name, type_id).into());
+        }
         let offset = self.u64(name)?;
-        Ok(TensorInfo::new(name.to_owned(), dtype, shape, 0, offset)?)
+        Ok(match (dtype, other) {
+            (Some(dtype), _) if !shape.contains(&0) => {
+                Stored::Weights(TensorInfo::new(name.to_owned(), dtype, shape, 0, offset)?)
+            }
+            (_, Some((_, type_name, bytes))) => {
+                Stored::Unread(Unread::new(name.to_owned(), type_name, *bytes, &shape, 0, offset)?)
+            }
+            // Without elements the type does not matter.
+            (dtype, _) => {
+                let type_name = dtype.map_or("nothing", DType::name);
+                Stored::Unread(Unread::new(name.to_owned(), type_name, 0, &shape, 0, offset)?)
+            }
+        })
+    }
+
+    /// A string value. Short ones mostly describe, so that broken text is no reason to refuse the model; a value that
+    /// matters is then not recognised by whoever asks for it. Names are never mended.
+    fn mended(&mut self, key: &str) -> Parsed<String> {
+        let bytes = self.string(key)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) if bytes.len() <= MAX_MENDED_BYTES => {
+                let mut text = String::from_utf8_lossy(bytes).into_owned();
+                text.shrink_to_fit();
+                self.warnings.add(format!(
+                    "metadata key {key} is not UTF-8; U+FFFD stands for what is no character, and the model does not depend \
+                     on it"
+                ));
+                Ok(text)
+            }
+            Err(_) => Err(broken(format_args!("metadata key {key} is not UTF-8")).into()),
+        }
     }
 }
 
-/// A string value. Short ones mostly describe, so that broken text is no reason to refuse the model; a value that
-/// matters is then not recognised by whoever asks for it. Names and vocabularies are never mended.
-fn mend(key: &str, bytes: &[u8]) -> Result<String> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) if bytes.len() <= MAX_MENDED_BYTES => {
-            let mut text = String::from_utf8_lossy(bytes).into_owned();
-            text.shrink_to_fit();
-            Ok(text)
-        }
-        Err(_) => Err(broken(format_args!("metadata key {key} is not UTF-8"))),
-    }
-}
+/// Types of `enum ggml_type` that hold no weights of a LLaMA, with their names and the bytes of an element.
+const OTHER_TYPES: &[(u32, &str, u64)] =
+    &[(24, "I8", 1), (25, "I16", 2), (26, "I32", 4), (27, "I64", 8), (28, "F64", 8)];
 
 /// Numbers of `enum ggml_type` that are no weights of ours, by name.
 fn unknown_type(name: &str, type_id: u32) -> Error {
@@ -361,8 +414,6 @@ fn unknown_type(name: &str, type_id: u32) -> Error {
         4 | 5 => "Q4_2 or Q4_3, which ggml removed in 2023",
         31..=33 | 36..=38 => "a repacked layout, which ggml removed; get the plain Q4_0 or IQ4_NL file",
         9 | 15 => "Q8_1 or Q8_K, which is for intermediate results",
-        24..=27 => "integers, which are no weights",
-        28 => "F64",
         41 => "Q1_0",
         _ => {
             return Error::unsupported(format!(
@@ -374,7 +425,13 @@ fn unknown_type(name: &str, type_id: u32) -> Error {
 }
 
 /// The sources in order, the metadata of the first, and all tensors with their file's number.
-type Joined = (Vec<Rc<dyn ByteSource>>, Metadata, Vec<TensorInfo>);
+pub(super) struct Joined {
+    pub sources: Vec<Rc<dyn ByteSource>>,
+    pub metadata: Metadata,
+    pub tensors: Vec<TensorInfo>,
+    pub unread: Vec<Unread>,
+    pub warnings: Warnings,
+}
 
 /// Puts the parts of a split set in order and checks that it is whole.
 pub(super) fn join_parts(parts: Vec<(Rc<dyn ByteSource>, Header)>) -> Result<Joined> {
@@ -407,19 +464,32 @@ pub(super) fn join_parts(parts: Vec<(Rc<dyn ByteSource>, Header)>) -> Result<Joi
 
     let mut sources = Vec::with_capacity(numbered.len());
     let mut metadata = None;
-    let mut tensors = Vec::new();
+    let (mut tensors, mut unread, mut warnings) = (Vec::new(), Vec::new(), Warnings::default());
     for (file, (_, _, source, header)) in numbered.into_iter().enumerate() {
+        warnings.append(header.warnings.at(source.name()));
         sources.push(source);
         metadata.get_or_insert(header.metadata);
         tensors.extend(header.tensors.into_iter().map(|tensor| TensorInfo { file, ..tensor }));
+        unread.extend(header.unread.into_iter().map(|tensor| Unread { file, ..tensor }));
     }
-    if let Some(announced) = announced.filter(|&announced| announced != tensors.len() as u64) {
+    let held = tensors.len() + unread.len();
+    if let Some(announced) = announced.filter(|&announced| announced != held as u64) {
         return Err(Error::invalid_file(format!(
-            "{first}: the split set announces {announced} tensors and holds {}; download its parts again",
-            tensors.len()
+            "{first}: the split set announces {announced} tensors and holds {held}; download its parts again"
         )));
     }
-    Ok((sources, metadata.unwrap_or_default(), tensors))
+    Ok(Joined { sources, metadata: metadata.unwrap_or_default(), tensors, unread, warnings })
+}
+
+/// Checks that the metadata is that of a whole model, or of the first part of a set.
+pub(super) fn check_first(metadata: &Metadata) -> Result<()> {
+    match metadata.u32(SPLIT_NO)? {
+        None | Some(0) => Ok(()),
+        Some(number) => Err(Error::invalid_input(format!(
+            "this is part {} of a split model; the vocabulary lies in the first part: give that one",
+            u64::from(number) + 1
+        ))),
+    }
 }
 
 fn part_missing(index: usize, count: u32, first: &str) -> Error {
@@ -433,14 +503,32 @@ fn part_missing(index: usize, count: u32, first: &str) -> Error {
 ///
 /// `name` may be a path or a URL. At most 99,999 parts, as the five digits allow.
 pub fn split_names(name: &str) -> Option<Vec<String>> {
-    let stem = name.strip_suffix(".gguf")?;
-    let (stem, count) = number_at_end(stem)?;
+    const SUFFIX: &str = ".gguf";
+    let part = numbered(name, SUFFIX)?;
+    Some((1..=part.count).map(|number| part.name(number, SUFFIX)).collect())
+}
+
+/// A part of a set, by its name.
+pub(super) struct Numbered<'a> {
+    pub stem: &'a str,
+    /// From 1.
+    pub number: u32,
+    pub count: u32,
+}
+
+impl Numbered<'_> {
+    /// What another part is called.
+    pub(super) fn name(&self, number: u32, suffix: &str) -> String {
+        format!("{}-{number:05}-of-{:05}{suffix}", self.stem, self.count)
+    }
+}
+
+/// Takes `STEM-00001-of-00003` and a suffix apart.
+pub(super) fn numbered<'a>(name: &'a str, suffix: &str) -> Option<Numbered<'a>> {
+    let (stem, count) = number_at_end(name.strip_suffix(suffix)?)?;
     let (stem, number) = number_at_end(stem.strip_suffix("-of-")?)?;
     let stem = stem.strip_suffix('-')?;
-    if !(1..=count).contains(&number) {
-        return None;
-    }
-    Some((1..=count).map(|number| format!("{stem}-{number:05}-of-{count:05}.gguf")).collect())
+    (1..=count).contains(&number).then_some(Numbered { stem, number, count })
 }
 
 /// Splits five digits off the end of `text`.

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::{ByteSource, Checkpoint, FileSource, index_shards, split_names};
+use super::{ByteSource, Checkpoint, FileSource, no_weights, safetensors, split_names};
 use crate::error::{Error, ErrorKind, Result};
 
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
 
 impl Checkpoint {
     /// Opens the model at `path`: a GGUF file (any part of a split set, the others lie beside it), or a folder with
@@ -32,16 +31,41 @@ impl Checkpoint {
 }
 
 async fn open_folder(folder: &Path) -> Result<Checkpoint> {
-    let config = read(&folder.join(CONFIG))
-        .map_err(|error| error.advise("a folder of safetensors needs it: name a model's folder, or a GGUF file"))?;
+    let names = file_names(folder)?;
+    let weights: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.ends_with(".safetensors")).collect();
+    let config = read(&folder.join(CONFIG)).map_err(|error| match no_weights(&names) {
+        Some(other) if weights.is_empty() => other,
+        _ => error.advise("a folder of safetensors needs it: name a model's folder, or a GGUF file"),
+    })?;
     let index_path = folder.join(INDEX);
     let index = if index_path.exists() { Some(read(&index_path)?) } else { None };
-    let names = match &index {
-        Some(index) => index_shards(index)?,
-        None => vec![SINGLE.to_owned()],
-    };
-    let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-    Checkpoint::open_safetensors(&config, index.as_deref(), open_all(&paths)?).await
+    if weights.is_empty()
+        && index.is_none()
+        && let Some(other) = no_weights(&names)
+    {
+        return Err(other);
+    }
+    let chosen = safetensors::choose_files(&weights, index.as_deref()).map_err(|error| match error.kind() {
+        // What is missing is missing on the disk.
+        ErrorKind::InvalidInput => Error::new(ErrorKind::Io, error.detail()).at(folder.display()),
+        _ => error,
+    })?;
+    let index = index.filter(|_| chosen.by_index);
+    let paths: Vec<PathBuf> = chosen.files.iter().map(|file| folder.join(weights[*file])).collect();
+    let mut checkpoint = Checkpoint::open_safetensors(&config, index.as_deref(), open_all(&paths)?).await?;
+    checkpoint.warnings.append(chosen.warnings);
+    Ok(checkpoint)
+}
+
+/// The names of the files in a folder, sorted; those that are not Unicode are none of a model.
+fn file_names(folder: &Path) -> Result<Vec<String>> {
+    let failed = |error| Error::new(ErrorKind::Io, format!("cannot read {}", folder.display())).with_source(error);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn open_all(paths: &[PathBuf]) -> Result<Vec<Rc<dyn ByteSource>>> {

@@ -42,18 +42,23 @@ pub enum Array {
     String(StringArray),
 }
 
-/// Many strings in one piece of text.
+/// Many strings in one piece of text. A string that is not UTF-8 has two forms: its exact bytes, and a text in which
+/// U+FFFD stands for what is no character.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StringArray {
     text: String,
     /// Where string `i` ends in `text`; it starts where the one before it ends.
     ends: Vec<u32>,
+    /// The exact bytes of the strings that are not UTF-8, one after the other.
+    raw: Vec<u8>,
+    /// The number of each of these strings, ascending, and where it ends in `raw`.
+    raw_ends: Vec<(u32, u32)>,
 }
 
 impl StringArray {
     /// No strings, with room for `strings`.
     pub fn with_capacity(strings: usize) -> StringArray {
-        StringArray { text: String::new(), ends: Vec::with_capacity(strings) }
+        StringArray { ends: Vec::with_capacity(strings), ..StringArray::default() }
     }
 
     /// Appends a string; `false` when the text would pass 4 GiB, which no header this crate reads can hold.
@@ -67,6 +72,50 @@ impl StringArray {
         true
     }
 
+    /// Appends a string of any bytes; `false` as for [`StringArray::push`].
+    #[must_use]
+    pub fn push_bytes(&mut self, bytes: &[u8]) -> bool {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return self.push(text);
+        }
+        let Ok(end) = u32::try_from(self.raw.len() as u64 + bytes.len() as u64) else {
+            return false;
+        };
+        let number = self.ends.len() as u32;
+        if !self.push(&String::from_utf8_lossy(bytes)) {
+            return false;
+        }
+        self.raw.extend_from_slice(bytes);
+        self.raw_ends.push((number, end));
+        true
+    }
+
+    /// The numbers of the strings that are not UTF-8, ascending.
+    pub fn not_utf8(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
+        self.raw_ends.iter().map(|(number, _)| *number as usize)
+    }
+
+    /// The exact bytes of string `i`.
+    pub fn bytes(&self, i: usize) -> Option<&[u8]> {
+        match self.raw_ends.binary_search_by_key(&i, |(number, _)| *number as usize) {
+            Ok(at) => {
+                let start = if at == 0 { 0 } else { self.raw_ends[at - 1].1 as usize };
+                self.raw.get(start..self.raw_ends[at].1 as usize)
+            }
+            Err(_) => self.get(i).map(str::as_bytes),
+        }
+    }
+
+    /// Whether string `i` is UTF-8, so that its text is all of it.
+    pub fn is_utf8(&self, i: usize) -> bool {
+        self.raw_ends.binary_search_by_key(&i, |(number, _)| *number as usize).is_err()
+    }
+
+    /// How many bytes the strings that are not UTF-8 have together.
+    pub(super) fn raw_len(&self) -> usize {
+        self.raw.len()
+    }
+
     /// How many strings there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -77,14 +126,14 @@ impl StringArray {
         self.ends.is_empty()
     }
 
-    /// String `i`.
+    /// String `i`, as text.
     pub fn get(&self, i: usize) -> Option<&str> {
         let end = *self.ends.get(i)? as usize;
         let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
         self.text.get(start..end)
     }
 
-    /// All strings, in order.
+    /// All strings, in order, as texts.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         let mut start = 0;
         self.ends.iter().map(move |&end| {

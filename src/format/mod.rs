@@ -21,6 +21,7 @@ use std::rc::Rc;
 pub use gguf::split_names;
 pub use metadata::{Array, Metadata, StringArray, Value};
 pub use safetensors::index_shards;
+pub(crate) use sniff::{check_small, json_text, no_weights};
 #[cfg(not(target_arch = "wasm32"))]
 pub use source::FileSource;
 pub use source::{ByteSource, LocalBoxFuture, MemorySource};
@@ -98,11 +99,8 @@ impl TensorInfo {
     /// Makes the entry after checking everything that can be checked without the file: dimensions, block size,
     /// overflow. `bytes` is computed.
     fn new(name: String, dtype: DType, shape: Vec<u64>, file: usize, offset: u64) -> Result<TensorInfo> {
-        if let Some(at) = shape.iter().position(|&dim| dim == 0) {
-            return Err(broken(format_args!("tensor {name}: dimension {at} of {shape:?} is 0")));
-        }
-        let overflow = || broken(format_args!("tensor {name}: the size of {shape:?} overflows 64 bits"));
-        shape.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim)).ok_or_else(overflow)?;
+        let overflow = || overflow(&name, &shape);
+        elements(&shape).ok_or_else(overflow)?;
         let mut tensor = TensorInfo { name: String::new(), dtype, shape: Vec::new(), file, offset, bytes: 0 };
         let cols = shape.last().copied().unwrap_or(1);
         if !cols.is_multiple_of(dtype.block_len() as u64) {
@@ -119,6 +117,88 @@ impl TensorInfo {
     }
 }
 
+/// The number of elements of a shape; `None` where it does not fit.
+fn elements(shape: &[u64]) -> Option<u64> {
+    shape.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim))
+}
+
+fn overflow(name: &str, shape: &[u64]) -> Error {
+    broken(format_args!("tensor {name}: the size of {shape:?} overflows 64 bits"))
+}
+
+/// A tensor that can be no weight of a model: its elements have a type that no weight has (buffers of integers), or it
+/// has no elements. It costs nothing until somebody needs it.
+struct Unread {
+    name: String,
+    /// The type's name in its format.
+    type_name: String,
+    /// The dimension that is 0, and the shape.
+    empty: Option<(usize, Vec<u64>)>,
+    file: usize,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Unread {
+    /// `element_bytes`: 0 where it is not known; `bytes` is then 0 too.
+    fn new(
+        name: String,
+        type_name: &str,
+        element_bytes: u64,
+        shape: &[u64],
+        file: usize,
+        offset: u64,
+    ) -> Result<Unread> {
+        let bytes = elements(shape).and_then(|count| count.checked_mul(element_bytes));
+        let bytes = bytes.ok_or_else(|| overflow(&name, shape))?;
+        let empty = shape.iter().position(|&dim| dim == 0).map(|at| (at, shape.to_vec()));
+        Ok(Unread { name, type_name: type_name.to_owned(), empty, file, offset, bytes })
+    }
+
+    /// What to say where a model needs it.
+    fn refuse(&self, format: FileFormat) -> Error {
+        let name = &self.name;
+        if let Some((at, shape)) = &self.empty {
+            return broken(format_args!("tensor {name}: dimension {at} of {shape:?} is 0"));
+        }
+        let type_name = &self.type_name;
+        Error::unsupported(match format {
+            FileFormat::Safetensors => format!(
+                "tensor {name} is stored as {type_name:.20}; of safetensors only F32, F16 and BF16 are supported. For a \
+                 quantised model choose a GGUF file"
+            ),
+            FileFormat::Gguf if type_name == "F64" => {
+                format!("tensor {name} is stored as F64; choose another file of this model")
+            }
+            FileFormat::Gguf => format!(
+                "tensor {name} is stored as {type_name}, integers, which are no weights; choose another file of this model"
+            ),
+        })
+    }
+}
+
+/// An entry of a file's tensor table.
+enum Stored {
+    Weights(TensorInfo),
+    Unread(Unread),
+}
+
+impl Stored {
+    fn name_and_bytes(&self) -> (&str, u64) {
+        match self {
+            Stored::Weights(tensor) => (&tensor.name, tensor.bytes),
+            Stored::Unread(tensor) => (&tensor.name, tensor.bytes),
+        }
+    }
+
+    fn offset(&self) -> u64 {
+        match self {
+            Stored::Weights(tensor) => tensor.offset,
+            Stored::Unread(tensor) => tensor.offset,
+        }
+    }
+}
+
 /// A model's tensors and metadata, over one or several files.
 pub struct Checkpoint {
     format: FileFormat,
@@ -126,6 +206,10 @@ pub struct Checkpoint {
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<String, usize>,
+    /// Sorted by name.
+    unread: Vec<Unread>,
+    /// Tensors that an index names and no file holds, each with the shard that should.
+    promised: Vec<(String, String)>,
     warnings: Warnings,
 }
 
@@ -143,9 +227,29 @@ impl Checkpoint {
             let header = gguf::read_header(source.as_ref()).await.map_err(|error| error.at(source.name()))?;
             parts.push((source, header));
         }
-        let (sources, metadata, tensors) = gguf::join_parts(parts)?;
-        let first = sources.first().map_or_else(String::new, |source| source.name().to_owned());
-        Checkpoint::new(FileFormat::Gguf, sources, metadata, tensors).map_err(|error| error.at(first))
+        let joined = gguf::join_parts(parts)?;
+        let first = joined.sources.first().map_or_else(String::new, |source| source.name().to_owned());
+        let mut checkpoint =
+            Checkpoint::new(FileFormat::Gguf, joined.sources, joined.metadata, joined.tensors, joined.unread)
+                .map_err(|error| error.at(first))?;
+        checkpoint.warnings.append(joined.warnings);
+        Ok(checkpoint)
+    }
+
+    /// Reads only what a GGUF file says about its model, tokenizer included. Of a split set the first part is enough:
+    /// the others hold weights.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::open_gguf`];
+    /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for another part than the first.
+    pub async fn read_gguf_metadata(source: &dyn ByteSource) -> Result<(Metadata, Warnings)> {
+        let read = async {
+            let (metadata, warnings) = gguf::read_header(source).await?.into_metadata();
+            gguf::check_first(&metadata)?;
+            Ok((metadata, warnings.at(source.name())))
+        };
+        read.await.map_err(|error: Error| error.at(source.name()))
     }
 
     /// Opens safetensors: the text of config.json, of `model.safetensors.index.json` where there is one, and the files.
@@ -168,9 +272,13 @@ impl Checkpoint {
         sources: Vec<Rc<dyn ByteSource>>,
         metadata: Metadata,
         mut tensors: Vec<TensorInfo>,
+        mut unread: Vec<Unread>,
     ) -> Result<Checkpoint> {
         if tensors.is_empty() {
-            return Err(Error::invalid_file("the file holds no tensors; get the file with the weights"));
+            return Err(match unread.first() {
+                Some(tensor) => tensor.refuse(format),
+                None => Error::invalid_file("the file holds no tensors; get the file with the weights"),
+            });
         }
         tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
         for pair in tensors.windows(2) {
@@ -178,13 +286,23 @@ impl Checkpoint {
                 return Err(broken(format_args!("tensors {} and {} overlap", pair[0].name, pair[1].name)));
             }
         }
+        // What is not read may overlap what it likes.
+        unread.sort_by_key(|tensor| (tensor.file, tensor.offset));
         let mut by_name = HashMap::with_capacity(tensors.len());
         for (index, tensor) in tensors.iter().enumerate() {
             if by_name.insert(tensor.name.clone(), index).is_some() {
                 return Err(broken(format_args!("two tensors are called {}", tensor.name)));
             }
         }
-        Ok(Checkpoint { format, sources, metadata, tensors, by_name, warnings: Warnings::default() })
+        if let Some(tensor) = unread.iter().find(|tensor| by_name.contains_key(&tensor.name)) {
+            return Err(broken(format_args!("two tensors are called {}", tensor.name)));
+        }
+        let mut warnings = Warnings::default();
+        if !unread.is_empty() {
+            warnings.add(left_aside(&unread, &sources));
+            unread.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(Checkpoint { format, sources, metadata, tensors, by_name, unread, promised: Vec::new(), warnings })
     }
 
     /// Which kind of file this is.
@@ -210,6 +328,37 @@ impl Checkpoint {
     /// The tensor called `name`.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.by_name.get(name).map(|&index| &self.tensors[index])
+    }
+
+    /// Whether the files hold a tensor of this name, be it one that cannot be read.
+    pub fn holds(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.unread(name).is_some()
+    }
+
+    fn unread(&self, name: &str) -> Option<&Unread> {
+        let at = self.unread.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).ok()?;
+        self.unread.get(at)
+    }
+
+    /// The tensor called `name`, which the model needs.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) where it is missing or has no elements,
+    /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) where its type is none that weights have.
+    pub fn require(&self, name: &str) -> Result<&TensorInfo> {
+        if let Some(tensor) = self.tensor(name) {
+            return Ok(tensor);
+        }
+        Err(if let Some(tensor) = self.unread(name) {
+            tensor.refuse(self.format)
+        } else if let Some((_, shard)) = self.promised.iter().find(|(tensor, _)| tensor == name) {
+            Error::invalid_file(format!(
+                "model.safetensors.index.json puts {name} into {shard}, which does not hold it; download both again"
+            ))
+        } else {
+            Error::invalid_file(format!("the file has no tensor {name}, which this model needs; get the whole model"))
+        })
     }
 
     /// The names of the files, in the order of [`TensorInfo::file`].
@@ -247,6 +396,19 @@ impl Checkpoint {
     pub fn total_bytes(&self) -> u64 {
         self.sources.iter().map(|source| source.len()).sum()
     }
+}
+
+/// The warning for tensors that are no weights.
+fn left_aside(unread: &[Unread], sources: &[Rc<dyn ByteSource>]) -> String {
+    const SHOWN: usize = 3;
+    let show = |tensor: &Unread| match &tensor.empty {
+        Some(_) => format!("{:.60} (empty)", tensor.name),
+        None => format!("{:.60} ({:.20})", tensor.name, tensor.type_name),
+    };
+    let shown: Vec<String> = unread.iter().take(SHOWN).map(show).collect();
+    let more = if unread.len() > SHOWN { format!(" and {} more", unread.len() - SHOWN) } else { String::new() };
+    let file = unread.first().and_then(|tensor| sources.get(tensor.file)).map_or("", |source| source.name());
+    format!("{file}: {}{more} can be no weights and are left aside; the model does not use them", shown.join(", "))
 }
 
 impl std::fmt::Debug for Checkpoint {

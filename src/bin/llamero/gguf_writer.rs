@@ -168,7 +168,10 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
         Array::String(a) => {
             out.extend(8u32.to_le_bytes());
             out.extend((a.len() as u64).to_le_bytes());
-            a.iter().for_each(|text| put_string(out, text));
+            for string in (0..a.len()).filter_map(|i| a.bytes(i)) {
+                out.extend((string.len() as u64).to_le_bytes());
+                out.extend(string);
+            }
         }
     }
 }

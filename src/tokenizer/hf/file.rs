@@ -9,6 +9,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tokenizers::normalizer::SplitDelimiterBehavior;
 
 use crate::error::{Error, Result};
+use crate::format::json_text;
 
 /// The whole file. `version`, `truncation` and `padding` are for batches of training text, and are left aside.
 #[derive(Deserialize)]
@@ -267,7 +268,7 @@ fn mark() -> char {
 /// # Errors
 /// `InvalidFile` if it is broken or holds steps that no LLaMA has, `Unsupported` for another model.
 pub(super) fn read(bytes: &[u8]) -> Result<File> {
-    let file: File = serde_json::from_slice(bytes)
+    let file: File = serde_json::from_slice(&json_text("tokenizer.json", bytes)?)
         .map_err(|error| Error::invalid_file(format!("tokenizer.json cannot be read: {error}")))?;
     let kind = match (&file.model.kind, &file.model.merges) {
         (Some(kind), _) => kind,

@@ -10,15 +10,17 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::bpe::Bpe;
 use super::chat_template::{ChatTemplate, DEFAULT};
 use super::end_tokens::{self, end_ids};
+use super::pre_tokenizers::PreTokenizer;
 use super::special::SpecialTokens;
 use super::spm::{Spacing, Spm, byte_of};
 use super::stream::{Leading, Spelling};
 use super::vocabulary::{Kind, Vocabulary};
-use super::{Encoder, Inner, Tokenizer, sentencepiece};
+use super::{Encoder, Inner, Tokenizer, sentencepiece, tiktoken};
 use crate::error::{Error, Result, Warnings};
-use crate::format::StringArray;
+use crate::format::{StringArray, check_small, json_text};
 use file::{Added, Decoder, Pattern, Prepend};
 pub(super) use pipeline::Pipeline;
 
@@ -78,7 +80,7 @@ impl Tokenizer {
     /// `InvalidInput` without `tokenizer.json` and `tokenizer.model`, `InvalidFile` for broken files,
     /// `Unsupported` for pipelines that no LLaMA uses.
     pub fn from_hf(files: HfFiles<'_>) -> Result<Tokenizer> {
-        let config = Config {
+        let mut config = Config {
             tokenizer: json(files.tokenizer_config, "tokenizer_config.json")?,
             special_tokens_map: json(files.special_tokens_map, "special_tokens_map.json")?,
             added_tokens: json(files.added_tokens, "added_tokens.json")?,
@@ -89,6 +91,10 @@ impl Tokenizer {
         let templates = chat_templates(&files, &config)?;
         match (files.tokenizer_json, files.tokenizer_model) {
             (Some(bytes), _) => from_json(bytes, &config, templates),
+            (None, Some(bytes)) if tiktoken::is_ranks(bytes) => {
+                config.name_ends(("<|begin_of_text|>", "<|end_of_text|>"));
+                from_ranks(bytes, &config, templates)
+            }
             (None, Some(bytes)) => from_model(bytes, &config, templates),
             (None, None) => Err(Error::invalid_input(
                 "a tokenizer needs tokenizer.json or tokenizer.model; add one of them to the model's files",
@@ -99,7 +105,8 @@ impl Tokenizer {
 
 fn json(bytes: Option<&[u8]>, name: &str) -> Result<Value> {
     let Some(bytes) = bytes else { return Ok(Value::Null) };
-    serde_json::from_slice(bytes).map_err(|error| Error::invalid_file(format!("{name} is not JSON: {error}")))
+    serde_json::from_slice(&json_text(name, bytes)?)
+        .map_err(|error| Error::invalid_file(format!("{name} is not JSON ({error}); download it again")))
 }
 
 fn from_json(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tokenizer> {
@@ -145,6 +152,62 @@ fn from_model(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
     let bos = config.token(&vocabulary, "bos_token").or_else(|| control("<s>"));
     let flags = Some(config.flags().unwrap_or((true, false)));
     finish(config, vocabulary, encoder, (Spelling::SentencePiece, leading), bos, flags, templates)
+}
+
+/// The tokenizer of tiktoken's ranks, LLaMA 3's and 4's.
+fn from_ranks(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tokenizer> {
+    let mut texts = tiktoken::read(bytes)?;
+    let ranks = texts.len();
+    let family = tiktoken::Family::of(ranks, config.is_llama31(ranks as u64));
+    let mut special = family.special_tokens();
+    match config.vocab_size() {
+        Some(size) if size < (ranks + special.len()) as u64 => {
+            return Err(Error::invalid_file(format!(
+                "tokenizer.model has {ranks} ranks and {} special tokens follow them, but vocab_size of config.json is \
+                 {size}: they are not of one model; give its tokenizer.json",
+                special.len()
+            )));
+        }
+        None if ranks != tiktoken::LLAMA3_RANKS && family != tiktoken::Family::Llama4 => config
+            .warnings
+            .borrow_mut()
+            .add(format!("tokenizer.model has {ranks} ranks, as no LLaMA has; it is read as one of LLaMA 3's kind")),
+        _ => {}
+    }
+    let mut added = Vec::new();
+    for token in config.more_tokens()? {
+        let Some(at) = (token.id as usize).checked_sub(ranks) else { continue };
+        if at > special.len() || token.content.is_empty() {
+            return Err(Error::invalid_file(format!(
+                "added token {} of tokenizer_config.json does not follow the {} tokens of tokenizer.model",
+                token.id,
+                ranks + special.len()
+            )));
+        }
+        match special.get_mut(at) {
+            Some(name) => *name = token.content,
+            None => special.push(token.content),
+        }
+        if !token.special {
+            added.push(token.id);
+        }
+    }
+    if !special.iter().all(|name| texts.push(name)) {
+        return Err(Error::invalid_file("the tokens of tokenizer.model are too long"));
+    }
+    let mut kinds = vec![Kind::Normal; ranks];
+    kinds.resize(texts.len(), Kind::Control);
+    for id in added {
+        kinds[id as usize] = Kind::UserDefined;
+    }
+    let vocabulary = Vocabulary::new(texts, kinds)?;
+    let bpe = Bpe::of_ranks(&vocabulary, ranks, PreTokenizer::named(family.pre_tokenizer())?)?;
+    let encoder = Encoder::Bpe(SpecialTokens::of(&vocabulary), bpe);
+    let bos = config.token(&vocabulary, "bos_token");
+    let flag = |key: &str, default| config.tokenizer[key].as_bool().unwrap_or(default);
+    let flags = Some((flag("add_bos_token", true), flag("add_eos_token", false)));
+    let spelling = (Spelling::ByteLevel, Leading::Keep);
+    finish(config, vocabulary, encoder, spelling, bos, flags, templates)
 }
 
 /// What both kinds have in common. `flags`: whether BOS and EOS are added, unless the post-processor decides.
@@ -210,6 +273,43 @@ impl Config {
         let map = (!self.tokenizer["added_tokens_decoder"].is_object())
             .then_some(("special_tokens_map.json", &self.special_tokens_map));
         map.into_iter().chain([("tokenizer_config.json", &self.tokenizer)]).filter(|(_, file)| file.is_object())
+    }
+
+    /// Names BOS and EOS where no file does.
+    fn name_ends(&mut self, (bos, eos): (&str, &str)) {
+        for (key, text) in [("bos_token", bos), ("eos_token", eos)] {
+            if content(self.special(key).1).is_none() {
+                if !self.tokenizer.is_object() {
+                    self.tokenizer = Value::Object(serde_json::Map::new());
+                }
+                self.tokenizer[key] = text.into();
+            }
+        }
+    }
+
+    /// config.json's text model: models that also see keep it apart.
+    fn text_model(&self) -> &Value {
+        match &self.model["text_config"] {
+            text if text.is_object() => text,
+            _ => &self.model,
+        }
+    }
+
+    /// Rows of the embedding table.
+    fn vocab_size(&self) -> Option<u64> {
+        self.text_model()["vocab_size"].as_u64()
+    }
+
+    /// Whether the model is of LLaMA 3.1 or later, by its rope scaling or its end of a message.
+    fn is_llama31(&self, ranks: u64) -> bool {
+        let model = self.text_model();
+        let scaled = [&model["rope_scaling"], &model["rope_parameters"]]
+            .iter()
+            .any(|rope| [&rope["rope_type"], &rope["type"]].iter().any(|kind| kind.as_str() == Some("llama3")));
+        // `<|eom_id|>`
+        let end = Value::from(ranks + 8);
+        let ends = |file: &Value| file["eos_token_id"].as_array().is_some_and(|ids| ids.contains(&end));
+        scaled || ends(&self.generation) || ends(&self.model)
     }
 
     /// What the files say under the key of a special token, and which file does.
@@ -490,8 +590,9 @@ type Templates = Vec<(String, String)>;
 /// `chat_template.json`, which Transformers reads for models that also see, comes last.
 fn chat_templates(files: &HfFiles<'_>, config: &Config) -> Result<Templates> {
     let text = |bytes: &[u8], name: &str| {
+        check_small(name, bytes)?;
         let text = std::str::from_utf8(bytes).map(str::to_owned);
-        text.map_err(|error| Error::invalid_file(format!("{name} is not UTF-8")).with_source(error))
+        text.map_err(|error| Error::invalid_file(format!("{name} is not UTF-8; save it as UTF-8")).with_source(error))
     };
     let mut templates = Templates::new();
     if let Some(bytes) = files.chat_template {
@@ -508,7 +609,7 @@ fn chat_templates(files: &HfFiles<'_>, config: &Config) -> Result<Templates> {
     templates = named_templates(&config.tokenizer["chat_template"], "tokenizer_config.json", config);
     if let (true, Some(bytes)) = (templates.is_empty(), files.chat_template_json) {
         let file = "chat_template.json";
-        match serde_json::from_slice::<Value>(bytes) {
+        match serde_json::from_slice::<Value>(&json_text(file, bytes)?) {
             Ok(json) => templates = named_templates(&json["chat_template"], file, config),
             Err(error) => config.warnings.borrow_mut().add(format!("{file} is not JSON ({error}); it is ignored")),
         }

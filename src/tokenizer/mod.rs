@@ -10,7 +10,6 @@
 
 mod bpe;
 mod byte_level;
-mod chat_template;
 mod end_tokens;
 mod gguf;
 mod hf;
@@ -28,7 +27,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use bpe::Bpe;
-pub use chat_template::{ChatTemplate, DateTime, TemplateInput};
+pub use crate::template::{ChatTemplate, DateTime, TemplateInput};
 pub use hf::HfFiles;
 pub use hf_folder::HfFolder;
 use special::{Fragment, SpecialTokens};

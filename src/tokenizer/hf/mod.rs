@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::chat_template::ChatTemplate;
 use super::end_tokens::{self, end_ids};
 use super::special::SpecialTokens;
 use super::spm::{Spacing, Spm, byte_of};
@@ -19,6 +18,7 @@ use super::vocabulary::{Kind, Vocabulary};
 use super::{Encoder, Inner, Tokenizer, sentencepiece};
 use crate::error::{Error, Result};
 use crate::format::StringArray;
+use crate::template::ChatTemplate;
 use file::{Added, Decoder, Pattern, Prepend};
 pub(super) use pipeline::Pipeline;
 

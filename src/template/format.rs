@@ -309,7 +309,10 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
         out.push_str(&part);
     }
     out.push_str(rest);
-    if left.next().is_some() && !named && !matches!(values, Value::Dict(_) | Value::List(_)) {
+    if left.next().is_some()
+        && !named
+        && !matches!(values, Value::Dict(_) | Value::List(_) | Value::Range(_) | Value::Undefined(_))
+    {
         return fail("not all values are used by a format");
     }
     Ok(out)
@@ -438,9 +441,6 @@ fn lookup(run: &mut Run, name: &str, call: &Call, automatic: &mut Option<usize>)
             let key = key.parse::<i128>().map_or_else(|_| Value::from(key), Value::Int);
             value = run.item(&value, &key)?;
             rest = after;
-        }
-        if value.is_undefined() {
-            return fail(value.described());
         }
     }
     Ok(value)

@@ -149,7 +149,7 @@ impl Parser {
                 }
                 Token::VariableBegin => {
                     self.at += 1;
-                    let expr = self.tuple(true, &[], false)?;
+                    let expr = self.tuple(true, false)?;
                     if *self.peek() != Token::VariableEnd {
                         return self.unexpected("}}");
                     }
@@ -193,7 +193,7 @@ impl Parser {
                     if !bindings.is_empty() {
                         self.expect(",")?;
                     }
-                    let target = self.target(&[], false)?;
+                    let target = self.target(false)?;
                     self.expect("=")?;
                     bindings.push((target, self.expression(true)?));
                 }
@@ -234,12 +234,12 @@ impl Parser {
                 if scoped { Kind::Scope(body) } else { Kind::Block(body) }
             }
             "print" => {
-                let expr = self.tuple(true, &[], false)?;
+                let expr = self.tuple(true, false)?;
                 self.block_end()?;
                 Kind::Output(expr)
             }
             "do" => {
-                let expr = self.tuple(true, &[], false)?;
+                let expr = self.tuple(true, false)?;
                 self.block_end()?;
                 Kind::Do(expr)
             }
@@ -279,7 +279,7 @@ impl Parser {
         let mut otherwise = Body::new();
         loop {
             let (test, body) = self.softly(|parser| {
-                let test = parser.tuple(false, &[], false)?;
+                let test = parser.tuple(false, false)?;
                 parser.block_end()?;
                 Ok((test, parser.body(&["elif", "else", "endif"])?))
             })?;
@@ -300,11 +300,11 @@ impl Parser {
     }
 
     fn for_tag(&mut self) -> Result<Kind> {
-        let target = self.target(&["in"], false)?;
+        let target = self.target(false)?;
         if !self.skip_word("in") {
             return self.unexpected("in");
         }
-        let items = self.tuple(false, &["recursive"], false)?;
+        let items = self.tuple(false, false)?;
         let filter = if self.skip_word("if") { Some(self.expression(true)?) } else { None };
         let recursive = self.skip_word("recursive");
         self.block_end()?;
@@ -324,9 +324,9 @@ impl Parser {
     }
 
     fn set_tag(&mut self) -> Result<Kind> {
-        let target = self.target(&[], true)?;
+        let target = self.target(true)?;
         if self.skip("=") {
-            let value = self.tuple(true, &[], false)?;
+            let value = self.tuple(true, false)?;
             self.block_end()?;
             return Ok(Kind::Set(target, value));
         }
@@ -389,21 +389,16 @@ impl Parser {
     }
 
     /// What is set: a name, a namespace's attribute, or several in a row, in brackets or not.
-    fn target(&mut self, ends: &[&str], with_attributes: bool) -> Result<Target> {
+    fn target(&mut self, with_attributes: bool) -> Result<Target> {
         self.nested(|parser| {
             let mut targets = Vec::new();
             let mut several = false;
             loop {
-                let ended = match parser.peek() {
-                    Token::BlockEnd | Token::VariableEnd | Token::Operator(")") => true,
-                    Token::Name(name) => ends.contains(&name.as_str()),
-                    _ => false,
-                };
-                if ended {
+                if parser.is_end() {
                     break;
                 }
                 let target = if parser.skip("(") {
-                    let inner = parser.target(&[], with_attributes)?;
+                    let inner = parser.target(with_attributes)?;
                     parser.expect(")")?;
                     inner
                 } else if with_attributes && matches!(parser.after(), Token::Operator(".")) {
@@ -430,17 +425,17 @@ impl Parser {
         })
     }
 
+    /// Where a list without brackets ends.
+    fn is_end(&self) -> bool {
+        matches!(self.peek(), Token::BlockEnd | Token::VariableEnd | Token::Operator(")"))
+    }
+
     /// One expression, or several with commas between them.
-    fn tuple(&mut self, conditions: bool, ends: &[&str], in_brackets: bool) -> Result<Expr> {
+    fn tuple(&mut self, conditions: bool, in_brackets: bool) -> Result<Expr> {
         let mut items = Vec::new();
         let mut several = false;
         loop {
-            let ended = match self.peek() {
-                Token::BlockEnd | Token::VariableEnd | Token::Operator(")") => true,
-                Token::Name(name) => ends.contains(&name.as_str()),
-                _ => false,
-            };
-            if ended {
+            if self.is_end() {
                 break;
             }
             items.push(self.expression(conditions)?);
@@ -781,7 +776,7 @@ impl Parser {
             }
             Token::Operator("(") => {
                 self.at += 1;
-                let value = self.tuple(true, &[], true)?;
+                let value = self.tuple(true, true)?;
                 self.expect(")")?;
                 value
             }

@@ -687,7 +687,7 @@ impl Run {
                     "name" => Some((&*definition.name).into()),
                     "arguments" => {
                         let names = definition.parameters.iter().map(|(name, _)| (&**name).into()).collect();
-                        Some(Value::list(names))
+                        Some(Value::tuple(names))
                     }
                     "catch_kwargs" => Some(Value::Bool(definition.kwargs)),
                     "catch_varargs" => Some(Value::Bool(definition.varargs)),
@@ -786,7 +786,7 @@ impl Run {
                 chars = Vec::new();
                 value.item_count()
             }
-            _ => return Ok(missing(value, "a slice")),
+            _ => return fail(format!("a {} has no slices", value.type_name())),
         } as i128;
         let [start, end, step] = bounds.map(|bound| bound.as_ref().map(Value::int).transpose());
         let step = step?.unwrap_or(1);

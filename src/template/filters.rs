@@ -156,7 +156,7 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
         "striptags" => {
             let [] = call.bind(name, [])?;
             let shown = run.string(&value)?;
-            Value::Safe(without_tags(run, &shown)?.into())
+            without_tags(run, &shown)?.into()
         }
         "join" => {
             let [separator, attribute] = call.bind(name, ["d", "attribute"])?;

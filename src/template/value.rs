@@ -445,7 +445,9 @@ impl Value {
     /// Whether it can be a mapping's key.
     pub fn check_key(&self) -> Result<()> {
         match self {
-            Value::List(_) | Value::Dict(_) => fail(format!("a {} cannot be a mapping's key", self.type_name())),
+            Value::List(_) | Value::Dict(_) | Value::View(View::Keys | View::Items, _) => {
+                fail(format!("a {} cannot be a mapping's key", self.type_name()))
+            }
             Value::Tuple(sequence) => sequence.items.iter().try_for_each(Value::check_key),
             _ => Ok(()),
         }

@@ -319,7 +319,10 @@ class Random:
         if kind == 11:
             return f"[{e()}, {e()}]" if self.r.random() < 0.6 else "{'x': %s, 'y': %s}" % (e(), e())
         if kind == 12:
-            return f"({e()})[{self.pick('0', '-1', '1:', ':2', '::2', ':-1', '5', chr(39) + 'k' + chr(39))}]"
+            # Slices of what has none depend on whether Jinja could fold the constant.
+            if self.r.random() < 0.5:
+                return f"(({e()})|{self.pick('string', 'list')})[{self.pick('1:', ':2', '::2', ':-1', '-2:', '2::-1', '5:')}]"
+            return f"({e()})[{self.pick('0', '-1', '5', chr(39) + 'k' + chr(39), 'i', 'true')}]"
         return f"(not {e()})"
 
     def filter(self, e):

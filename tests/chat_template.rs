@@ -130,7 +130,7 @@ fn difference(case: &Value, contexts: &Value) -> Option<String> {
     }
 }
 
-/// What two templates in a row with the same text do: a fault names the line.
+/// A fault names the line and what is wrong there.
 #[test]
 fn faults_name_their_line() {
     for (template, part) in [
@@ -269,8 +269,14 @@ mod random {
         prop_oneof![8 => fixed, 1 => any::<char>().prop_map(String::from)]
     }
 
+    /// At least 4,000 cases; `PROPTEST_CASES` asks for more.
+    fn config() -> ProptestConfig {
+        let config = ProptestConfig::default();
+        ProptestConfig { failure_persistence: None, cases: config.cases.max(4000), ..config }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 4000, ..ProptestConfig::default() })]
+        #![proptest_config(config())]
 
         #[test]
         fn any_text_is_read_and_rendered_or_refused(pieces in prop::collection::vec(piece(), 0..40)) {

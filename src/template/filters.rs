@@ -108,7 +108,11 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
     }
     if let Some(result) = text_filter(run, name, &value) {
         let [] = call.bind(name, [])?;
-        return result.and_then(|text| run.text(text));
+        let text = result?;
+        run.charge_text(text.len())?;
+        // A safe text stays safe, but where Jinja joins it anew.
+        let safe = matches!(value, Value::Safe(_)) && name != "title";
+        return Ok(if safe { Value::Safe(text.into()) } else { text.into() });
     }
     Ok(match name {
         "default" | "d" => {
@@ -338,6 +342,7 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
         }
         "unique" => {
             let [sensitive, attribute] = call.bind(name, ["case_sensitive", "attribute"])?;
+            #[allow(clippy::mutable_key_type, reason = "what changes inside a value is no part of its hash")]
             let mut seen = HashSet::new();
             let mut kept = Vec::new();
             for (key, item) in keyed(run, &value, flag(sensitive), present(attribute), None)? {

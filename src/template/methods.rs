@@ -87,11 +87,20 @@ pub(super) fn call(run: &mut Run, value: &Value, name: &str, call: Call) -> Resu
         Value::Text(text) | Value::Safe(text) => {
             run.charge_text(text.len())?;
             let result = text_method(run, text, name, call)?;
-            match &result {
-                Value::Text(text) => run.charge_text(text.len())?,
-                other => run.charge_values(other.size().values)?,
+            match result {
+                Value::Text(text) => {
+                    run.charge_text(text.len())?;
+                    // What a safe text is made into by itself is safe too.
+                    let alone =
+                        !matches!(name, "format" | "format_map" | "join" | "replace" | "center" | "ljust" | "rjust");
+                    let safe = alone && matches!(value, Value::Safe(_));
+                    Ok(if safe { Value::Safe(text) } else { Value::Text(text) })
+                }
+                other => {
+                    run.charge_values(other.size().values)?;
+                    Ok(other)
+                }
             }
-            Ok(result)
         }
         Value::Dict(dict) => match name {
             "get" => {

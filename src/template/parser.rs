@@ -10,7 +10,7 @@ use super::value::Value;
 use super::{filters, tests};
 
 /// Deepest nesting of brackets and blocks. Published templates have up to some fifteen.
-const MAX_NESTING: usize = 100;
+const MAX_NESTING: usize = 64;
 
 /// The tree of a template.
 pub(super) fn parse(source: &str) -> Result<Body> {

@@ -15,7 +15,7 @@ use super::value::{Dict, LoopState, Namespace, Number, Object, Range, Sequence, 
 use super::{filters, methods, tests};
 
 /// Deepest nesting of what runs: brackets, blocks, and the macros and loops that call themselves.
-const MAX_DEPTH: usize = 320;
+const MAX_DEPTH: usize = 200;
 /// Deepest nesting of a value: values are freed, as they are printed, from the outside in.
 const MAX_VALUE_DEPTH: usize = 128;
 /// Longest output: far beyond any context, small beside a browser's heap.

@@ -26,8 +26,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use bpe::Bpe;
 pub use crate::template::{ChatTemplate, DateTime, TemplateInput};
+use bpe::Bpe;
 pub use hf::HfFiles;
 pub use hf_folder::HfFolder;
 use special::{Fragment, SpecialTokens};

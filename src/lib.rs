@@ -25,6 +25,7 @@ pub mod model;
 pub mod plan;
 pub mod quant;
 pub mod reference;
+pub mod template;
 pub mod tokenizer;
 #[cfg(target_arch = "wasm32")]
 pub mod web;

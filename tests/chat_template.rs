@@ -118,6 +118,197 @@ fn a_broken_template_fails_when_it_is_used() {
     }
 }
 
+/// One-construct templates of `tests/data/templates/make_templates.py`, or those of the file that `LLAMERO_SNIPPETS` names.
+#[test]
+fn every_snippet_renders_as_in_transformers() {
+    let own = format!("{}/tests/data/templates/snippets.json", env!("CARGO_MANIFEST_DIR"));
+    let path = std::env::var("LLAMERO_SNIPPETS").unwrap_or(own);
+    let file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    assert!(cases.len() > 400, "only {} snippets", cases.len());
+    let wrong: Vec<String> = cases.iter().filter_map(|case| difference(case, &file["contexts"])).collect();
+    assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// How a case comes out otherwise than it should.
+fn difference(case: &Value, contexts: &Value) -> Option<String> {
+    let template = case["template"].as_str().unwrap();
+    let variables = case["context"].as_str().map_or(&case["variables"], |name| &contexts[name]);
+    let got = render(template, variables);
+    match (case["ok"].as_str(), &got) {
+        (Some(want), Ok(text)) if want == text => None,
+        (None, Err(error)) if error.kind() == ErrorKind::Template => None,
+        (want, _) => Some(format!("{template:?}\n  want {:?} {}\n   got {got:?}", want, case["error"])),
+    }
+}
+
+/// A fault names the line and what is wrong there.
+#[test]
+fn faults_name_their_line() {
+    for (template, part) in [
+        ("a\n{{ 1 + 'x' }}", "line 2"),
+        ("{% if true %}\n\n{{ x.y }}{% endif %}", "line 3"),
+        ("a\nb\n{% foo %}", "line 3"),
+        ("{{ 1|nofilter }}", "nofilter"),
+        ("{% include 'x' %}", "include"),
+        ("{{ messages.append(1) }}", "append"),
+        ("{{ lipsum() }}", "lipsum"),
+        ("{{ 2 ** 200 }}", "too large"),
+    ] {
+        let error = render(template, &json!({})).unwrap_err().to_string();
+        assert!(error.contains(part), "{template:?}: {error}");
+    }
+}
+
+#[test]
+fn without_a_clock_there_is_no_strftime_now() {
+    let template = "{{ strftime_now is defined }}{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% endif %}";
+    let template = ChatTemplate::new(template, "", "").unwrap();
+    assert_eq!(template.render(&TemplateInput::default()).unwrap(), "False");
+    let now = DateTime::from_iso("2025-03-14");
+    assert_eq!(template.render(&TemplateInput { now, ..TemplateInput::default() }).unwrap(), "True2025");
+}
+
+mod random {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Pieces that templates are made of, in any order.
+    fn piece() -> impl Strategy<Value = String> {
+        let fixed = prop::sample::select(vec![
+            "{{",
+            "}}",
+            "{%",
+            "%}",
+            "{%-",
+            "-%}",
+            "{%+",
+            "+%}",
+            "{#",
+            "#}",
+            "{{-",
+            "-}}",
+            " ",
+            "\n",
+            "\r\n",
+            "if",
+            "elif",
+            "else",
+            "endif",
+            "for",
+            "in",
+            "endfor",
+            "set",
+            "endset",
+            "macro",
+            "endmacro",
+            "call",
+            "endcall",
+            "filter",
+            "endfilter",
+            "raw",
+            "endraw",
+            "generation",
+            "endgeneration",
+            "with",
+            "endwith",
+            "break",
+            "continue",
+            "x",
+            "loop",
+            "messages",
+            "caller",
+            "namespace(a=1)",
+            "ns.a",
+            "(",
+            ")",
+            "[",
+            "]",
+            "{",
+            "}",
+            "'",
+            "\"",
+            "\\",
+            "'a'",
+            "'\\x41'",
+            "'%s'",
+            "0",
+            "1",
+            "2.5",
+            "1e999",
+            "-",
+            "+",
+            "*",
+            "**",
+            "/",
+            "//",
+            "%",
+            "~",
+            "|",
+            ".",
+            ",",
+            ":",
+            "=",
+            "==",
+            "<",
+            ">=",
+            "!",
+            "not",
+            "and",
+            "or",
+            "is",
+            "defined",
+            "string",
+            "upper",
+            "indent(2)",
+            "tojson",
+            "join",
+            "map('upper')",
+            "batch(2)",
+            "list",
+            "int",
+            "range(3)",
+            "none",
+            "true",
+            "é",
+            "世",
+            "\u{0}",
+            "endraw %}",
+            "autoescape",
+            "block",
+        ])
+        .prop_map(str::to_owned);
+        prop_oneof![8 => fixed, 1 => any::<char>().prop_map(String::from)]
+    }
+
+    /// At least 4,000 cases; `PROPTEST_CASES` asks for more.
+    fn config() -> ProptestConfig {
+        let config = ProptestConfig::default();
+        ProptestConfig { failure_persistence: None, cases: config.cases.max(4000), ..config }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn any_text_is_read_and_rendered_or_refused(pieces in prop::collection::vec(piece(), 0..40)) {
+            let template = pieces.concat();
+            let outcome = render(&template, &json!({"x": [1, "b", null, {"k": 2.5}], "messages": []}));
+            if let Err(error) = outcome {
+                prop_assert_eq!(error.kind(), ErrorKind::Template, "{}", template);
+            }
+        }
+
+        #[test]
+        fn any_expression_is_evaluated_or_refused(pieces in prop::collection::vec(piece(), 1..14)) {
+            let template = format!("{{{{ {} }}}}", pieces.join(" "));
+            if let Err(error) = render(&template, &json!({"x": "text"})) {
+                prop_assert_eq!(error.kind(), ErrorKind::Template, "{}", template);
+            }
+        }
+    }
+}
+
 #[cfg(fixtures)]
 mod fixtures {
     use super::*;
@@ -144,9 +335,10 @@ mod fixtures {
         assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     }
 
-    #[test]
-    fn published_templates_render_as_in_transformers() {
-        let file = read("chat.json");
+    /// Renders every conversation with every template of a file; a key of a conversation other than its messages and tools is
+    /// one more variable.
+    fn renders_of(name: &str, count: usize) {
+        let file = read(name);
         let now = DateTime::from_iso(file["now"].as_str().unwrap()).unwrap();
         let mut wrong = Vec::new();
         let mut renders = 0;
@@ -155,13 +347,15 @@ mod fixtures {
                 (template["bos_token"].as_str().unwrap_or(""), template["eos_token"].as_str().unwrap_or(""));
             let compiled = ChatTemplate::new(template["template"].as_str().unwrap(), bos, eos).unwrap();
             for case in template["renders"].as_array().unwrap() {
-                let conversation = &file["conversations"][case["conversation"].as_str().unwrap()];
+                let conversation = file["conversations"][case["conversation"].as_str().unwrap()].as_object().unwrap();
+                let mut extra = conversation.clone();
+                extra.retain(|key, _| key != "messages" && key != "tools");
                 let got = compiled.render(&TemplateInput {
                     messages: &conversation["messages"],
                     tools: conversation.get("tools").filter(|tools| !tools.is_null()),
                     add_generation_prompt: case["add_generation_prompt"].as_bool().unwrap(),
                     now: Some(now),
-                    extra: None,
+                    extra: Some(&extra),
                 });
                 renders += 1;
                 match (case["ok"].as_str(), &got) {
@@ -173,7 +367,47 @@ mod fixtures {
                 }
             }
         }
-        assert_eq!(renders, 720);
+        assert_eq!(renders, count);
         assert!(wrong.is_empty(), "{} of {renders} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
+    #[test]
+    fn published_templates_render_as_in_transformers() {
+        renders_of("chat.json", 720);
+    }
+
+    #[test]
+    fn published_templates_of_qwen_render_as_in_transformers() {
+        renders_of("qwen.json", 210);
+    }
+
+    /// Templates of public bug reports.
+    #[test]
+    fn templates_of_bug_reports_render_as_in_transformers() {
+        for case in [
+            "none-is-no-iterable",
+            "crlf-template",
+            "indent-keeps-last-newline",
+            "default-by-keyword",
+            "backslash-before-newline",
+            "python-method-arguments",
+            "percent-on-a-variable",
+            "text-is-a-sequence",
+        ] {
+            let folder = format!("{}/../shared/fixtures/cases-2/{case}", env!("CARGO_MANIFEST_DIR"));
+            let text = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+            let expected: Value = serde_json::from_str(&text("case.json")).unwrap();
+            let messages: Value = serde_json::from_str(&text("messages.json")).unwrap();
+            let command: Vec<&str> = expected["command"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            let input = TemplateInput {
+                messages: &messages,
+                add_generation_prompt: command.contains(&"--add-generation-prompt"),
+                now: DateTime::from_iso("2025-03-14T15:09:26"),
+                ..TemplateInput::default()
+            };
+            let rendered = ChatTemplate::new(&text("template.jinja"), "<s>", "</s>").unwrap().render(&input);
+            let want = expected["expected"]["json"]["text"].as_str().unwrap();
+            assert_eq!(rendered.unwrap(), want, "{case}");
+        }
     }
 }

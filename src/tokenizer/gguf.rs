@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::bpe::Bpe;
-use super::chat_template::{self, ChatTemplate};
 use super::end_tokens::{end_ids, mark_ends};
 use super::pre_tokenizers::PreTokenizer;
 use super::special::SpecialTokens;
@@ -13,6 +12,7 @@ use super::vocabulary::{Kind, Vocabulary};
 use super::{Encoder, Inner, Tokenizer};
 use crate::error::{Error, Result, Warnings};
 use crate::format::Metadata;
+use crate::template::{self, ChatTemplate};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -215,7 +215,7 @@ fn chat_templates(metadata: &Metadata, warnings: &mut Warnings) -> Vec<(String, 
     for key in metadata.keys().filter(|key| key.starts_with(CHAT_TEMPLATE)) {
         let name = match key[CHAT_TEMPLATE.len()..].strip_prefix('.') {
             Some(name) => name,
-            None if key == CHAT_TEMPLATE => chat_template::DEFAULT,
+            None if key == CHAT_TEMPLATE => template::DEFAULT,
             None => continue,
         };
         match metadata.str(key) {

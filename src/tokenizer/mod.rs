@@ -10,7 +10,6 @@
 
 mod bpe;
 mod byte_level;
-mod chat_template;
 mod end_tokens;
 mod gguf;
 mod hf;
@@ -28,8 +27,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::{Error, Result, Warnings};
+pub use crate::template::{ChatTemplate, DateTime, TemplateInput};
 use bpe::Bpe;
-pub use chat_template::{ChatTemplate, DateTime, TemplateInput};
 pub use hf::HfFiles;
 pub use hf_folder::HfFolder;
 use special::{Fragment, SpecialTokens};

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::bpe::Bpe;
-use super::chat_template::{ChatTemplate, DEFAULT};
 use super::end_tokens::{self, end_ids};
 use super::pre_tokenizers::PreTokenizer;
 use super::special::SpecialTokens;
@@ -21,6 +20,7 @@ use super::vocabulary::{Kind, Vocabulary};
 use super::{Encoder, Inner, Tokenizer, sentencepiece, tiktoken};
 use crate::error::{Error, Result, Warnings};
 use crate::format::{StringArray, check_small, json_text};
+use crate::template::{ChatTemplate, DEFAULT};
 use file::{Added, Decoder, Pattern, Prepend};
 pub(super) use pipeline::Pipeline;
 

@@ -1,6 +1,6 @@
 //! A civil date and time, and `strftime` over it. The caller brings the time: nothing here asks a clock.
 
-use minijinja::{Error, ErrorKind};
+use super::fault::{Result, fail};
 
 const MONTHS: [&str; 12] = [
     "January",
@@ -97,69 +97,109 @@ impl DateTime {
         days_from_civil(self.year.into(), self.month.into(), self.day.into())
     }
 
-    /// Python's `strftime` in the C locale.
-    pub(super) fn format(&self, format: &str) -> Result<String, Error> {
+    /// Python's `strftime` in the C locale, as on Linux: glibc's flags count, and what is no code stays as it is.
+    pub(super) fn format(&self, format: &str) -> Result<String> {
         if format.len() > MAX_FORMAT {
-            return Err(Error::new(ErrorKind::InvalidOperation, "the format of strftime_now is too long"));
+            return fail("the format of strftime_now is too long");
         }
-        let weekday = (self.days() + 3).rem_euclid(7) as usize;
-        let day_of_year = self.days() - days_from_civil(self.year.into(), 1, 1) + 1;
-        let month = MONTHS[usize::from(self.month - 1)];
-        let hour12 = (self.hour + 11) % 12 + 1;
-        let half = if self.hour < 12 { "AM" } else { "PM" };
         let mut out = String::new();
-        let mut chars = format.chars();
-        while let Some(c) = chars.next() {
-            if c != '%' {
-                out.push(c);
-                continue;
-            }
-            let mut code = chars.next();
-            let unpadded = code == Some('-');
-            if unpadded {
-                code = chars.next();
-            }
-            let number = |value: i64, width: usize| match unpadded {
-                true => value.to_string(),
-                false => format!("{value:0width$}"),
+        let mut rest = format;
+        while let Some(at) = rest.find('%') {
+            out.push_str(&rest[..at]);
+            let field = &rest[at..];
+            let code = field[1..].trim_start_matches(['-', '_', '0', '^', '#']);
+            let flags = &field[1..field.len() - code.len()];
+            // Other ways of writing, which the C locale does not have.
+            let code = code.strip_prefix(['E', 'O']).unwrap_or(code);
+            let (part, taken) = match code.chars().next() {
+                Some(letter) => (self.field(letter, flags.chars().last())?, letter.len_utf8()),
+                None => (None, 0),
             };
-            let part = match code {
-                Some('Y') => number(self.year.into(), 4),
-                Some('y') => number((self.year % 100).into(), 2),
-                Some('m') => number(self.month.into(), 2),
-                Some('d') => number(self.day.into(), 2),
-                Some('e') => format!("{:2}", self.day),
-                Some('H') => number(self.hour.into(), 2),
-                Some('I') => number(hour12.into(), 2),
-                Some('M') => number(self.minute.into(), 2),
-                Some('S') => number(self.second.into(), 2),
-                Some('f') => number(0, 6),
-                Some('j') => number(day_of_year, 3),
-                Some('p') => half.to_owned(),
-                Some('A') => WEEKDAYS[weekday].to_owned(),
-                Some('a') => WEEKDAYS[weekday][..3].to_owned(),
-                Some('B') => month.to_owned(),
-                Some('b' | 'h') => month[..3].to_owned(),
-                Some('u') => (weekday + 1).to_string(),
-                Some('w') => ((weekday + 1) % 7).to_string(),
-                Some('F') => self.format("%Y-%m-%d")?,
-                Some('T' | 'X') => self.format("%H:%M:%S")?,
-                Some('R') => self.format("%H:%M")?,
-                Some('D' | 'x') => self.format("%m/%d/%y")?,
-                Some('c') => self.format("%a %b %e %H:%M:%S %Y")?,
-                Some('n') => "\n".to_owned(),
-                Some('t') => "\t".to_owned(),
-                Some('%') => "%".to_owned(),
-                // The wall clock's zone is not known; Python prints nothing for a time without one.
-                Some('z' | 'Z') => String::new(),
-                other => {
-                    let code = other.map(String::from).unwrap_or_default();
-                    return Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know %{code}")));
+            rest = &code[taken..];
+            match part {
+                Some(part) if flags.contains('^') => out.push_str(&part.to_uppercase()),
+                Some(part) if flags.contains('#') => {
+                    let upper = part.chars().any(char::is_lowercase);
+                    out.push_str(&if upper { part.to_uppercase() } else { part.to_lowercase() });
                 }
-            };
-            out.push_str(&part);
+                Some(part) => out.push_str(&part),
+                None => out.push_str(&field[..field.len() - rest.len()]),
+            }
         }
+        out.push_str(rest);
         Ok(out)
+    }
+
+    /// What a code stands for; `None` for what is no code.
+    fn field(&self, code: char, flag: Option<char>) -> Result<Option<String>> {
+        let number =
+            |value: i64, width: usize, pad: char| match flag.filter(|flag| "-_0".contains(*flag)).unwrap_or(pad) {
+                '-' => value.to_string(),
+                '0' => format!("{value:0width$}"),
+                _ => format!("{value:width$}"),
+            };
+        let zeros = |value: i64, width| number(value, width, '0');
+        let weekday = (self.days() + 3).rem_euclid(7) as usize;
+        let (year, day_of_year) = (i64::from(self.year), self.days() - days_from_civil(self.year.into(), 1, 1));
+        let month = MONTHS[usize::from(self.month - 1)];
+        let hour12 = i64::from((self.hour + 11) % 12 + 1);
+        let half = if self.hour < 12 { "AM" } else { "PM" };
+        // The ISO year is the one that the week's Thursday lies in.
+        let thursday = self.days() + 3 - weekday as i64;
+        let iso_year = match thursday {
+            day if day < days_from_civil(year, 1, 1) => year - 1,
+            day if day >= days_from_civil(year + 1, 1, 1) => year + 1,
+            _ => year,
+        };
+        let iso_week = (thursday - days_from_civil(iso_year, 1, 1)) / 7 + 1;
+        // Weeks that begin on a day, counted from the first such day of the year.
+        let week = |days_since: i64| (day_of_year + 7 - days_since) / 7;
+        Ok(Some(match code {
+            'Y' => number(year, 1, '-'),
+            'C' => zeros(year / 100, 2),
+            'y' => zeros(year % 100, 2),
+            'G' => number(iso_year, 1, '-'),
+            'g' => zeros(iso_year % 100, 2),
+            'm' => zeros(self.month.into(), 2),
+            'd' => zeros(self.day.into(), 2),
+            'e' => number(self.day.into(), 2, '_'),
+            'H' => zeros(self.hour.into(), 2),
+            'k' => number(self.hour.into(), 2, '_'),
+            'I' => zeros(hour12, 2),
+            'l' => number(hour12, 2, '_'),
+            'M' => zeros(self.minute.into(), 2),
+            'S' => zeros(self.second.into(), 2),
+            'f' => "000000".to_owned(),
+            's' => (self.days() * SECONDS_PER_DAY + self.seconds()).to_string(),
+            'j' => zeros(day_of_year + 1, 3),
+            'U' => zeros(week(((weekday + 1) % 7) as i64), 2),
+            'W' => zeros(week(weekday as i64), 2),
+            'V' => zeros(iso_week, 2),
+            'p' => half.to_owned(),
+            'P' => half.to_lowercase(),
+            'A' => WEEKDAYS[weekday].to_owned(),
+            'a' => WEEKDAYS[weekday][..3].to_owned(),
+            'B' => month.to_owned(),
+            'b' | 'h' => month[..3].to_owned(),
+            'u' => (weekday + 1).to_string(),
+            'w' => ((weekday + 1) % 7).to_string(),
+            'F' => self.format("%Y-%m-%d")?,
+            'T' | 'X' => self.format("%H:%M:%S")?,
+            'R' => self.format("%H:%M")?,
+            'r' => self.format("%I:%M:%S %p")?,
+            'D' | 'x' => self.format("%m/%d/%y")?,
+            'c' => self.format("%a %b %e %H:%M:%S %Y")?,
+            'n' => "\n".to_owned(),
+            't' => "\t".to_owned(),
+            '%' => "%".to_owned(),
+            // The wall clock's zone is not known; Python prints nothing for a time without one.
+            'z' | 'Z' => String::new(),
+            _ => return Ok(None),
+        }))
+    }
+
+    fn seconds(&self) -> i64 {
+        (i64::from(self.hour) * 60 + i64::from(self.minute)) * 60 + i64::from(self.second)
     }
 }
 

@@ -4,35 +4,40 @@
 //! print as in Python, `tojson` keeps non-ASCII text and `<`, `raise_exception`, `strftime_now` and the
 //! `generation` tag exist. Templates come out of files, so a render has a budget of work and of output.
 
-mod bounds;
+mod ast;
 mod clock;
+mod fault;
+mod filters;
+mod format;
+mod lexer;
 mod methods;
+mod parser;
 mod python;
-mod rewrite;
+mod run;
+mod tests;
+mod text;
+mod value;
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
-
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{self, Kwargs, Rest};
-use minijinja::{Environment, Value};
+use std::collections::HashMap;
+use std::rc::Rc;
 
 pub use clock::DateTime;
 
 use crate::error::{Error, ErrorKind, Result};
-use bounds::Bounds;
+use fault::Fault;
+use run::{MAX_OUTPUT, Run};
+use value::{Dict, Value};
 
-/// What minijinja calls the template in its messages.
-const NAME: &str = "chat_template";
 /// Longest template. Published ones have up to 20 KB.
 const MAX_TEMPLATE: usize = 1 << 20;
-/// Longest output: far beyond any context, small beside a browser's heap.
-const MAX_OUTPUT: usize = 16 << 20;
-/// Instructions, and 64-byte units of text, that a render may use; a published template spends some 50 a message.
-const BASE_FUEL: u64 = 1 << 18;
+/// Steps of work that a render may take; a published template takes some 100 a message.
+const BASE_STEPS: u64 = 1 << 18;
 /// … and more per byte of the conversation.
-const FUEL_PER_BYTE: u64 = 4;
+const STEPS_PER_BYTE: u64 = 4;
+/// Values that a list or mapping may hold, beside those of the conversation.
+const MOST_VALUES: usize = 1 << 14;
+/// Deepest nesting of a conversation or of a variable.
+const MAX_DEPTH: usize = 120;
 
 /// A model's chat template.
 #[derive(Clone, Debug)]
@@ -44,7 +49,7 @@ pub struct ChatTemplate {
 }
 
 /// The template that is used without a reason for another.
-pub(super) const DEFAULT: &str = "default";
+pub(crate) const DEFAULT: &str = "default";
 /// The template that is used when there are tools, where there is one.
 const TOOL_USE: &str = "tool_use";
 
@@ -77,13 +82,13 @@ impl ChatTemplate {
     /// # Errors
     /// `Template` for a syntax error.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate> {
-        environment(None, 0)?.template_from_named_str(NAME, &prepared(source)?).map_err(|error| failure(&error))?;
+        parsed(source)?;
         let special = [("bos_token", bos), ("eos_token", eos)].map(|(name, text)| (name.to_owned(), text.into()));
         Ok(ChatTemplate::unchecked(vec![(DEFAULT.to_owned(), source.to_owned())], special.into_iter().collect()))
     }
 
     /// Named templates whose faults come out when they are used: a model with a broken one is still good for text.
-    pub(super) fn unchecked(
+    pub(crate) fn unchecked(
         templates: Vec<(String, String)>,
         special: serde_json::Map<String, serde_json::Value>,
     ) -> ChatTemplate {
@@ -138,38 +143,55 @@ impl ChatTemplate {
     /// `Template`: a fault in the template, its own `raise_exception` (whose message is in the error), or more
     /// work or output than a template may need.
     pub fn render(&self, input: &TemplateInput<'_>) -> Result<String> {
-        let source = prepared(self.chosen(input.tools.is_some())?)?;
+        let body = parsed(self.chosen(input.tools.is_some())?)?;
         let mut size = weight(input.messages) + input.tools.map_or(0, weight);
-        let mut variables: BTreeMap<&str, Value> = BTreeMap::from([
-            ("messages", json(input.messages)),
-            ("tools", input.tools.map_or(Value::from(()), json)),
-            ("documents", Value::from(())),
-            ("add_generation_prompt", Value::from(input.add_generation_prompt)),
+        let mut variables: HashMap<Rc<str>, Value> = HashMap::from([
+            ("messages".into(), json(input.messages)?),
+            ("tools".into(), input.tools.map_or(Ok(Value::None), json)?),
+            ("documents".into(), Value::None),
+            ("add_generation_prompt".into(), Value::Bool(input.add_generation_prompt)),
         ]);
-        variables.extend(self.special.iter().map(|(name, value)| (name.as_str(), json(value))));
+        for (name, value) in &self.special {
+            variables.insert(name.as_str().into(), json(value)?);
+        }
         for (name, value) in input.extra.into_iter().flatten() {
             size += weight(value);
-            variables.insert(name, json(value));
+            variables.insert(name.as_str().into(), json(value)?);
         }
-        let mut environment = environment(input.now, size)?;
-        environment.set_fuel(Some(BASE_FUEL + FUEL_PER_BYTE * size as u64));
-        let template = environment.template_from_named_str(NAME, &source).map_err(|error| failure(&error))?;
-        let mut output = Bounded::default();
-        let rendered = template.render_captured_to(Value::from(variables), &mut output).map(drop);
-        if output.full {
-            return Err(Error::new(
-                ErrorKind::Template,
-                format!("the chat template writes more than {} MiB; the model file may be broken", MAX_OUTPUT >> 20),
-            ));
-        }
-        rendered.map_err(|error| failure(&error))?;
-        String::from_utf8(output.bytes)
-            .map_err(|error| Error::internal("a template's text is UTF-8").with_source(error))
+        let mut run = Run::new(variables, BASE_STEPS + STEPS_PER_BYTE * size as u64, MOST_VALUES + size, input.now);
+        run.render(&body).map_err(|fault| failure(fault, Some(run.line)))
     }
 }
 
-fn json(value: &serde_json::Value) -> Value {
-    Value::from(value::Serde(value))
+fn json(value: &serde_json::Value) -> Result<Value> {
+    converted(value, 0)
+}
+
+fn converted(value: &serde_json::Value, depth: usize) -> Result<Value> {
+    use serde_json::Value as Json;
+    if depth > MAX_DEPTH {
+        return Err(Error::new(
+            ErrorKind::Template,
+            format!("the conversation is nested deeper than {MAX_DEPTH} levels"),
+        ));
+    }
+    Ok(match value {
+        Json::Null => Value::None,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::Int(number.into()),
+            (None, Some(number)) => Value::Int(number.into()),
+            (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => text.as_str().into(),
+        Json::Array(items) => {
+            Value::list(items.iter().map(|item| converted(item, depth + 1)).collect::<Result<Vec<Value>>>()?)
+        }
+        Json::Object(map) => {
+            let entry = |(key, value): (&String, _)| Ok((key.as_str().into(), converted(value, depth + 1)?));
+            Value::Dict(Rc::new(Dict::new(map.iter().map(entry).collect::<Result<Vec<_>>>()?)))
+        }
+    })
 }
 
 /// About how many bytes of text a value is.
@@ -183,98 +205,31 @@ fn weight(value: &serde_json::Value) -> usize {
     }
 }
 
-/// Jinja as Transformers sets it up, for a conversation of about `size` bytes.
-fn environment(now: Option<DateTime>, size: usize) -> Result<Environment<'static>> {
-    let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    environment.set_syntax(syntax.map_err(|error| Error::internal("Jinja's own syntax").with_source(error))?);
-    environment.set_unknown_method_callback(methods::call_method);
-    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_formatter(python::print);
-    environment.add_filter("tojson", python::to_json);
-    environment.add_filter("string", python::string);
-    environment.add_filter("escape", python::escape);
-    environment.add_filter("e", python::escape);
-    environment.add_filter(rewrite::PERCENT_FILTER, methods::percent);
-    let bounds = Bounds::new(size);
-    environment.add_filter(rewrite::BOUNDED_FILTER, move |value: &Value| bounds.check(value));
-    environment.add_filter("wordcount", methods::word_count);
-    environment.add_filter("truncate", methods::truncate);
-    environment.add_function("raise_exception", |message: &Value| -> Result<Value, minijinja::Error> {
-        let error = minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "raise_exception");
-        Err(error.with_source(Raised(python::string(message)?)))
-    });
-    if let Some(now) = now {
-        environment.add_function("strftime_now", move |format: &str, _: Rest<Value>, _: Kwargs| now.format(format));
-    }
-    Ok(environment)
-}
-
-/// What a template said through `raise_exception`.
-#[derive(Debug)]
-struct Raised(String);
-
-impl fmt::Display for Raised {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Raised {}
-
-fn failure(error: &minijinja::Error) -> Error {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(Raised(message)) = error.downcast_ref() {
-            return Error::new(ErrorKind::Template, message.clone());
-        }
-        cause = error.source();
-    }
-    if error.kind() == minijinja::ErrorKind::OutOfFuel {
-        return Error::new(
-            ErrorKind::Template,
-            "the chat template takes more steps than any conversation of this size needs; the model file may be broken",
-        );
-    }
-    Error::new(ErrorKind::Template, format!("the chat template failed: {error}"))
-}
-
-/// The template as minijinja reads it.
-fn prepared(source: &str) -> Result<String> {
+/// The template as a tree.
+fn parsed(source: &str) -> Result<ast::Body> {
     if source.len() > MAX_TEMPLATE {
         return Err(Error::new(
             ErrorKind::Template,
             format!("the chat template has {} bytes; at most {MAX_TEMPLATE} are supported", source.len()),
         ));
     }
-    let too_many = |what| {
-        Error::new(ErrorKind::Template, format!("the chat template has too many {what}; the model file may be broken"))
-    };
-    // Before, for what rewrites it goes down brackets too; and after, for that adds operators.
-    rewrite::check_nesting(source).map_err(too_many)?;
-    let rewritten = rewrite::rewrite(source);
-    rewrite::check_nesting(&rewritten).map_err(too_many)?;
-    Ok(rewritten)
+    parser::parse(source).map_err(|fault| failure(fault, None))
 }
 
-/// A writer that takes so much and no more.
-#[derive(Default)]
-struct Bounded {
-    bytes: Vec<u8>,
-    full: bool,
-}
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + bytes.len() > MAX_OUTPUT {
-            self.full = true;
-            return Err(io::Error::other("output limit"));
+fn failure(fault: Fault, line: Option<u32>) -> Error {
+    let at = |line: Option<u32>| line.map_or(String::new(), |line| format!(" (line {line} of the template)"));
+    let message = match fault {
+        Fault::Raised(message) => message,
+        Fault::Syntax(what, line) => format!("the chat template is malformed: {what}{}", at(Some(line))),
+        Fault::Value(what) => format!("the chat template failed: {what}{}", at(line)),
+        Fault::Steps => {
+            "the chat template takes more steps than any conversation of this size needs; the model file may \
+                         be broken"
+                .to_owned()
         }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+        Fault::Output => {
+            format!("the chat template writes more than {} MiB; the model file may be broken", MAX_OUTPUT >> 20)
+        }
+    };
+    Error::new(ErrorKind::Template, message)
 }

@@ -323,3 +323,89 @@ fn errors_are_one_line_that_says_what_to_do() {
     assert!(with(&["a", "-n", "5", "--temperature", "0"]).contains("greedy"));
     assert!(with(&["a", "--max-context", "100000"]).contains("512"));
 }
+
+/// Tensors of a safetensors file: shape and values by name.
+fn tensors(path: &Path) -> std::collections::BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values = |data: &[u8]| data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    file.tensors().into_iter().map(|(name, view)| (name, (view.shape().to_vec(), values(view.data())))).collect()
+}
+
+#[test]
+fn inner_values_are_captured_and_edited() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hf/mixtral");
+    let ids: Vec<String> = (0..70).map(|i| (i * 11 % 64).to_string()).collect();
+    let ids = ids.join(",");
+    let out = scratch("captured.safetensors", "");
+    let said = result(&["capture", model, "--ids", &ids, "--hooks", "*", "--out", text(&out), "--backend", "cpu"]);
+    let all = tensors(&out);
+    assert_eq!(said["shapes"].as_object().unwrap().len(), all.len());
+    let values = |name: &str| &all[name].1;
+    for i in 0..2 {
+        let part = |name: &str| values(&format!("blocks.{i}.hook_{name}"));
+        let (pre, attn, mid) = (part("resid_pre"), part("attn_out"), part("resid_mid"));
+        let (mlp, post) = (part("mlp_out"), part("resid_post"));
+        for j in 0..pre.len() {
+            assert!((pre[j] + attn[j] - mid[j]).abs() < 1e-4 && (mid[j] + mlp[j] - post[j]).abs() < 1e-4);
+        }
+        // Longer than a step: later rows see more positions.
+        let (shape, pattern) = &all[&format!("blocks.{i}.attn.hook_pattern")];
+        assert_eq!(shape[1..], [70, 70]);
+        for (row, weights) in pattern.chunks_exact(70).enumerate() {
+            assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+            assert!(weights[row % 70 + 1..].iter().all(|weight| *weight == 0.0));
+        }
+    }
+    // One name, and the other executors.
+    for backend in ["reference", "cpu"] {
+        let one = ["blocks.1.hook_resid_post", "blocks.1.attn.hook_rot_k"].join(",");
+        result(&["capture", model, "--ids", &ids, "--hooks", &one, "--out", text(&out), "--backend", backend]);
+        let few = tensors(&out);
+        assert_eq!(few.len(), 2);
+        for (name, (shape, got)) in &few {
+            assert_eq!(*shape, all[name].0);
+            harness::assert_close(name, got, &all[name].1, 1e-3);
+        }
+    }
+
+    // A value replaced by itself at some positions, and by another's.
+    let logits = |edits: Option<&Path>| {
+        let out = scratch("edited.npy", "");
+        let mut args = vec!["logits", model, "--ids", &ids, "--out", text(&out), "--backend", "cpu"];
+        args.extend(["--kv-cache-type", "f32"]);
+        if let Some(edits) = edits {
+            args.extend(["--edits", text(edits)]);
+        }
+        result(&args);
+        npy::read_npy(&out).1
+    };
+    let plain = logits(None);
+    let edit = |op: &str, tensor: &str| {
+        let entry = json!([{ "hook": "blocks.0.hook_resid_post", "op": op, "positions": null,
+            "file": "for-edits.safetensors", "tensor": tensor }]);
+        scratch("edits.json", entry.to_string())
+    };
+    let file = scratch("for-edits.safetensors", "");
+    let hooks = "blocks.0.hook_resid_post,blocks.0.hook_resid_pre";
+    result(&["capture", model, "--ids", &ids, "--hooks", hooks, "--out", text(&file), "--backend", "cpu"]);
+    harness::assert_close("by itself", &logits(Some(&edit("replace", "blocks.0.hook_resid_post"))), &plain, 1e-4);
+    let other = logits(Some(&edit("add", "blocks.0.hook_resid_pre")));
+    assert!(harness::worst(&other, &plain).0 > 0.1);
+    for (op, tensor, word) in [("multiply", "x", "add or replace"), ("add", "no-such-tensor", "no-such-tensor")] {
+        let bad = edit(op, tensor);
+        let error = failure(&["logits", model, "--ids", "1", "--out", text(&out), "--edits", text(&bad)]);
+        assert!(error.contains(word), "{error}");
+    }
+    let error = failure(&["capture", model, "--ids", "1", "--hooks", "blocks.0.nothing", "--out", text(&out)]);
+    assert!(error.contains("blocks.N.attn.hook_pattern"), "{error}");
+
+    // Scores are the logits' own.
+    let scores = result(&["score", model, "--ids", &ids, "--backend", "cpu", "--kv-cache-type", "f32"]);
+    let scores = scores["logprobs"].as_array().unwrap();
+    assert!(scores[0].is_null() && scores.len() == 70);
+    let row = &plain[4 * 64..5 * 64];
+    let total: f64 = row.iter().map(|v| f64::from(*v).exp()).sum();
+    let want = f64::from(row[5 * 11]) - total.ln();
+    assert!((scores[5].as_f64().unwrap() - want).abs() < 1e-4);
+}

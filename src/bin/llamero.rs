@@ -3,6 +3,8 @@
 
 #[path = "llamero/bench.rs"]
 mod bench;
+#[path = "llamero/capture.rs"]
+mod capture;
 #[path = "llamero/gguf_writer.rs"]
 mod gguf_writer;
 #[path = "llamero/make.rs"]
@@ -18,7 +20,7 @@ use llamero::engine::{Chat, Engine, Event, Host, Opened, Request, Stop, apply_ch
 use llamero::error::{Error, ErrorKind, Result, Warnings};
 use llamero::format::{ByteSource, Checkpoint, FileSource, split_names};
 use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
-use llamero::plan::{Executor, Limits, LocalBoxFuture};
+use llamero::plan::{Executor, Limits, LocalBoxFuture, Trace};
 use llamero::reference::ReferenceExecutor;
 use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFolder, Tokenizer};
 use serde_json::{Value, json};
@@ -54,9 +56,9 @@ struct Device {
     /// Positions to make room for (default: the model's own, at most 4096).
     #[arg(long)]
     max_context: Option<u32>,
-    /// How the GPU stores keys and values: f16, f32 or q8_0.
-    #[arg(long, default_value = "f16")]
-    kv_cache_type: String,
+    /// How keys and values are stored: f16 (default), f32 or, on the GPU, q8_0.
+    #[arg(long)]
+    kv_cache_type: Option<String>,
     /// Leave subgroup kernels out.
     #[arg(long)]
     no_subgroups: bool,
@@ -84,6 +86,17 @@ struct Device {
 }
 
 impl Device {
+    /// How keys and values are stored.
+    fn cache_type(&self) -> &str {
+        self.kv_cache_type.as_deref().unwrap_or("f16")
+    }
+
+    /// With caches that round nothing, unless others are asked for.
+    fn exact(mut self) -> Device {
+        self.kv_cache_type.get_or_insert_with(|| "f32".to_owned());
+        self
+    }
+
     /// Threads that the CPU executor uses.
     fn threads(&self) -> usize {
         self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
@@ -238,6 +251,33 @@ enum Command {
         ids: Vec<u32>,
         #[arg(long)]
         out: PathBuf,
+        /// A JSON file with changes of inner values: [{"hook", "op": "add" | "replace", "positions", "file", "tensor"}].
+        #[arg(long)]
+        edits: Option<PathBuf>,
+        #[command(flatten)]
+        device: Device,
+    },
+    /// Log-probability of each token given those before it.
+    Score {
+        model: PathBuf,
+        #[arg(long, value_delimiter = ',', required = true)]
+        ids: Vec<u32>,
+        #[command(flatten)]
+        device: Device,
+    },
+    /// Inner values over a text, float32, into a file of safetensors. Caches are f32 unless --kv-cache-type says otherwise.
+    Capture {
+        model: PathBuf,
+        #[arg(long, value_delimiter = ',', required = true)]
+        ids: Vec<u32>,
+        /// Names such as blocks.0.hook_resid_post, with commas; * stands for any characters.
+        #[arg(long, value_delimiter = ',', required = true)]
+        hooks: Vec<String>,
+        /// A JSON file with changes, as of logits.
+        #[arg(long)]
+        edits: Option<PathBuf>,
+        #[arg(long)]
+        out: PathBuf,
         #[command(flatten)]
         device: Device,
     },
@@ -373,17 +413,30 @@ async fn run(command: Command) -> Result<()> {
             };
             print(&json!({ "text": text }))
         }
-        Command::Logits { model, ids, out, device } => {
+        Command::Score { model, ids, device } => {
+            let logprobs = load(&model, &device).await?.score(&ids).await?;
+            print(&json!({ "logprobs": logprobs }))
+        }
+        Command::Capture { model, ids, hooks, edits, out, device } => {
+            let edits = edits.map_or_else(|| Ok(Vec::new()), |path| capture::edits(&path))?;
+            let mut engine = load(&model, &device.exact()).await?;
+            capture::run(&mut engine, &ids, &hooks, edits, &out).await
+        }
+        Command::Logits { model, ids, out, edits, device } => {
+            let edits = edits.map(|path| capture::edits(&path)).transpose()?;
+            let device = if edits.is_some() { device.exact() } else { device };
             let mut engine = load(&model, &device).await?;
             let vocab = engine.plan().vocab_size as usize;
             let mut file = npy::NpyWriter::create(&out, &[ids.len(), vocab])?;
             let mut top = Vec::new();
-            engine
-                .logits(&ids, |_, values| {
-                    top = values.chunks_exact(vocab).last().map(top_tokens).unwrap_or_default();
-                    file.write(values)
-                })
-                .await?;
+            let mut write = |values: &[f32]| {
+                top = values.chunks_exact(vocab).last().map(top_tokens).unwrap_or_default();
+                file.write(values)
+            };
+            match edits {
+                Some(edits) => write(&engine.trace(&ids, &Trace { taps: Vec::new(), edits }, true).await?.logits)?,
+                None => engine.logits(&ids, |_, values| write(values)).await?,
+            }
             print(&json!({ "tokens": ids.len(), "vocab": vocab, "out": out, "top_of_last": top }))
         }
         Command::Generate { model, prompt, ids, messages, chat, sampling, device } => {
@@ -469,7 +522,7 @@ async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gp
             Box::new(ReferenceExecutor::new(plan, Limits::for_context(context, 64, 1))?)
         }
         None => {
-            let cache_f16 = match device.kv_cache_type.as_str() {
+            let cache_f16 = match device.cache_type() {
                 "f16" => true,
                 "f32" => false,
                 other => return Err(invalid(&format!("--kv-cache-type {other}: on the CPU it may be f16 or f32"))),
@@ -491,8 +544,8 @@ async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gp
                 splits: device.columns,
                 lanes: device.lanes,
                 tune: device.tune,
-                cache: Some(CacheType::from_name(&device.kv_cache_type).ok_or_else(|| {
-                    invalid(&format!("--kv-cache-type {}: it may be f16, f32 or q8_0", device.kv_cache_type))
+                cache: Some(CacheType::from_name(device.cache_type()).ok_or_else(|| {
+                    invalid(&format!("--kv-cache-type {}: it may be f16, f32 or q8_0", device.cache_type()))
                 })?),
                 ..GpuOptions::default()
             };

@@ -3,6 +3,7 @@
 //! The engine assigns cache pages, cuts prompts into steps, runs any number of requests together, keeps steps in
 //! flight, and decides when a sequence ends. It knows no device and no file format beyond a checkpoint to load from.
 
+mod capture;
 mod generate;
 mod open;
 mod pages;
@@ -12,6 +13,7 @@ mod request;
 mod scheduler;
 mod text;
 
+pub use capture::Captured;
 pub use generate::{Event, Generation, Host, Sequence, Timings, Update, Usage};
 pub use recommended::GenerationConfig;
 pub use request::{Options, Request, Stop};
@@ -148,6 +150,8 @@ pub struct Engine {
     context: u32,
     scheduler: Scheduler,
     file_bytes: u64,
+    /// Queries and keys lie in halves in the file.
+    halves: bool,
     generation_config: GenerationConfig,
     warnings: Warnings,
 }
@@ -165,6 +169,7 @@ impl Engine {
         let limits = executor.limits();
         Ok(Engine {
             file_bytes: opened.checkpoint.total_bytes(),
+            halves: capture::rope_halves(&opened.model),
             generation_config: opened.generation_config,
             warnings: opened.warnings,
             config: opened.config,

@@ -5,7 +5,7 @@ import type { ChatMessage, FileSource, GenerationOptions, Kernels, LoadOptions }
 import type { GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
 
-const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'tune', 'onProgress', 'signal', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'tune', 'onProgress', 'signal', 'wasmUrl', 'workerUrl', 'worker'] as const satisfies readonly (keyof LoadOptions)[];
 const KERNELS: readonly string[] = ['subgroups', 'int8', 'f16', 'columns', 'splits'] satisfies (keyof Kernels)[];
 const LANES: readonly unknown[] = [4, 8, 16, 32, 64];
 const QUANTIZE: readonly string[] = ['q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1'] satisfies LoadOptions['quantize'][];

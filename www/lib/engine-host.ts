@@ -26,6 +26,8 @@ export interface Surroundings {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
   /** Starts a worker that becomes one of the engine's threads; absent where there is one thread. */
   startThread?(): Worker;
+  /** Why WebGPU is left alone here, whatever the browser offers. */
+  noGpu?: string;
 }
 
 /** Set when the engine is lost, by a trap: no call into it is safe any more. */
@@ -125,7 +127,7 @@ async function load(host: EngineHost, { id, sources, options, wasm }: ToWorker &
   const wanted = options.threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, MAX_THREADS);
   const threads = host.scope.startThread ? wanted : 1;
   // Why there are fewer threads than wanted.
-  let reason = host.scope.startThread ? undefined : 'the engine runs beside its caller, in one thread';
+  let reason = host.scope.startThread ? undefined : "the engine runs in its caller's thread, and has that one alone";
   const opened: (EngineSource & { close?(): void })[] = [];
   const work = async () => {
     const [output] = await Promise.all([
@@ -174,13 +176,17 @@ async function load(host: EngineHost, { id, sources, options, wasm }: ToWorker &
     const kernels = { ...known, ...options.kernels };
     const tune = options.tune === true && !known;
     const begin = (...args: [WebAssembly.Module, WebAssembly.Memory, number, number]) => startThreads(host, ...args);
-    const engine = await Engine.load(opened.map(reader), { ...options, threads, kernels, tune }, onProgress, begin);
+    const { noGpu } = host.scope;
+    const left = noGpu !== undefined && (options.device ?? 'auto') === 'auto';
+    const device = left ? { device: 'cpu' } : {};
+    const engine = await Engine.load(opened.map(reader), { ...options, ...device, threads, kernels, tune }, onProgress, begin);
     host.engine = engine;
     if (host.closed) {
       freeEngine(host);
       throw new LlameroAbortError();
     }
     const info: ModelInfo = engine.info();
+    if (left) info.device.fallback_reason = noGpu;
     reason ??= host.threadsReason;
     if (info.device.kind === 'cpu' && wanted > 1 && reason !== undefined) info.device.threads_reason = reason;
     if (key !== undefined && info.device.tuned) await keepTuning(key, info.device);

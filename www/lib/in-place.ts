@@ -51,22 +51,17 @@ function startInPlace(): Started {
     onmessageerror: null,
     postMessage(message: ToWorker) {
       // Files are not copied: they do not change.
-      const copy = message.type === 'load' ? adapt(message) : structuredClone(message);
+      const copy = message.type === 'load' ? message : structuredClone(message);
       queueMicrotask(() => host.closed || host.receive(copy));
     },
     terminate: () => host.close(),
   };
+  const runtime = serverRuntime();
   const host = new EngineHost({
+    ...(runtime ? { noGpu: `WebGPU is not used in ${runtime}` } : {}),
     postMessage: (data) => queueMicrotask(() => host.closed || worker.onmessage?.call(worker as Worker, { data } as MessageEvent)),
   });
   return { worker, missing: () => new LlameroError('internal', 'the engine did not start') };
-}
-
-/** Only browsers' GPUs are used. */
-function adapt(message: ToWorker & { type: 'load' }): ToWorker {
-  const gpu = (globalThis.navigator as { gpu?: unknown } | undefined)?.gpu;
-  const { device = 'auto' } = message.options;
-  return gpu && device === 'auto' && serverRuntime() ? { ...message, options: { ...message.options, device: 'cpu' } } : message;
 }
 
 interface Files {

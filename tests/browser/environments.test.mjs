@@ -147,6 +147,7 @@ describe('environments', { skip: needs('chromium', 'package', 'tiny') }, () => {
       if (cors) assert.deepEqual(opaque.ids, IDS, JSON.stringify(opaque));
       else assert.match(opaque.import, /dynamically imported/);
       if (cors) {
+        assert.deepEqual((await on(served, ask, [text.replace('index.js', 'embedded.js'), 'allow-scripts'])).ids, IDS);
         // The package is readable, and its worker is not.
         served.faults.set('/pkg/worker.js', { status: 404 });
         unsupported(await on(served, ask, [text, 'allow-scripts']), /opaque origin.*allow-same-origin/);

@@ -8,7 +8,7 @@
 
 import { wasm, worker } from './embedded-files.js';
 import { Llama as Anywhere } from './llama.js';
-import { chosenWorker, startWorker } from './place.js';
+import { chosenWorker, scriptAddress, startWorker } from './place.js';
 import type { Place } from './place.js';
 import { trusted } from './trusted.js';
 import type { LoadOptions, ModelSource } from './types.js';
@@ -32,6 +32,6 @@ export class Llama extends Anywhere {
 let address: string | undefined;
 
 const EMBEDDED: Place = {
-  start: (options) => chosenWorker(options) ?? startWorker((address ??= URL.createObjectURL(new Blob([worker], { type: 'text/javascript' }))), trusted),
+  start: (options) => chosenWorker(options) ?? startWorker((address ??= scriptAddress(worker)), trusted),
   wasm: () => ({ base: Uint8Array.from(atob(wasm), (character) => character.charCodeAt(0)) }),
 };

@@ -88,7 +88,7 @@ export function watchPolicy(): void {
 
 /** The error for a worker whose script did not load. `address`: of its script, as far as known. */
 export function missingWorker(address: string | undefined): LlameroError {
-  const what = address ? `the worker's script, ${address},` : "the worker's script";
+  const what = address && !address.startsWith('data:') ? `the worker's script, ${address},` : "the worker's script";
   if (refusal) {
     const allow = address?.startsWith('blob:') ? 'blob:, or serve worker.js from your own origin and give its address as option workerUrl' : "its origin ('self')";
     return unsupported(`${what} is refused by the content security policy; ${refusal === 'script-src' ? 'worker-src' : refusal} must allow ${allow}`);

@@ -132,7 +132,7 @@ export function sourceSpec(source: FileSource, remotes: ByteSource[]): SourceSpe
     } catch {
       throw invalid(`${JSON.stringify(String(source))} is not an address`);
     }
-    if (!['http:', 'https:', 'blob:', 'data:'].includes(url.protocol)) {
+    if (!['http:', 'https:', 'blob:', 'data:'].includes(url.protocol) && !url.protocol.endsWith('-extension:')) {
       throw invalid(`an address beginning with ${url.protocol} cannot be fetched by a page; use https, or a File`);
     }
     url.hash = '';

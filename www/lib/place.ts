@@ -66,13 +66,20 @@ export function startWorker(address: string, pass: (address: string) => string):
   try {
     if (pass === trusted && isElsewhere(address)) {
       // A worker must come from the page's own origin; one that imports the other (a CDN's) may.
-      const source = URL.createObjectURL(new Blob([`import ${JSON.stringify(address)};`], { type: 'text/javascript' }));
+      const source = scriptAddress(`import ${JSON.stringify(address)};`);
       return { worker: new Worker(pass(source), OPTIONS), missing: () => missingWorker(address) };
     }
     return { worker: new Worker(pass(address), OPTIONS), missing: () => missingWorker(String(address)) };
   } catch (error) {
     throw refusedWorker(error, String(address));
   }
+}
+
+/** An address for a script that there is no file of. */
+export function scriptAddress(text: string): string {
+  // A frame whose origin is opaque cannot start its own blobs as modules; what it starts is no less opaque for that.
+  if (globalThis.origin === 'null') return `data:text/javascript,${encodeURIComponent(text)}`;
+  return URL.createObjectURL(new Blob([text], { type: 'text/javascript' }));
 }
 
 /** Whether a script is of another origin than this place. */

@@ -131,10 +131,12 @@ export async function isolated(target) {
     }),
   );
   // Development servers' own sockets.
-  server.on('upgrade', (request, socket) => {
+  server.on('upgrade', (request, socket, sent) => {
     const onward = http.request({ hostname, port, path: request.url, headers: request.headers });
-    onward.on('upgrade', (answer, other) => {
+    onward.on('upgrade', (answer, other, came) => {
       socket.write(`HTTP/1.1 101 Switching Protocols\r\n${Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`);
+      socket.write(came);
+      other.write(sent);
       other.pipe(socket).pipe(other);
       other.on('error', () => socket.destroy());
       socket.on('error', () => other.destroy());

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { MAIN, NEXT_LAYOUT, NEXT_PAGE, answerOf, application, freePort, html, isolated, long, program, run, start } from './bundlers/support.mjs';
+import { MAIN, NEXT_LAYOUT, NEXT_PAGE, OWN_MAIN, OWN_WORKER, answerOf, application, freePort, html, isolated, long, program, run, start } from './bundlers/support.mjs';
 import { TINY, chromium, needs } from './support.mjs';
 import { serve } from '../../www/tools/serve.mjs';
 
@@ -13,6 +13,7 @@ import { serve } from '../../www/tools/serve.mjs';
 const IDS = [114, 114, 114, 114, 114, 114, 114, 114];
 
 const vite = { files: { 'main.js': MAIN, 'index.html': html('/main.js') } };
+const ownWorker = { 'main.js': OWN_MAIN, 'own.js': OWN_WORKER, 'index.html': html('/main.js') };
 const viteBuild = (folder) => run(program(folder, 'vite'), ['build'], { cwd: folder });
 const viteDev = (folder, port) => start(folder, program(folder, 'vite'), ['--port', String(port), '--strictPort'], port);
 const nextFiles = { 'app/page.jsx': NEXT_PAGE, 'app/layout.jsx': NEXT_LAYOUT };
@@ -32,6 +33,9 @@ const BUNDLERS = {
   'Vite 7, dev': { app: 'vite7', ...vite, server: viteDev },
   'Vite 8, build': { app: 'vite8', ...vite, build: viteBuild, output: 'dist' },
   'Vite 8, dev': { app: 'vite8', ...vite, server: viteDev },
+  "Vite 7, build, from a worker of the application's": { app: 'vite7', files: ownWorker, build: viteBuild, output: 'dist' },
+  "Vite 7, dev, from a worker of the application's": { app: 'vite7', files: ownWorker, server: viteDev },
+  "Vite 8, build, from a worker of the application's": { app: 'vite8', files: ownWorker, build: viteBuild, output: 'dist' },
   'Next.js with Turbopack, build': { app: 'next', type: null, files: nextFiles, build: (folder) => next(folder, 'build'), server: nextServer('start') },
   'Next.js with Turbopack, dev': { app: 'next', type: null, files: nextFiles, server: nextServer('dev') },
   'Next.js with webpack, build': { app: 'next', type: null, files: nextFiles, build: (folder) => next(folder, 'build', '--webpack'), server: nextServer('start') },
@@ -40,6 +44,13 @@ const BUNDLERS = {
     app: 'webpack',
     files: { 'src/index.js': MAIN, 'index.html': html('/main.js') },
     build: (folder) => run(program(folder, 'webpack-cli'), ['--mode', 'production'], { cwd: folder }),
+    output: 'dist',
+    page: 'index.html',
+  },
+  "webpack, an entry named as the package is, from a worker of the application's": {
+    app: 'webpack',
+    files: { 'src/main.js': OWN_MAIN, 'src/own.js': OWN_WORKER, 'index.html': html('/llamero.js'), 'webpack.config.cjs': "module.exports = { entry: { llamero: './src/main.js' } };" },
+    build: (folder) => run(program(folder, 'webpack-cli'), ['--mode', 'production', '-c', 'webpack.config.cjs'], { cwd: folder }),
     output: 'dist',
     page: 'index.html',
   },

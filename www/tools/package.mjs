@@ -44,6 +44,7 @@ async function build(engine, out) {
     license,
     keywords,
     type: 'module',
+    engines: { node: '>=20.16' },
     exports: {
       '.': {
         types: './index.d.ts',

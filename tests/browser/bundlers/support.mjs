@@ -155,8 +155,7 @@ export async function isolated(target) {
 }
 
 const BODY = `
-  const at = new URLSearchParams(location.search);
-  const llama = await Llama.load('/tiny.gguf', { device: 'cpu', threads: 2 });
+  const llama = await Llama.load(location.origin + '/tiny.gguf', { device: 'cpu', threads: 2 });
   const ids = [];
   for await (const { id } of llama.generate('Hello', { max_new_tokens: 8, ignore_eos: true })) ids.push(id);
   const { features, name, threads_reason } = llama.info.device;
@@ -169,6 +168,17 @@ async function answer() {${BODY}}
 answer().then(
   (answer) => (document.querySelector('#output').dataset.done = JSON.stringify(answer)),
   (error) => (document.querySelector('#output').dataset.done = JSON.stringify({ error: error.name + ' ' + error.code + ': ' + error.message + error.stack })),
+);
+`;
+/** The same in a worker of the application's own. */
+export const OWN_MAIN = `new Worker(new URL('./own.js', import.meta.url), { type: 'module' }).onmessage = ({ data }) =>
+  (document.querySelector('#output').dataset.done = data);
+`;
+export const OWN_WORKER = `import { Llama } from 'llamero';
+async function answer() {${BODY}}
+answer().then(
+  (answer) => postMessage(JSON.stringify(answer)),
+  (error) => postMessage(JSON.stringify({ error: error.name + ' ' + error.code + ': ' + error.message + error.stack })),
 );
 `;
 /** The same as a page of Next's. */

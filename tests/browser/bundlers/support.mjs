@@ -52,7 +52,7 @@ export async function application(name, files, { packages = name, type = 'module
     try {
       await run('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error', '--prefer-offline'], { cwd: folder, timeout: 300_000 });
     } catch (error) {
-      if (/ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ENOTCACHED|E404|ETARGET|E403/.test(`${error.stderr}`)) return undefined;
+      if (/ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ENOTCACHED/.test(`${error.stderr}`)) return undefined;
       throw error;
     }
   }

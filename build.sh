@@ -33,7 +33,8 @@ usage() {
 ./build.sh VERB
 
   serve [--port N] [--host H]   set up, build, fetch the default model if absent, serve the page, print its address
-  test                          set up and run every test; the last line is "N passed, N failed"
+  test                          set up and run the tests; the last line is "N passed, N failed"
+  test --all                    the long ones too: each bundler, Bun, Deno (some 12 minutes more, and a package registry)
   package                       build the npm package (pkg/ and its tarball) and print its size
   build                         build the package and the page, and stop
   bench                         measure the default model natively and in Chromium; one JSON object per line
@@ -436,7 +437,7 @@ test_unit() {
   record "vitest" "$1" "$2" "$3"
 }
 
-# In Chromium and Firefox. Two files at a time: most of what they wait for is one processor that compiles shaders.
+# In Chromium and Firefox; long tests only with LLAMERO_TEST_ALL=1. Two files at a time: most of what they wait for is one processor that compiles shaders.
 test_browser() {
   step "browser tests"
   local log=$LOGS/browser.tap status=0 counts name files=() longest=(quants models page library cpu)
@@ -445,7 +446,7 @@ test_browser() {
     case " ${files[*]} " in *" $name "*) ;; *) files+=("$name") ;; esac
   done
   rm -f "$log"
-  timeout 2400 node --test --test-concurrency=2 --test-reporter=spec --test-reporter-destination=stdout \
+  timeout $((LLAMERO_TEST_ALL == 1 ? 4800 : 2400)) node --test --test-concurrency=2 --test-reporter=spec --test-reporter-destination=stdout \
     --test-reporter=tap --test-reporter-destination="$log" "${files[@]}" || status=$?
   counts=$(awk '/^# pass /{p=$3} /^# fail /{f=$3} /^# cancelled /{c=$3} /^# skipped /{s=$3} /^# todo /{t=$3} END { print p+0, f+c, s+t }' "$log" 2>/dev/null) || counts="0 1 0"
   # shellcheck disable=SC2086
@@ -459,7 +460,13 @@ clippy() {
   native_cargo clippy --quiet --all-targets --features cli -- -D clippy::correctness -D clippy::suspicious
 }
 
-test_all() {
+test_all() { # [--all]
+  export LLAMERO_TEST_ALL=0
+  case $* in
+    "") ;;
+    --all) LLAMERO_TEST_ALL=1 ;;
+    *) die "test takes --all and nothing else" ;;
+  esac
   mkdir -p "$LOGS"
   need_native_rust
   need_npm_packages
@@ -491,6 +498,7 @@ test_all() {
   test_browser
 
   printf '\n== summary\n%s\n' "$SUMMARY"
+  [ "$LLAMERO_TEST_ALL" = 1 ] || note "the long tests (each bundler, Bun, Deno) were left out, and are among the skipped: ./build.sh test --all"
   local last="$PASSED passed, $FAILED failed"
   [ "$SKIPPED" = 0 ] || last+=", $SKIPPED skipped"
   echo "$last"
@@ -539,7 +547,7 @@ verb=${1:-help}
 [ $# = 0 ] || shift
 case $verb in
   serve) serve "$@" ;;
-  test) test_all ;;
+  test) test_all "$@" ;;
   package) package ;;
   build) build_page ;;
   _engine) need_wasm_rust; need_native_rust; find_threads_rust || true; mkdir -p "$WEB_DIR"; build_engine "$1" ;;

@@ -27,16 +27,18 @@ function program(variable, names) {
 export const CHROMIUM = program('CHROMIUM', ['chromium', 'chromium-browser', 'google-chrome']);
 export const FIREFOX = program('FIREFOX', ['firefox-esr', 'firefox']);
 
+const built = ['release', 'debug'].map((profile) => path.join(ROOT, 'target', profile, 'llamero'));
+/** The command line, where it is built; else an empty text. */
+export const CLI = process.env.LLAMERO_CLI ?? built.find(existsSync) ?? '';
+
 /** A small model that the project makes itself, or undefined where the command line is not built. */
 function make(name, ...options) {
-  const built = ['release', 'debug'].map((profile) => path.join(ROOT, 'target', profile, 'llamero'));
-  const cli = process.env.LLAMERO_CLI ?? built.find(existsSync) ?? '';
   const file = path.join(SCRATCH, `${name}.gguf`);
-  if (!existsSync(cli)) return undefined;
+  if (!existsSync(CLI)) return undefined;
   // Test files run side by side: only a whole file may appear under its name, and one that another's page is reading
   // stays, lest its ETag change under a download that goes on after a break.
   const part = path.join(SCRATCH, `${name}-${process.pid}.part`);
-  execFileSync(cli, ['make', part, ...options], { stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync(CLI, ['make', part, ...options], { stdio: ['ignore', 'ignore', 'inherit'] });
   if (existsSync(file) && readFileSync(part).equals(readFileSync(file))) rmSync(part);
   else renameSync(part, file);
   return file;

@@ -1,7 +1,8 @@
 // The page's end of the worker: requests out, answers in.
 
 import { LlameroAbortError, LlameroError, abortError, fromWire, toWire } from './errors.js';
-import type { Calls, EngineOptions, FromWorker, GenerationRequest, SourceSpec, ToWorker } from './protocol.js';
+import type { Started, WorkerLike } from './place.js';
+import type { Calls, EngineOptions, FromWorker, GenerationRequest, SourceSpec, ToWorker, WasmFiles } from './protocol.js';
 import { HttpSource } from './storage/http.js';
 import type { ByteSource, GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
 
@@ -20,16 +21,16 @@ export class WorkerClient {
   private dead: LlameroError | undefined;
   private remotes: readonly ByteSource[] = [];
 
-  constructor(private readonly worker: Worker) {
+  private readonly worker: WorkerLike;
+
+  constructor({ worker, missing }: Started) {
+    this.worker = worker;
     worker.onmessage = (event: MessageEvent<FromWorker>) => this.receive(event.data);
     worker.onerror = (event) => {
       event.preventDefault?.();
-      // An error without a message means that the script itself did not load.
-      const text = event.message
-        ? `the worker failed: ${event.message}`
-        : "the package's worker.js could not be loaded; is it served beside index.js, as JavaScript, and allowed by the " +
-          'content security policy? Option workerUrl says where it is';
-      this.die(new LlameroError('internal', text));
+      // An error without a message means that the script itself did not load. What the policy refused is told a moment later.
+      if (!event.message) setTimeout(() => this.die(missing()), 10);
+      else this.die(new LlameroError('internal', `the worker failed: ${event.message}`));
     };
     worker.onmessageerror = () => this.die(new LlameroError('internal', 'a message of the worker could not be read'));
   }
@@ -39,14 +40,14 @@ export class WorkerClient {
     remotes: readonly ByteSource[],
     options: EngineOptions,
     timeout: number | undefined,
-    wasmUrl: string | undefined,
+    wasm: WasmFiles,
     handlers: Pick<Pending, 'onProgress' | 'onOpened'>,
     signal: AbortSignal | undefined,
   ): Promise<ModelInfo> {
     this.remotes = remotes;
     // The worker may be deep in a computation: it is not asked, but ended, with all that it holds.
     const abort = () => this.die(abortError(signal!));
-    const call = this.request((id) => ({ type: 'load', id, sources, options, timeout, wasmUrl }), handlers, signal, abort);
+    const call = this.request((id) => ({ type: 'load', id, sources, options, timeout, wasm }), handlers, signal, abort);
     return call.result as Promise<ModelInfo>;
   }
 

@@ -3,6 +3,10 @@
 import initBase, * as base from './llamero_engine.js';
 import initRelaxed, * as relaxed from './llamero_engine_relaxed.js';
 import initThreads, * as threads from './llamero_engine_threads.js';
+import { builtin } from './environment.js';
+import { LlameroError } from './errors.js';
+import { BUILD_FILES } from './protocol.js';
+import type { WasmFiles } from './protocol.js';
 
 export interface Build {
   /** `base`: SIMD; `relaxed`: relaxed SIMD too; `threads`: that, and memory shared among threads. */
@@ -14,16 +18,16 @@ export interface Build {
   exports: typeof base;
 }
 
-const BASE: Build = { name: 'base', file: 'llamero_engine_bg.wasm', init: initBase, exports: base };
+const BASE: Build = { name: 'base', file: BUILD_FILES.base, init: initBase, exports: base };
 const RELAXED: Build = {
   name: 'relaxed',
-  file: 'llamero_engine_relaxed_bg.wasm',
+  file: BUILD_FILES.relaxed,
   init: initRelaxed,
   exports: relaxed as unknown as typeof base,
 };
 const THREADS: Build = {
   name: 'threads',
-  file: 'llamero_engine_threads_bg.wasm',
+  file: BUILD_FILES.threads,
   init: initThreads,
   exports: threads as unknown as typeof base,
 };
@@ -37,15 +41,37 @@ const RELAXED_MODULE = new Uint8Array([
   ...[10, 15, 1, 13, 0, 0x41, 0, 0xfd, 15, 0x41, 0, 0xfd, 15, 0xfd, 0x92, 2, 11], // splat, splat, dot
 ]);
 
-/**
- * The fastest build that runs here. One thread wants no shared memory; a file that the user names (`wasmUrl`) is taken
- * for the base build, which runs everywhere.
- */
-export function pick(threads: number, wasmUrl: string | undefined): Build {
-  const folder = wasmUrl === undefined || wasmUrl.endsWith('/');
-  if (!folder) return BASE;
-  if (!WebAssembly.validate(RELAXED_MODULE)) return BASE;
-  const shares = globalThis.crossOriginIsolated === true && typeof SharedArrayBuffer === 'function';
-  if (threads > 1 && shares && THREADS.init) return THREADS;
-  return RELAXED.init ? RELAXED : BASE;
+/** The fastest build that runs here among those that are there; and, where it has one thread though more are wanted, why. */
+export function pick(threads: number, wasm: WasmFiles): { build: Build; reason?: string } {
+  const has = ({ name, init }: Build) => init !== undefined && wasm[name] !== undefined;
+  const relaxes = WebAssembly.validate(RELAXED_MODULE);
+  const plain = relaxes && has(RELAXED) ? RELAXED : BASE;
+  if (threads <= 1) return { build: plain };
+  if (!has(THREADS)) {
+    return { build: plain, reason: 'the engine with threads is not at hand: give the folder of the .wasm files as option wasmUrl' };
+  }
+  if (!relaxes) return { build: plain, reason: 'this browser has no relaxed SIMD, which the engine with threads needs' };
+  if (globalThis.crossOriginIsolated !== true || typeof SharedArrayBuffer !== 'function') {
+    return {
+      build: plain,
+      reason:
+        'the page is not cross-origin isolated; serve it with the headers Cross-Origin-Opener-Policy: same-origin and ' +
+        'Cross-Origin-Embedder-Policy: require-corp',
+    };
+  }
+  return { build: THREADS };
+}
+
+type FileSystem = { readFile(path: URL): Promise<Uint8Array<ArrayBuffer>> };
+
+/** What a build is started from: an address to fetch, the bytes of a local file (Node), or those that the package holds. */
+export async function moduleOf(place: string | Uint8Array): Promise<string | Response | WebAssembly.Module> {
+  if (typeof place !== 'string') {
+    const stream = new Blob([place as Uint8Array<ArrayBuffer>]).stream().pipeThrough(new DecompressionStream('gzip'));
+    return new Response(stream, { headers: { 'Content-Type': 'application/wasm' } });
+  }
+  if (!place.startsWith('file:')) return place;
+  const files = builtin<FileSystem>('node:fs/promises');
+  if (!files) throw new LlameroError('unsupported_environment', `${place} cannot be read; it needs Node 20.16 or newer, Bun or Deno`);
+  return WebAssembly.compile(await files.readFile(new URL(place)));
 }

@@ -1,9 +1,11 @@
 // The one error class of the package. Everything that a call can throw is a LlameroError; what to match on is `code`.
 
-/** What went wrong; the same strings as the engine's `ErrorKind::code`. */
+/** What went wrong; the engine's `ErrorKind::code`, and `unsupported_environment`, which the engine never sees. */
 export type ErrorCode =
   | 'invalid_file'
   | 'unsupported'
+  /** The engine cannot run here: no workers, no WebAssembly, a policy that forbids them. The message says what would work. */
+  | 'unsupported_environment'
   | 'invalid_input'
   | 'context_overflow'
   | 'model_too_large'
@@ -18,6 +20,7 @@ export type ErrorCode =
 const CODES: ReadonlySet<string> = new Set<ErrorCode>([
   'invalid_file',
   'unsupported',
+  'unsupported_environment',
   'invalid_input',
   'context_overflow',
   'model_too_large',

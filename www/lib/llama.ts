@@ -3,6 +3,8 @@
 import { WorkerClient } from './client.js';
 import { abortError } from './errors.js';
 import { CHAT, accessOf, chatOptions, chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
+import { PAGE, wasmAt } from './place.js';
+import type { Place } from './place.js';
 import { openInPage, settled } from './storage/page.js';
 import type { HttpSource } from './storage/http.js';
 import { GenerationStream } from './stream.js';
@@ -49,7 +51,8 @@ export class Llama {
   readonly info: ModelInfo;
   readonly tokenizer: Tokenizer;
 
-  private constructor(
+  /** @internal */
+  protected constructor(
     private readonly client: WorkerClient,
     info: ModelInfo,
   ) {
@@ -61,12 +64,19 @@ export class Llama {
    * Loads a GGUF file or a folder of safetensors from an address, a file, bytes, or a list of these. Weights go to the
    * device piece by piece, so the page's memory holds a small part of the files at any time.
    */
-  static async load(source: ModelSource, options: LoadOptions = {}): Promise<Llama> {
+  static load(source: ModelSource, options: LoadOptions = {}): Promise<Llama> {
+    return Llama.loadAt(PAGE, source, options);
+  }
+
+  /** @internal `load`, with the engine at `place`. */
+  static async loadAt(place: Place, source: ModelSource, options: LoadOptions): Promise<Llama> {
     checkLoadOptions(options);
     const { signal } = options;
     if (signal?.aborted) throw abortError(signal);
     const isList = Array.isArray(source) || (typeof FileList !== 'undefined' && source instanceof FileList);
-    const list = isList ? Array.from(source as readonly FileSource[]) : [source as FileSource];
+    const given = isList ? Array.from(source as readonly FileSource[]) : [source as FileSource];
+    const local = place.files && (await Promise.all(given.map((file) => place.files!(file))));
+    const list = given.flatMap((file, i) => local?.[i] ?? [file]);
     if (list.length === 0) throw invalid('the list of files is empty');
     const remotes: ByteSource[] = [];
     const access = accessOf(options);
@@ -83,15 +93,15 @@ export class Llama {
     if (options.tune !== undefined) engineOptions.tune = options.tune;
     if (options.threads !== undefined) engineOptions.threads = options.threads;
     if (options.quantize !== undefined) engineOptions.quantize = options.quantize;
-    const client = new WorkerClient(spawn(options.workerUrl));
+    const wasm = options.wasmUrl === undefined ? await place.wasm() : wasmAt(options.wasmUrl);
+    const client = new WorkerClient(place.start(options));
     const opened: HttpSource[] = [];
     try {
       const { fetch } = options;
       if (fetch) specs = await openInPage(specs, remotes, opened, { fetch, ...(signal ? { signal } : {}) });
-      const wasmUrl = options.wasmUrl === undefined ? undefined : absolute(options.wasmUrl);
       const { onProgress, onOpened, timeout } = options;
-      const info = await client.load(specs, remotes, engineOptions, timeout, wasmUrl, { onProgress, onOpened }, signal);
-      return new Llama(client, info);
+      const info = await client.load(specs, remotes, engineOptions, timeout, wasm, { onProgress, onOpened }, signal);
+      return new this(client, info);
     } catch (error) {
       client.terminate();
       throw error;
@@ -157,22 +167,4 @@ export class Llama {
     const { signal, onPrefill } = options;
     return new GenerationStream((onToken) => this.client.generate(request, { onToken, onPrefill }, signal));
   }
-}
-
-function absolute(url: string | URL): string {
-  return new URL(url, globalThis.document?.baseURI ?? globalThis.location.href).href;
-}
-
-function spawn(workerUrl: string | URL | undefined): Worker {
-  const here = import.meta.url;
-  const foreign = workerUrl !== undefined ? absolute(workerUrl) : new URL('worker.js', here).href;
-  const elsewhere = new URL(foreign).origin !== globalThis.location.origin && new URL(foreign).protocol.startsWith('http');
-  if (elsewhere) {
-    // A worker must come from the page's own origin; one that imports the other (a CDN's) may.
-    const source = URL.createObjectURL(new Blob([`import ${JSON.stringify(foreign)};`], { type: 'text/javascript' }));
-    return new Worker(source, { type: 'module', name: 'llamero' });
-  }
-  if (workerUrl !== undefined) return new Worker(foreign, { type: 'module', name: 'llamero' });
-  // Written out in full: bundlers look for this very expression.
-  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'llamero' });
 }

@@ -6,7 +6,7 @@ import type { ChatMessage, ChatTemplateOptions, FileSource, GenerationOptions, K
 import type { Access, GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
 
-const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'tune', 'onProgress', 'onOpened', 'signal', 'timeout', 'headers', 'credentials', 'fetch', 'wasmUrl', 'workerUrl'] as const satisfies readonly (keyof LoadOptions)[];
+const LOAD_OPTIONS = ['device', 'max_context', 'kv_cache_type', 'threads', 'quantize', 'kernels', 'tune', 'onProgress', 'onOpened', 'signal', 'timeout', 'headers', 'credentials', 'fetch', 'wasmUrl', 'workerUrl', 'worker'] as const satisfies readonly (keyof LoadOptions)[];
 const KERNELS: readonly string[] = ['subgroups', 'int8', 'f16', 'columns', 'splits'] satisfies (keyof Kernels)[];
 const LANES: readonly unknown[] = [4, 8, 16, 32, 64];
 const QUANTIZE: readonly string[] = ['q8_0', 'q4_0', 'q4_1', 'q5_0', 'q5_1'] satisfies LoadOptions['quantize'][];
@@ -201,7 +201,7 @@ export function sourceSpec(source: FileSource, remotes: ByteSource[], access: Ac
     } catch {
       throw invalid(`${JSON.stringify(String(source))} is not an address`);
     }
-    if (!['http:', 'https:', 'blob:', 'data:'].includes(url.protocol)) {
+    if (!['http:', 'https:', 'blob:', 'data:'].includes(url.protocol) && !url.protocol.endsWith('-extension:')) {
       throw invalid(`an address beginning with ${url.protocol} cannot be fetched by a page; use https, or a File`);
     }
     url.hash = '';

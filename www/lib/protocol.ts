@@ -19,6 +19,16 @@ export interface Access {
   credentials?: RequestCredentials;
 }
 
+/** The file of each of the engine's builds. */
+export const BUILD_FILES = {
+  base: 'llamero_engine_bg.wasm',
+  relaxed: 'llamero_engine_relaxed_bg.wasm',
+  threads: 'llamero_engine_threads_bg.wasm',
+} as const;
+
+/** Where the engine's builds are: absolute addresses, or a module's bytes, gzipped; those that are not to be had are absent. */
+export type WasmFiles = Partial<Record<'base' | 'relaxed' | 'threads', string | Uint8Array>>;
+
 /** What the engine's `load` is asked; see LoadOptions. */
 export interface EngineOptions {
   device?: string;
@@ -54,7 +64,7 @@ export type ToWorker =
       sources: SourceSpec[];
       options: EngineOptions;
       timeout: number | undefined;
-      wasmUrl: string | undefined;
+      wasm: WasmFiles;
     }
   /** Makes a worker one of the engine's threads: it works for the pool until it is ended. */
   | { type: 'thread'; module: WebAssembly.Module; memory: WebAssembly.Memory; handle: number }

@@ -109,12 +109,23 @@ export interface LoadOptions {
    */
   fetch?: (url: string, init: RequestInit) => Promise<Response>;
   /**
-   * Where the package's `.wasm` files are, if not beside its worker: the address of a folder (ending in `/`), of which the
-   * file that suits the browser is taken, or of `llamero_engine_bg.wasm`, which runs in every browser.
+   * Where the package's `.wasm` files are, if a bundler did not put them where the package looks: the address of their
+   * folder, of which the file that suits the browser is taken, or of `llamero_engine_bg.wasm`, which runs in every browser.
    */
   wasmUrl?: string | URL;
-  /** Where the package's `worker.js` is, if not beside its `index.js`. */
-  workerUrl?: string | URL;
+  /**
+   * Where the package's `worker.js` is, if a bundler did not put it where the package looks. A `TrustedScriptURL` is passed on
+   * as it is.
+   */
+  workerUrl?: string | URL | TrustedScriptURL;
+  /** Starts the worker in the package's place: a new one at each call, that runs the package's `worker.js`. */
+  worker?: () => Worker;
+}
+
+/** What `trustedTypes` makes of the address of a script. */
+export interface TrustedScriptURL {
+  toString(): string;
+  toJSON(): string;
 }
 
 /** Kernels where there is a choice, see `DeviceInfo.features`. */
@@ -150,6 +161,8 @@ export interface DeviceInfo {
   cache_type: string;
   /** Why `auto` did not take WebGPU. */
   fallback_reason?: string;
+  /** On the CPU: why there are fewer threads than were asked for, or than there are cores. */
+  threads_reason?: string;
   /** True where WebGPU itself runs on the CPU (SwiftShader, lavapipe): right, and slow. */
   software: boolean;
 }

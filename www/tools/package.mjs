@@ -7,13 +7,14 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { rolldown } from 'rolldown';
 
 const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '../..');
 const [first, second] = process.argv.slice(2);
 if (first === '--pack') pack(path.resolve(second));
-else build(path.resolve(first), path.resolve(second));
+else await build(path.resolve(first), path.resolve(second));
 
-function build(engine, out) {
+async function build(engine, out) {
   const fresh = `${out}.new`;
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { recursive: true });
@@ -29,6 +30,9 @@ function build(engine, out) {
   }
   // JavaScript that the engine brings along (src/gpu/web.rs).
   if (existsSync(path.join(engine, 'snippets'))) cpSync(path.join(engine, 'snippets'), path.join(fresh, 'snippets'), { recursive: true });
+  leaveOut(fresh, ['relaxed', 'threads'].filter((build) => !existsSync(path.join(fresh, `llamero_engine_${build}_bg.wasm`))));
+  await bundleWorker(fresh);
+  embed(fresh);
   for (const name of ['README.md', 'LICENSE']) {
     if (existsSync(path.join(root, name))) copyFileSync(path.join(root, name), path.join(fresh, name));
   }
@@ -40,8 +44,20 @@ function build(engine, out) {
     license,
     keywords,
     type: 'module',
+    engines: { node: '>=20.16' },
     exports: {
-      '.': { types: './index.d.ts', default: './index.js' },
+      '.': {
+        types: './index.d.ts',
+        // Node, Bun, Deno
+        node: './in-place.js',
+        // Bundlers that copy the files which a script names: webpack and Rspack, Turbopack, Vite.
+        webpack: './index.js',
+        browser: { development: './index.js', production: './index.js', default: './embedded.js' },
+        // esbuild (above), Rollup: they copy none.
+        default: './embedded.js',
+      },
+      './in-place': { types: './in-place.d.ts', default: './in-place.js' },
+      './embedded': { types: './embedded.d.ts', default: './embedded.js' },
       './worker.js': './worker.js',
       ...Object.fromEntries(readdirSync(fresh).filter((name) => name.endsWith('.wasm')).map((name) => [`./${name}`, `./${name}`])),
       './package.json': './package.json',
@@ -55,6 +71,46 @@ function build(engine, out) {
   writeFileSync(path.join(fresh, 'package.json'), JSON.stringify(manifest, null, 2) + '\n');
   rmSync(out, { recursive: true, force: true });
   renameSync(fresh, out);
+}
+
+/** Takes the addresses of builds that this package is made without out of assets.js: a bundler would look for the files. */
+function leaveOut(folder, builds) {
+  const file = path.join(folder, 'assets.js');
+  let text = readFileSync(file, 'utf8');
+  for (const build of builds) {
+    const lines = text.split('\n');
+    const kept = lines.filter((line) => !line.includes(`llamero_engine_${build}_bg.wasm`));
+    if (kept.length !== lines.length - 1) throw new Error(`assets.js does not name the ${build} build in one line`);
+    text = kept.join('\n');
+  }
+  writeFileSync(file, text);
+}
+
+/**
+ * worker.js: one file without imports, as modules and classic scripts run it, whatever a bundler makes of it, and wherever it
+ * is copied.
+ */
+async function bundleWorker(folder) {
+  const bundle = await rolldown({
+    input: path.join(folder, 'worker-entry.js'),
+    // Modules are always given, never looked for beside this script.
+    transform: { define: { 'import.meta.url': 'undefined' } },
+    treeshake: true,
+  });
+  await bundle.write({ file: path.join(folder, 'worker.js'), format: 'iife', minify: true, sourcemap: false });
+  await bundle.close();
+  const text = readFileSync(path.join(folder, 'worker.js'), 'utf8');
+  if (/\bimport\b|\bexport\b/.test(text.replace(/"[^"]*"|'[^']*'|`[^`]*`/g, ''))) throw new Error('worker.js must have no imports');
+  for (const name of ['worker-entry.js', 'worker-entry.d.ts']) rmSync(path.join(folder, name));
+  writeFileSync(path.join(folder, 'worker.d.ts'), '// A script to start as a worker; it exports nothing.\nexport {};\n');
+}
+
+/** embedded-files.js: the worker's script and the base build, for bundlers that copy no files. */
+function embed(folder) {
+  const worker = readFileSync(path.join(folder, 'worker.js'), 'utf8');
+  const wasm = gzipSync(readFileSync(path.join(folder, 'llamero_engine_bg.wasm')), { level: 9 }).toString('base64');
+  writeFileSync(path.join(folder, 'embedded-files.js'), `export const worker = ${JSON.stringify(worker)};\nexport const wasm = ${JSON.stringify(wasm)};\n`);
+  copyFileSync(path.join(root, 'www/lib/embedded-files.d.ts'), path.join(folder, 'embedded-files.d.ts'));
 }
 
 function bin(pkg, name) {

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { WorkerClient } from './client.js';
+import { LlameroError } from './errors.js';
 import { GenerationStream } from './stream.js';
 import type { FromWorker, ToWorker } from './protocol.js';
 import type { GenerationResult } from './types.js';
@@ -28,7 +29,7 @@ class SilentWorker {
 
 function client() {
   const worker = new SilentWorker();
-  return { worker, client: new WorkerClient(worker as unknown as Worker) };
+  return { worker, client: new WorkerClient({ worker: worker as unknown as Worker, missing: () => new LlameroError('network', 'gone') }) };
 }
 
 const result = (finish_reason: 'stop' | 'aborted', ids: number[]): GenerationResult => ({
@@ -41,7 +42,7 @@ describe('a load', () => {
   test('that is aborted rejects without a word of the worker, which is ended', async () => {
     const { worker, client: page } = client();
     const abort = new AbortController();
-    const load = page.load([], [], {}, undefined, undefined, {}, abort.signal);
+    const load = page.load([], [], {}, undefined, {}, {}, abort.signal);
     const reason = new Error('another model was chosen');
     abort.abort(reason);
     await expect(load).rejects.toMatchObject({ name: 'AbortError', code: 'aborted', cause: reason });
@@ -56,7 +57,7 @@ describe('a load', () => {
 
   test('whose signal is aborted before it begins tells the worker nothing', async () => {
     const { worker, client: page } = client();
-    const load = page.load([], [], {}, undefined, undefined, {}, AbortSignal.abort());
+    const load = page.load([], [], {}, undefined, {}, {}, AbortSignal.abort());
     await expect(load).rejects.toMatchObject({ code: 'aborted' });
     expect(worker.told).toEqual([]);
   });
@@ -65,7 +66,7 @@ describe('a load', () => {
     const { worker, client: page } = client();
     let ready = () => {};
     const onOpened = () => new Promise<void>((resolve) => (ready = resolve));
-    const load = page.load([], [], {}, undefined, undefined, { onOpened }, undefined);
+    const load = page.load([], [], {}, undefined, {}, { onOpened }, undefined);
     worker.says({ type: 'opened', id: 1 });
     await Promise.resolve();
     expect(worker.types()).toEqual(['load']);
@@ -79,7 +80,7 @@ describe('a load', () => {
   test('fails with what its caller throws', async () => {
     const { worker, client: page } = client();
     const fault = new Error('no room');
-    const load = page.load([], [], {}, undefined, undefined, { onOpened: () => Promise.reject(fault) }, undefined);
+    const load = page.load([], [], {}, undefined, {}, { onOpened: () => Promise.reject(fault) }, undefined);
     worker.says({ type: 'opened', id: 1 });
     await expect(load).rejects.toBe(fault);
     expect(worker.types()).toEqual(['load']);

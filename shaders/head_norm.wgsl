@@ -1,4 +1,4 @@
-// Each head of a row divided by its root mean square, in place.
+// Each head of a row divided by its root mean square, times a weight where there is one, in place.
 //
 // One workgroup of 64 per head and row. Dispatch: [heads, T]
 
@@ -7,10 +7,12 @@ struct Params {
     head_stride: u32,
     stride: u32,
     eps: f32,
+    weighed: u32,       // 1: times a weight
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> x: array<f32>;         // [T, stride]
+@group(0) @binding(2) var<storage, read> weight: array<f32>;          // [D]
 
 var<workgroup> squares_of: array<f32, 64>;
 
@@ -24,5 +26,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum = 0.0;
     for (var l = 0u; l < 64u; l++) { sum += squares_of[l]; }
     let scale = inverseSqrt(sum / f32(params.head_dim) + params.eps);
-    for (var d = i; d < params.head_dim; d += 64u) { x[at + d] *= scale; }
+    for (var d = i; d < params.head_dim; d += 64u) {
+        var v = x[at + d] * scale;
+        if params.weighed == 1u { v *= weight[d]; }
+        x[at + d] = v;
+    }
 }

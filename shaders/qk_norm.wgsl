@@ -1,4 +1,5 @@
-// qk_norm: queries, and the keys at the rows' positions, each head divided by its root mean square, in place.
+// qk_norm: queries, and the keys at the rows' positions, in place: each head divided by its root mean square, times a weight,
+// then rotated, where there is a weight and a rotation.
 //
 // One workgroup of 64 per row and head: query heads, then key heads.
 // Dispatch: [H + KV, T]
@@ -16,11 +17,19 @@ struct Params {
     head_dim: u32,      // D
     head_stride: u32,   // D rounded up to 4
     eps: f32,
+    weighed: u32,       // 1: times a weight
+    rope_pairs: u32,    // rotated pairs per head, 0: none
+    rope_high: u32,     // start of the second table
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> state: array<u32>;
 @group(0) @binding(2) var<storage, read_write> query: array<f32>;     // [T, H, head_stride]
+@group(0) @binding(4) var<storage, read> query_weight: array<f32>;    // [D]
+@group(0) @binding(5) var<storage, read> key_weight: array<f32>;      // [D]
+@group(0) @binding(6) var<storage, read> rope: array<vec2<f32>>;      // [positions, rope_pairs], two tables as in epilogue_qkv
+
+const ROPE_LOW: u32 = 256u;
 
 var<workgroup> squares_of: array<f32, 64>;
 
@@ -43,12 +52,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum = 0.0;
     for (var l = 0u; l < 64u; l++) { sum += squares_of[l]; }
     let scale = inverseSqrt(sum / f32(params.head_dim) + params.eps);
+    let pos = row_pos(t);
     for (var p = i; p < pairs; p += 64u) {
+        var v = vec2<f32>(0.0);
+        if is_key { v = load_pair(at + 2u * p); } else { v = vec2<f32>(query[at + 2u * p], query[at + 2u * p + 1u]); }
+        v *= scale;
+        if params.weighed == 1u {
+            if is_key {
+                v *= vec2<f32>(key_weight[2u * p], key_weight[2u * p + 1u]);
+            } else {
+                v *= vec2<f32>(query_weight[2u * p], query_weight[2u * p + 1u]);
+            }
+        }
+        if p < params.rope_pairs {
+            let low = rope[(pos % ROPE_LOW) * params.rope_pairs + p];
+            let high = rope[params.rope_high + (pos / ROPE_LOW) * params.rope_pairs + p];
+            let c = high.x * low.x - high.y * low.y;
+            let s = high.y * low.x + high.x * low.y;
+            v = vec2<f32>(v.x * c - v.y * s, v.x * s + v.y * c);
+        }
         if is_key {
-            store_pair(at + 2u * p, load_pair(at + 2u * p) * scale);
+            store_pair(at + 2u * p, v);
         } else {
-            query[at + 2u * p] *= scale;
-            query[at + 2u * p + 1u] *= scale;
+            query[at + 2u * p] = v.x;
+            query[at + 2u * p + 1u] = v.y;
         }
     }
 }

@@ -258,7 +258,7 @@ fn attention_case_with(
     let x = case.stream();
     let mut query = case.plan.qkv_rope(x.normed(norm), [q, k, v], heads, rope, 0);
     if qk_norm {
-        query = case.plan.qk_norm(query, heads, 0, 1e-5);
+        query = case.plan.qk_norm(query, heads, 0, 1e-5, None, None);
     }
     let spec = AttentionSpec { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask, temperature };
     case.plan.attention(query, spec);

@@ -402,8 +402,8 @@ fn defaults_are_those_of_transformers() {
 fn what_a_config_may_not_say() {
     use ErrorKind::{InvalidFile, Unsupported};
     for (change, kind, word) in [
-        (json!({"model_type": "qwen2"}), Unsupported, "\"qwen2\""),
-        (json!({"model_type": "qwen2"}), Unsupported, "llama, mistral, mixtral, llama4_text"),
+        (json!({"model_type": "gemma2"}), Unsupported, "\"gemma2\""),
+        (json!({"model_type": "gemma2"}), Unsupported, "llama, mistral, mixtral, llama4_text"),
         (json!({"hidden_act": "gelu"}), Unsupported, "gelu"),
         (json!({"hidden_size": null}), InvalidFile, "hidden_size"),
         (json!({"vocab_size": "64"}), InvalidFile, "vocab_size"),
@@ -414,7 +414,7 @@ fn what_a_config_may_not_say() {
         (json!({"rope_parameters": {"rope_type": "spiral"}}), Unsupported, "spiral"),
         (json!({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}), InvalidFile, "low_freq_factor"),
         (json!({"rope_parameters": {"rope_type": "yarn", "factor": -1.0}}), InvalidFile, "factor"),
-        (json!({"partial_rotary_factor": 0.5}), Unsupported, "partial_rotary_factor"),
+        (json!({"partial_rotary_factor": 0.0}), InvalidFile, "rope over 0"),
         (json!({"quantization_config": {"quant_method": "gptq"}}), Unsupported, "gptq"),
         (json!({"architectures": ["LlamaForSequenceClassification"]}), Unsupported, "SequenceClassification"),
         (json!({"rms_norm_eps": 2.0}), InvalidFile, "epsilon"),

@@ -128,7 +128,7 @@ fn a_16_bit_cache_stays_close() {
 
 #[test]
 fn what_does_not_run_is_refused_by_name() {
-    for arch in ["mamba", "qwen2", ""] {
+    for arch in ["mamba", "gemma2", ""] {
         let sources =
             GgufBuilder::new().meta("general.architecture", arch).values("w", &[1], DType::F32, &[1.0]).sources();
         let error = pollster::block_on(async {

@@ -54,7 +54,14 @@ fn edit(name: &str, kind: EditKind, positions: Option<Vec<u32>>, values: Vec<f32
 /// Models of this project's own: a dense one, mixtures without and with a shared expert.
 fn models() -> Vec<(&'static str, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hf");
-    ["mistral-window", "mixtral", "llama4"].map(|name| (name, folder.join(name))).into()
+    let mut models: Vec<_> = ["mistral-window", "mixtral", "llama4"].map(|name| (name, folder.join(name))).into();
+    if cfg!(fixtures) {
+        let fixtures = Path::new(FIXTURES).join("models");
+        models.push(("qwen2", fixtures.join("qwen2/hf")));
+        models.push(("qwen3", fixtures.join("qwen3-head-dim/model.gguf")));
+        models.push(("qwen3 mixture", fixtures.join("qwen3moe/hf")));
+    }
+    models
 }
 
 const IDS: &[u32] = &[1, 7, 30, 7, 12, 60, 3, 5, 44];

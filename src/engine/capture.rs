@@ -144,7 +144,7 @@ impl Engine {
         if shape.last().is_none_or(|width| width % d != 0) {
             return;
         }
-        let half = d / 2;
+        let half = self.config.rope_dim as usize / 2;
         for head in values.chunks_exact_mut(d) {
             let old = head.to_vec();
             for i in 0..half {

@@ -272,7 +272,16 @@ async fn start(model: &GpuExecutor, reference: Reference, dispatch: &Dispatch, m
             let mut query = qkv(&mut b, x.normed(norm), dtype_of(q.weight), *heads, *rope)?;
             let small = Heads { heads: heads.heads / heads.kv_heads, kv_heads: 1, head_dim: heads.head_dim };
             if family == "qk_norm" {
-                query = b.plan.qk_norm(query, small, 0, 1e-5);
+                let Op::QkNorm { weights, rope, .. } = op else {
+                    return Err(Error::internal("a kernel of another operation"));
+                };
+                let weights = match weights {
+                    Some(_) => {
+                        Some([b.tensor(DType::F32, 1, small.head_dim)?, b.tensor(DType::F32, 1, small.head_dim)?])
+                    }
+                    None => None,
+                };
+                query = b.plan.qk_norm(query, small, 0, 1e-5, weights, *rope);
             }
             let attention = real.ops[dispatch.op..].iter().find(|op| matches!(op, Op::Attention { .. }));
             let Some(Op::Attention { spec, .. }) = attention else {

@@ -36,6 +36,12 @@ pub enum Architecture {
     Llama,
     /// The text model of LLaMA 4.
     Llama4,
+    /// Qwen 2 and 2.5: biases on queries, keys and values.
+    Qwen2,
+    /// Qwen 3: normalised queries and keys.
+    Qwen3,
+    /// Qwen 3's mixture of experts.
+    Qwen3Moe,
 }
 
 /// A mixture of experts.
@@ -105,8 +111,14 @@ pub struct Config {
     pub sliding_window: Option<u32>,
     /// The head uses the embedding table.
     pub tie_word_embeddings: bool,
-    /// Whether q, k, v and o have a bias; `None`: each has one that the file holds one for.
+    /// Whether q, k and v have a bias; `None`: each has one that the file holds one for.
     pub attention_bias: Option<bool>,
+    /// Whether o has a bias; `None`: if the file holds one.
+    pub attention_output_bias: Option<bool>,
+    /// Heads of queries and of keys are normalised, with a weight, before they are rotated.
+    pub qk_norm: bool,
+    /// In the file, rope pairs the first half of a head's rotated values with the second; else neighbours.
+    pub rope_halves: bool,
     /// Whether gate, up and down have a bias; `None`: each has one that the file holds one for.
     pub mlp_bias: Option<bool>,
     /// Mixture of experts, if any block has one.
@@ -201,7 +213,7 @@ impl Config {
 /// The error for an architecture that is not run.
 pub(super) fn unknown_architecture(what: &str, name: &str, known: &[&str]) -> Error {
     Error::unsupported(format!(
-        "the {what} {name:?} is not one that Llamero runs; it runs {} (LLaMA 1 to 4, and models of the same \
+        "the {what} {name:?} is not one that Llamero runs; it runs {} (LLaMA 1 to 4, Qwen 2 and 3, and models of the same \
          architecture, such as SmolLM2, TinyLlama, Mistral and Mixtral)",
         known.join(", ")
     ))

@@ -6,7 +6,13 @@ use crate::error::{Error, Result};
 use crate::format::Checkpoint;
 
 /// `general.architecture`
-const ARCHITECTURES: &[(&str, Architecture)] = &[("llama", Architecture::Llama), ("llama4", Architecture::Llama4)];
+const ARCHITECTURES: &[(&str, Architecture)] = &[
+    ("llama", Architecture::Llama),
+    ("llama4", Architecture::Llama4),
+    ("qwen2", Architecture::Qwen2),
+    ("qwen3", Architecture::Qwen3),
+    ("qwen3moe", Architecture::Qwen3Moe),
+];
 
 /// See [`Config::read`].
 pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
@@ -101,6 +107,10 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
         sliding_window: meta.u32(&key("attention.sliding_window"))?.filter(|n| *n > 0),
         tie_word_embeddings: !checkpoint.holds("output.weight"),
         attention_bias: None,
+        attention_output_bias: None,
+        qk_norm: matches!(architecture, Architecture::Qwen3 | Architecture::Qwen3Moe),
+        // llama.cpp puts the rows of a LLaMA's queries and keys in pairs, and leaves Qwen's as they are.
+        rope_halves: !matches!(architecture, Architecture::Llama | Architecture::Llama4),
         mlp_bias: None,
         mixture,
         llama4,

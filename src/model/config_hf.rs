@@ -18,6 +18,7 @@ struct Family {
     rope_theta: f64,
     max_position_embeddings: u32,
     sliding_window: Option<u32>,
+    head_dim: Option<u32>,
     moe: bool,
 }
 
@@ -29,6 +30,7 @@ const LLAMA: Family = Family {
     rope_theta: 10_000.0,
     max_position_embeddings: 2048,
     sliding_window: None,
+    head_dim: None,
     moe: false,
 };
 
@@ -60,6 +62,29 @@ const FAMILIES: &[Family] = &[
         moe: true,
         ..LLAMA
     },
+    Family {
+        name: "qwen2",
+        architecture: Architecture::Qwen2,
+        num_key_value_heads: Some(32),
+        max_position_embeddings: 32_768,
+        ..LLAMA
+    },
+    Family {
+        name: "qwen3",
+        architecture: Architecture::Qwen3,
+        num_key_value_heads: Some(32),
+        max_position_embeddings: 32_768,
+        head_dim: Some(128),
+        ..LLAMA
+    },
+    Family {
+        name: "qwen3_moe",
+        architecture: Architecture::Qwen3Moe,
+        num_key_value_heads: Some(4),
+        max_position_embeddings: 32_768,
+        moe: true,
+        ..LLAMA
+    },
 ];
 
 /// See [`Config::read`].
@@ -87,9 +112,6 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
             return Err(Error::unsupported(format!("the activation {other:?} is not supported; LLaMAs use silu")));
         }
     }
-    if c.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
-        return Err(Error::unsupported("partial_rotary_factor other than 1"));
-    }
 
     let hidden_size = c.need("hidden_size")?;
     let num_hidden_layers = c.need("num_hidden_layers")?;
@@ -99,6 +121,7 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
     let heads = c.need("num_attention_heads")?;
     let head_dim = match c.count("head_dim")? {
         Some(n) => n,
+        None if family.head_dim.is_some() && !c.has("head_dim") => family.head_dim.unwrap_or_default(),
         None if heads > 0 && hidden_size % heads == 0 => hidden_size / heads,
         None => {
             return Err(Error::invalid_file(format!("hidden_size {hidden_size} is not a multiple of {heads} heads")));
@@ -120,9 +143,20 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
     // Only LLaMA's own class has these switches; LLaMA 4 has the first.
     let (attention_bias, mlp_bias) = match family.name {
         "llama" => (bias("attention_bias")?, bias("mlp_bias")?),
-        "llama4_text" => (bias("attention_bias")?, Some(false)),
+        "llama4_text" | "qwen3" | "qwen3_moe" => (bias("attention_bias")?, Some(false)),
+        "qwen2" => (Some(true), Some(false)),
         _ => (Some(false), Some(false)),
     };
+    let is_qwen2 = family.architecture == Architecture::Qwen2;
+    if family.name.starts_with("qwen") {
+        refuse_partial_windows(&c)?;
+    }
+    // The rotated part of a head.
+    let partial = match rope.map(|rope| rope.number("partial_rotary_factor")).transpose()?.flatten() {
+        Some(factor) => Some(factor),
+        None => c.number("partial_rotary_factor")?,
+    };
+    let rope_dim = partial.map_or(head_dim, |factor| (f64::from(head_dim) * factor) as u32);
     Ok(Config {
         architecture: family.architecture,
         name: Fields(whole).text("_name_or_path")?.filter(|name| !name.is_empty()).map(str::to_owned),
@@ -134,7 +168,7 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
             .count("num_key_value_heads")?
             .unwrap_or_else(|| family.num_key_value_heads.filter(|_| !c.has("num_key_value_heads")).unwrap_or(heads)),
         head_dim,
-        rope_dim: head_dim,
+        rope_dim,
         vocab_size: c.need("vocab_size")?,
         rms_norm_eps: c.number("rms_norm_eps")?.unwrap_or(family.rms_norm_eps) as f32,
         rope_theta,
@@ -147,13 +181,50 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
             None => Fields(whole).flag("tie_word_embeddings")?.unwrap_or(false),
         },
         attention_bias,
+        attention_output_bias: if is_qwen2 { Some(false) } else { attention_bias },
+        qk_norm: matches!(family.architecture, Architecture::Qwen3 | Architecture::Qwen3Moe),
+        rope_halves: !is_llama4,
         mlp_bias,
         mixture,
         llama4,
     })
 }
 
+/// Qwen can have a sliding window in some layers and not in others.
+fn refuse_partial_windows(c: &Fields<'_>) -> Result<()> {
+    let sliding = |kind: &Value| kind.as_str() == Some("sliding_attention");
+    let listed = c.0.get("layer_types").and_then(Value::as_array).is_some_and(|kinds| kinds.iter().any(sliding));
+    let on = c.flag("use_sliding_window")?.unwrap_or(false) && c.count("sliding_window")?.is_some();
+    if listed || on {
+        return Err(Error::unsupported(
+            "a sliding window in some of a Qwen's layers (use_sliding_window); the published models leave it off",
+        ));
+    }
+    Ok(())
+}
+
+/// Qwen 3's keys have other names.
+fn qwen_mixture(c: &Fields<'_>, layers: u32) -> Result<MixtureConfig> {
+    if !c.flag("norm_topk_prob")?.unwrap_or(false) {
+        return Err(Error::unsupported("norm_topk_prob false: experts whose weights do not sum to 1"));
+    }
+    let step = c.count("decoder_sparse_step")?.unwrap_or(1);
+    if step == 0 {
+        return Err(Error::invalid_file("decoder_sparse_step is 0"));
+    }
+    let dense = c.counts("mlp_only_layers")?.unwrap_or_default();
+    Ok(MixtureConfig {
+        num_local_experts: c.count("num_experts")?.or(c.count("num_local_experts")?).unwrap_or(128),
+        num_experts_per_tok: c.count("num_experts_per_tok")?.unwrap_or(8),
+        moe_intermediate_size: c.count("moe_intermediate_size")?.unwrap_or(768),
+        moe_layers: (0..layers).map(|i| !dense.contains(&i) && (i + 1) % step == 0).collect(),
+    })
+}
+
 fn mixture(c: &Fields<'_>, family: &Family, layers: u32, width: u32) -> Result<MixtureConfig> {
+    if family.architecture == Architecture::Qwen3Moe {
+        return qwen_mixture(c, layers);
+    }
     let is_llama4 = family.architecture == Architecture::Llama4;
     let (count, used) = if is_llama4 { (16, 1) } else { (8, 2) };
     let step = c.count("interleave_moe_layer_step")?.filter(|_| is_llama4).unwrap_or(1);

@@ -5,7 +5,7 @@ use super::names::{Names, Part, Stacked};
 use super::rope::RopeScaling;
 use super::source::{Arrangement, Source};
 use crate::error::{Error, Result};
-use crate::format::{Checkpoint, FileFormat, TensorInfo};
+use crate::format::{Checkpoint, TensorInfo};
 use crate::plan::{
     AttentionSpec, CacheSpec, Experts, Gating, Heads, Linear, Mask, Norm, Plan, Rope, Temperature, TensorId, ValueId,
 };
@@ -47,13 +47,11 @@ pub fn quantize_type(name: &str) -> Result<DType> {
 /// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) for a weight that is missing or has another shape.
 pub fn plan(config: &Config, checkpoint: &Checkpoint, quantize: Option<DType>) -> Result<ModelPlan> {
     let names = Names::of(checkpoint, config);
-    // Transformers' LLaMA rotates the halves of a head; llama.cpp's files and LLaMA 4 have pairs side by side.
-    let halves = checkpoint.format() == FileFormat::Safetensors && config.architecture == Architecture::Llama;
     let mut b = Builder {
         checkpoint,
         names,
         quantize,
-        head_dim: halves.then_some(u64::from(config.head_dim)),
+        halves: config.rope_halves.then_some((u64::from(config.head_dim), u64::from(config.rope_dim))),
         plan: Plan::new(config.hidden_size, config.vocab_size, config.max_position_embeddings),
         sources: Vec::new(),
         ids: HashMap::new(),
@@ -118,12 +116,19 @@ impl Builder<'_> {
                 spec.mask = Mask::Chunk(llama4.attention_chunk_size);
             }
         }
-        let mut query = self.plan.qkv_rope(x.normed(norm), [q, k, v], heads, rope, at);
-        if qk_norm {
-            query = self.plan.qk_norm(query, heads, at, config.rms_norm_eps);
-        }
+        let eps = config.rms_norm_eps;
+        let query = if config.qk_norm {
+            // Rotated once they are normalised.
+            let d = config.head_dim;
+            let weights = [self.head_norm(i, Part::QueryNorm, d)?, self.head_norm(i, Part::KeyNorm, d)?];
+            let query = self.plan.qkv_rope(x.normed(norm), [q, k, v], heads, None, at);
+            self.plan.qk_norm(query, heads, at, eps, Some(weights), rope)
+        } else {
+            let query = self.plan.qkv_rope(x.normed(norm), [q, k, v], heads, rope, at);
+            if qk_norm { self.plan.qk_norm(query, heads, at, eps, None, None) } else { query }
+        };
         let z = self.plan.attention(query, spec);
-        let o = self.linear(i, Part::Output, e, q_rows, bias)?;
+        let o = self.linear(i, Part::Output, e, q_rows, config.attention_output_bias)?;
         Ok(self.plan.residual(z, o, x))
     }
 
@@ -173,8 +178,8 @@ struct Builder<'a> {
     checkpoint: &'a Checkpoint,
     names: Names,
     quantize: Option<DType>,
-    /// `D`, where the rows of q and k have to be put in pairs.
-    head_dim: Option<u64>,
+    /// `D` and how many of them are rotated, where the rows of q and k have to be put in pairs.
+    halves: Option<(u64, u64)>,
     plan: Plan,
     sources: Vec<Vec<Source>>,
     ids: HashMap<String, TensorId>,
@@ -195,6 +200,16 @@ impl Builder<'_> {
         self.vector(format!("{}.weight", self.names.block(i, part)), len)
     }
 
+    /// The weight of a norm over heads, whose values go with those of the heads.
+    fn head_norm(&mut self, i: u32, part: Part, len: u32) -> Result<TensorId> {
+        let name = format!("{}.weight", self.names.block(i, part));
+        let mut source = Source::whole(self.stored(&name, &[u64::from(len)])?);
+        if let Some((head_dim, rotary)) = self.halves {
+            source.arrangement = Arrangement::RotaryHalfValues { head_dim, rotary };
+        }
+        Ok(self.add(name, u64::from(len), vec![source], false))
+    }
+
     /// Routers are small and decide much: they keep their type.
     fn router(&mut self, i: u32, rows: u32, cols: u32) -> Result<TensorId> {
         let name = format!("{}.weight", self.names.block(i, Part::Router));
@@ -207,18 +222,18 @@ impl Builder<'_> {
         let name = self.names.block(i, part);
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         let with_bias = with_bias.unwrap_or_else(|| self.checkpoint.holds(&bias));
-        let head_dim = self.head_dim.filter(|_| matches!(part, Part::Query | Part::Key));
+        let halves = self.halves.filter(|_| matches!(part, Part::Query | Part::Key));
         let mut source = Source::whole(self.stored(&weight, &[u64::from(rows), u64::from(cols)])?);
-        if let Some(head_dim) = head_dim {
-            source.arrangement = Arrangement::RotaryHalves { head_dim };
+        if let Some((head_dim, rotary)) = halves {
+            source.arrangement = Arrangement::RotaryHalves { head_dim, rotary };
         }
         let weight = self.add(weight, u64::from(cols), vec![source], true);
         if !with_bias {
             return Ok(Linear { weight, bias: None });
         }
         let mut source = Source::whole(self.stored(&bias, &[u64::from(rows)])?);
-        if let Some(head_dim) = head_dim {
-            source.arrangement = Arrangement::RotaryHalfValues { head_dim };
+        if let Some((head_dim, rotary)) = halves {
+            source.arrangement = Arrangement::RotaryHalfValues { head_dim, rotary };
         }
         let bias = self.add(bias, u64::from(rows), vec![source], false);
         Ok(Linear { weight, bias: Some(bias) })

@@ -10,6 +10,8 @@ pub(super) enum Part {
     Query,
     Key,
     Value,
+    QueryNorm,
+    KeyNorm,
     Output,
     FeedForwardNorm,
     Gate,
@@ -38,7 +40,7 @@ pub(super) enum Names {
     /// llama.cpp's (`gguf-py/gguf/constants.py`).
     Gguf,
     /// Transformers'. `prefix` comes before everything but the head.
-    HuggingFace { prefix: String, head: String, llama4: bool },
+    HuggingFace { prefix: String, head: String, architecture: Architecture },
 }
 
 impl Names {
@@ -55,7 +57,7 @@ impl Names {
         Names::HuggingFace {
             prefix: prefix.to_owned(),
             head: format!("{head}lm_head.weight"),
-            llama4: config.architecture == Architecture::Llama4,
+            architecture: config.architecture,
         }
     }
 
@@ -82,12 +84,14 @@ impl Names {
 
     /// A block's weight, without `.weight` or `.bias`.
     pub(super) fn block(&self, i: u32, part: Part) -> String {
-        let Names::HuggingFace { prefix, llama4, .. } = self else {
+        let Names::HuggingFace { prefix, architecture, .. } = self else {
             let name = match part {
                 Part::AttentionNorm => "attn_norm",
                 Part::Query => "attn_q",
                 Part::Key => "attn_k",
                 Part::Value => "attn_v",
+                Part::QueryNorm => "attn_q_norm",
+                Part::KeyNorm => "attn_k_norm",
                 Part::Output => "attn_output",
                 Part::FeedForwardNorm => "ffn_norm",
                 Part::Gate | Part::ExpertGate => "ffn_gate",
@@ -100,19 +104,27 @@ impl Names {
             };
             return format!("blk.{i}.{name}");
         };
-        let mlp = if *llama4 { "feed_forward" } else { "mlp" };
+        let llama4 = *architecture == Architecture::Llama4;
+        let qwen = *architecture == Architecture::Qwen3Moe;
+        let mlp = if llama4 { "feed_forward" } else { "mlp" };
         let name = match part {
             Part::AttentionNorm => "input_layernorm".to_owned(),
             Part::Query => "self_attn.q_proj".to_owned(),
             Part::Key => "self_attn.k_proj".to_owned(),
             Part::Value => "self_attn.v_proj".to_owned(),
+            Part::QueryNorm => "self_attn.q_norm".to_owned(),
+            Part::KeyNorm => "self_attn.k_norm".to_owned(),
             Part::Output => "self_attn.o_proj".to_owned(),
             Part::FeedForwardNorm => "post_attention_layernorm".to_owned(),
             Part::Gate => format!("{mlp}.gate_proj"),
             Part::Up => format!("{mlp}.up_proj"),
             Part::Down => format!("{mlp}.down_proj"),
-            Part::Router if *llama4 => "feed_forward.router".to_owned(),
+            Part::Router if llama4 => "feed_forward.router".to_owned(),
+            Part::Router if qwen => "mlp.gate".to_owned(),
             Part::Router => "block_sparse_moe.gate".to_owned(),
+            Part::ExpertGate if qwen => "mlp.experts.{}.gate_proj".to_owned(),
+            Part::ExpertUp if qwen => "mlp.experts.{}.up_proj".to_owned(),
+            Part::ExpertDown if qwen => "mlp.experts.{}.down_proj".to_owned(),
             Part::ExpertGate => "block_sparse_moe.experts.{}.w1".to_owned(),
             Part::ExpertUp => "block_sparse_moe.experts.{}.w3".to_owned(),
             Part::ExpertDown => "block_sparse_moe.experts.{}.w2".to_owned(),

@@ -19,11 +19,15 @@ pub enum Arrangement {
     RotaryHalves {
         /// `D`
         head_dim: u64,
+        /// Rotated values per head; the others stay where they are.
+        rotary: u64,
     },
     /// As `RotaryHalves`, of a vector's values.
     RotaryHalfValues {
         /// `D`
         head_dim: u64,
+        /// As of `RotaryHalves`.
+        rotary: u64,
     },
     /// The plan's rows are columns `first..first + rows` of matrix `matrix` of a stored `[matrices, in, out]`.
     Columns {
@@ -73,7 +77,7 @@ impl Source {
             Arrangement::Rows | Arrangement::RotaryHalfValues { .. } => {
                 (PIECE_BYTES / self.info.row_bytes().max(1)).max(1)
             }
-            Arrangement::RotaryHalves { head_dim } => {
+            Arrangement::RotaryHalves { head_dim, .. } => {
                 (PIECE_BYTES / (self.info.row_bytes() * head_dim).max(1)).max(1) * head_dim
             }
             Arrangement::Columns { .. } => (PIECE_BYTES / self.column_bytes().max(1)).max(1),
@@ -102,13 +106,13 @@ impl Source {
         let row = self.info.row_bytes();
         match self.arrangement {
             Arrangement::Rows => checkpoint.read(&self.info, first * row, size(rows * row)?).await,
-            Arrangement::RotaryHalves { head_dim } => {
+            Arrangement::RotaryHalves { head_dim, rotary } => {
                 let stored = checkpoint.read(&self.info, first * row, size(rows * row)?).await?;
-                Ok(pair_halves(&stored, size(row)?, size(head_dim)?))
+                Ok(pair_halves(&stored, size(row)?, size(head_dim)?, size(rotary)?))
             }
-            Arrangement::RotaryHalfValues { head_dim } => {
+            Arrangement::RotaryHalfValues { head_dim, rotary } => {
                 let stored = checkpoint.read(&self.info, first * row, size(rows * row)?).await?;
-                Ok(pair_halves(&stored, size(self.value_bytes())?, size(head_dim)?))
+                Ok(pair_halves(&stored, size(self.value_bytes())?, size(head_dim)?, size(rotary)?))
             }
             Arrangement::Columns { matrix, first: column } => {
                 let (inputs, value) = (self.stored_in(), self.value_bytes());
@@ -155,15 +159,18 @@ impl Source {
     }
 }
 
-/// Items of `size` bytes, `per_head` to a head: item `j` of the first half of a head, then item `j` of the second.
-fn pair_halves(stored: &[u8], size: usize, per_head: usize) -> Vec<u8> {
+/// Items of `size` bytes, `per_head` to a head: of its first `rotary`, item `j` of their first half, then item `j` of their
+/// second; the rest as it is.
+fn pair_halves(stored: &[u8], size: usize, per_head: usize, rotary: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(stored.len());
     for head in stored.chunks_exact(size * per_head) {
-        let (low, high) = head.split_at(head.len() / 2);
+        let (rotated, rest) = head.split_at(size * rotary);
+        let (low, high) = rotated.split_at(rotated.len() / 2);
         for (a, b) in low.chunks_exact(size).zip(high.chunks_exact(size)) {
             out.extend_from_slice(a);
             out.extend_from_slice(b);
         }
+        out.extend_from_slice(rest);
     }
     out
 }
@@ -175,11 +182,14 @@ mod tests {
     #[test]
     fn halves_of_each_head_are_put_in_pairs() {
         let rows: Vec<u8> = (0..8).flat_map(|r| [r, 100 + r]).collect();
-        let paired = pair_halves(&rows, 2, 4);
+        let paired = pair_halves(&rows, 2, 4, 4);
         assert_eq!(paired.iter().step_by(2).copied().collect::<Vec<u8>>(), [0, 2, 1, 3, 4, 6, 5, 7]);
         assert_eq!(
             paired.iter().skip(1).step_by(2).copied().collect::<Vec<u8>>(),
             [100, 102, 101, 103, 104, 106, 105, 107]
         );
+        // Four of six are rotated.
+        let rows: Vec<u8> = (0..12).collect();
+        assert_eq!(pair_halves(&rows, 1, 6, 4), [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
     }
 }

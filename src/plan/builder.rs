@@ -67,9 +67,17 @@ impl Plan {
     }
 
     /// [`Op::QkNorm`]
-    pub fn qk_norm(&mut self, query: ValueId, heads: Heads, cache: usize, eps: f32) -> ValueId {
+    pub fn qk_norm(
+        &mut self,
+        query: ValueId,
+        heads: Heads,
+        cache: usize,
+        eps: f32,
+        weights: Option<[TensorId; 2]>,
+        rope: Option<usize>,
+    ) -> ValueId {
         let out = self.value(Role::Query, heads.heads * heads.head_dim);
-        self.ops.push(Op::QkNorm { query, out, heads, cache, eps });
+        self.ops.push(Op::QkNorm { query, out, heads, cache, eps, weights, rope });
         out
     }
 

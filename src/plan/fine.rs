@@ -65,11 +65,13 @@ pub fn rope(values: &mut [f32], rows: &[Row], heads: u32, head_dim: u32, rope: &
     }
 }
 
-/// Each vector of `head_dim` divided by its root mean square.
-pub fn head_norm(values: &mut [f32], head_dim: u32, eps: f32) {
+/// Each vector of `head_dim` divided by its root mean square, times the weight.
+pub fn head_norm(values: &mut [f32], head_dim: u32, eps: f32, weight: Option<&[f32]>) {
     for head in values.chunks_exact_mut(head_dim as usize) {
         let squares: f64 = head.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
         let scale = 1.0 / (squares / head.len() as f64 + f64::from(eps)).sqrt();
-        head.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
+        for (i, v) in head.iter_mut().enumerate() {
+            *v = (f64::from(*v) * scale * weight.map_or(1.0, |weight| f64::from(weight[i]))) as f32;
+        }
     }
 }

@@ -257,9 +257,10 @@ fn run_fine(executor: &impl HostExecutor, plan: &Plan, op: &Op, table: &mut Tabl
             }
             (out, values)
         }
-        Op::HeadNorm { x, head_dim, eps, out } => {
+        Op::HeadNorm { x, weight, head_dim, eps, out } => {
+            let weight = weight.map(|id| executor.vector(id)).transpose()?;
             let mut values = table.take(*x);
-            fine::head_norm(&mut values, *head_dim, *eps);
+            fine::head_norm(&mut values, *head_dim, *eps, weight.as_deref());
             (out, values)
         }
         Op::Scores { query, spec, out } => (out, scores(executor, table.get(*query), spec, step)?),

@@ -65,7 +65,8 @@ pub enum Op {
         /// `[T, H, D]`
         query: ValueId,
     },
-    /// Queries, and keys at the rows' positions, each head divided by its root mean square (LLaMA 4).
+    /// Queries, and keys at the rows' positions: each head divided by its root mean square, times a weight (Qwen 3), then
+    /// rotated. LLaMA 4 has neither a weight nor a rotation here.
     QkNorm {
         /// `[T, H, D]`
         query: ValueId,
@@ -77,6 +78,10 @@ pub enum Op {
         cache: usize,
         /// Added to the mean square.
         eps: f32,
+        /// `[D]`: of queries, of keys.
+        weights: Option<[TensorId; 2]>,
+        /// Index into [`Plan::ropes`](super::Plan::ropes); `None`: no rotation.
+        rope: Option<usize>,
     },
     /// `out = softmax(scale q k^T) v` over the cache, per head.
     Attention {
@@ -212,10 +217,12 @@ pub enum Op {
         /// `[T, heads, D]`
         out: ValueId,
     },
-    /// Each head divided by its root mean square.
+    /// Each head divided by its root mean square, times a weight.
     HeadNorm {
         /// `[T, heads, D]`
         x: ValueId,
+        /// `[D]`
+        weight: Option<TensorId>,
         /// `D`
         head_dim: u32,
         /// Added to the mean square.

@@ -422,7 +422,9 @@ impl Opener<'_> {
                 let x = self.mapped(input.x);
                 self.mark(Hook::ResidPre, x);
                 let qk_norm = match after.first() {
-                    Some(Op::QkNorm { query: from, out, eps, .. }) if from == query => Some((*out, *eps)),
+                    Some(Op::QkNorm { query: from, out, eps, weights, rope, .. }) if from == query => {
+                        Some((*out, *eps, *weights, *rope))
+                    }
                     _ => None,
                 };
                 if !self.wants(&[
@@ -448,26 +450,31 @@ impl Opener<'_> {
                     self.mark(hook, value);
                 }
                 let d = heads.head_dim;
-                let rotated = [(raw_q, heads.heads, Role::Query), (raw_k, heads.kv_heads, Role::Key)];
-                let [q, key] = rotated.map(|(x, heads, role)| {
-                    let mut out = self.to.value(role, heads * d);
-                    self.to.ops.push(Op::Rope { x, heads, head_dim: d, rope: *rope, out });
-                    if let Some((_, eps)) = qk_norm {
-                        let normed = self.to.value(role, heads * d);
-                        self.to.ops.push(Op::HeadNorm { x: out, head_dim: d, eps, out: normed });
-                        out = normed;
+                let each = [(raw_q, heads.heads, Role::Query), (raw_k, heads.kv_heads, Role::Key)];
+                let [q, key] = [0, 1].map(|which| {
+                    let (mut x, heads, role) = each[which];
+                    let Some((_, eps, weights, rope_after)) = qk_norm else {
+                        return self.rope(x, heads, d, *rope, role);
+                    };
+                    // LLaMA 4 normalises what is rotated, Qwen 3 rotates what is normalised.
+                    if rope_after.is_none() {
+                        x = self.rope(x, heads, d, *rope, role);
                     }
-                    out
+                    let spec = self.to.value_spec(x);
+                    let out = self.to.value(spec.role, spec.width);
+                    let weight = weights.map(|weights| weights[which]);
+                    self.to.ops.push(Op::HeadNorm { x, weight, head_dim: d, eps, out });
+                    if rope_after.is_some() { self.rope(out, heads, d, rope_after, role) } else { out }
                 });
                 self.to.ops.push(Op::StoreKv { key, value, heads: *heads, cache: *cache });
                 self.mark(Hook::RotQuery, q);
                 self.mark(Hook::RotKey, key);
-                self.map[qk_norm.map_or(*query, |(out, _)| out).0] = Some(q);
+                self.map[qk_norm.map_or(*query, |(out, ..)| out).0] = Some(q);
                 return Ok(qk_norm.is_some());
             }
-            Op::QkNorm { query, out, heads, cache, eps } => {
+            Op::QkNorm { query, out, heads, cache, eps, weights, rope } => {
                 let query = self.mapped(*query);
-                let new = self.to.qk_norm(query, *heads, *cache, *eps);
+                let new = self.to.qk_norm(query, *heads, *cache, *eps, *weights, *rope);
                 self.map[out.0] = Some(new);
                 self.mark(Hook::RotQuery, new);
             }
@@ -557,6 +564,13 @@ impl Opener<'_> {
             fine => return Err(Error::internal(format!("{} in a model's plan", fine.name()))),
         }
         Ok(false)
+    }
+
+    /// `x` rotated.
+    fn rope(&mut self, x: ValueId, heads: u32, head_dim: u32, rope: Option<usize>, role: Role) -> ValueId {
+        let out = self.to.value(role, heads * head_dim);
+        self.to.ops.push(Op::Rope { x, heads, head_dim, rope, out });
+        out
     }
 
     fn open_attention(&mut self, query: ValueId, spec: AttentionSpec) -> ValueId {

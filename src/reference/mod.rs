@@ -101,10 +101,18 @@ impl HostExecutor for ReferenceExecutor {
                 let (k, v) = (table.get(*key), table.get(*value));
                 return ops::store(&mut self.caches[*cache], rows, &self.host.pages, k, v);
             }
-            Op::QkNorm { query, out, heads, cache, eps } => {
+            Op::QkNorm { query, out, heads, cache, eps, weights, rope } => {
+                let weights =
+                    weights.map(|ids| Ok::<_, Error>([self.vector(ids[0])?, self.vector(ids[1])?])).transpose()?;
+                let weight = |which: usize| weights.as_ref().map(|weights| &weights[which][..]);
+                let rope = rope.map(|rope| &self.host.plan.ropes[rope]);
                 let mut q = table.take(*query);
-                fine::head_norm(&mut q, heads.head_dim, *eps);
-                ops::key_norm(&mut self.caches[*cache], rows, &self.host.pages, *eps)?;
+                fine::head_norm(&mut q, heads.head_dim, *eps, weight(0));
+                if let Some(rope) = rope {
+                    fine::rope(&mut q, rows, heads.heads, heads.head_dim, rope);
+                }
+                let cache = &mut self.caches[*cache];
+                ops::key_norm(cache, rows, &self.host.pages, *eps, weight(1), rope)?;
                 (out, q)
             }
             Op::Attention { query, spec, out } => {

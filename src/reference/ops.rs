@@ -1,8 +1,8 @@
 //! One function per operation. Inputs and outputs are `f32`, sums are `f64`.
 
 use crate::error::{Error, Result};
-use crate::plan::fine::head_norm;
-use crate::plan::{AttentionSpec, CacheSpec, Row};
+use crate::plan::fine::{self, head_norm};
+use crate::plan::{AttentionSpec, CacheSpec, Rope, Row};
 use crate::quant::DType;
 
 /// A weight in its stored type.
@@ -143,13 +143,24 @@ pub fn store(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], k: &[f32], v: 
     Ok(())
 }
 
-/// [`head_norm`] of the cached keys at each row's position.
-pub fn key_norm(cache: &mut Cache, rows: &[Row], pages: &[Vec<u32>], eps: f32) -> Result<()> {
+/// [`head_norm`] of the cached keys at each row's position, which are then rotated.
+pub fn key_norm(
+    cache: &mut Cache,
+    rows: &[Row],
+    pages: &[Vec<u32>],
+    eps: f32,
+    weight: Option<&[f32]>,
+    rope: Option<&Rope>,
+) -> Result<()> {
     let (kv_heads, d) = (cache.spec.kv_heads as usize, cache.spec.head_dim as usize);
     for row in rows {
         for kv in 0..kv_heads {
             let at = cache.at(&pages[row.seq as usize], 0, kv, row.pos)?;
-            head_norm(&mut cache.values[at..at + d], cache.spec.head_dim, eps);
+            let key = &mut cache.values[at..at + d];
+            head_norm(key, d as u32, eps, weight);
+            if let Some(rope) = rope {
+                fine::rope(key, std::slice::from_ref(row), 1, d as u32, rope);
+            }
         }
     }
     Ok(())

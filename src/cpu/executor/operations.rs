@@ -2,6 +2,16 @@
 
 use super::*;
 
+/// [`Op::QkNorm`], with its weights as they are used.
+struct QkNorm {
+    heads: Heads,
+    cache: usize,
+    eps: f32,
+    /// Of queries, of keys.
+    weights: Option<[Vec<f32>; 2]>,
+    rope: Option<usize>,
+}
+
 impl CpuExecutor {
     /// Runs an operation; what needs no matrix and no cache runs in [`plan::host`].
     pub(super) fn operation(
@@ -27,7 +37,14 @@ impl CpuExecutor {
             Op::StoreKv { key, value, heads, cache } => {
                 self.store(*heads, *cache, rows, table.get(*key), table.get(*value))?;
             }
-            Op::QkNorm { heads, cache, eps, .. } => self.qk_norm(*heads, *cache, *eps, rows, &mut out)?,
+            Op::QkNorm { heads, cache, eps, weights, rope, .. } => {
+                let weights = match weights {
+                    Some([q, k]) => Some([self.vector(*q)?, self.vector(*k)?]),
+                    None => None,
+                };
+                let norm = QkNorm { heads: *heads, cache: *cache, eps: *eps, weights, rope: *rope };
+                self.qk_norm(&norm, rows, work, &mut out)?;
+            }
             Op::Attention { query, spec, .. } => self.attention(table.get(*query), spec, rows, work, &mut out)?,
             Op::Residual { input, linear, .. } => {
                 self.residual(table.get(*input), linear, rows.len(), work, &mut out)?;
@@ -148,16 +165,35 @@ impl CpuExecutor {
         Ok(())
     }
 
-    fn qk_norm(&mut self, heads: Heads, cache: usize, eps: f32, rows: &[Row], q: &mut [f32]) -> Result<()> {
+    fn qk_norm(&mut self, norm: &QkNorm, rows: &[Row], work: &Work, q: &mut [f32]) -> Result<()> {
+        let QkNorm { heads, cache, eps, weights, rope } = norm;
         let d = heads.head_dim as usize;
-        q.chunks_exact_mut(d).for_each(|head| ops::head_norm(head, eps));
+        let row_len = heads.heads as usize * d;
+        let one = |head: &mut [f32], which: usize| {
+            ops::head_norm(head, *eps);
+            if let Some(weights) = weights {
+                head.iter_mut().zip(&weights[which]).for_each(|(x, w)| *x *= w);
+            }
+        };
         let mut key = vec![0.0; d];
-        for row in rows {
+        for (t, row) in rows.iter().enumerate() {
+            let angles = rope.map(|rope| {
+                let pairs = self.host.plan.ropes[rope].inv_freq.len();
+                &work.angles[rope][t * pairs..][..pairs]
+            });
+            let q = &mut q[t * row_len..][..row_len];
+            q.chunks_exact_mut(d).for_each(|head| one(head, 0));
+            if let Some(angles) = angles {
+                ops::rotate(q, d, angles);
+            }
             let (page, slot) = (self.host.page(*row, PAGE)?, row.pos as usize % PAGE);
             for kv in 0..heads.kv_heads as usize {
-                self.caches[cache].get(page, 0, kv, slot, &mut key);
-                ops::head_norm(&mut key, eps);
-                self.caches[cache].set(page, 0, kv, slot, &key);
+                self.caches[*cache].get(page, 0, kv, slot, &mut key);
+                one(&mut key, 1);
+                if let Some(angles) = angles {
+                    ops::rotate(&mut key, d, angles);
+                }
+                self.caches[*cache].set(page, 0, kv, slot, &key);
             }
         }
         Ok(())

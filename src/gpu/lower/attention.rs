@@ -7,7 +7,7 @@ use super::fine::window_and_chunk;
 use super::record::Recorder;
 use super::{CacheType, Lowered, Rows, Shape, Slot, padded};
 use crate::error::{Error, Result};
-use crate::plan::{AttentionSpec, Heads, Input, ValueId};
+use crate::plan::{AttentionSpec, Heads, Input, TensorId, ValueId};
 
 /// What the workgroup memory of attention's kernels is laid out for, in vec4s of a head and heads.
 const MAX_QUADS: u32 = 128;
@@ -132,8 +132,18 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    pub(super) fn qk_norm(&mut self, heads: &Heads, cache: usize, eps: f32, query: ValueId) -> Result<()> {
+    /// See [`Op::QkNorm`](crate::plan::Op::QkNorm).
+    pub(super) fn qk_norm(
+        &mut self,
+        heads: &Heads,
+        cache: usize,
+        eps: f32,
+        weights: Option<[TensorId; 2]>,
+        rope: Option<usize>,
+        query: ValueId,
+    ) -> Result<()> {
         let lowered = self.lowered;
+        let rope_pairs = rope.map_or(0, |rope| lowered.plan.ropes[rope].inv_freq.len() as u32);
         let params = qk_norm::Params {
             rows_at: self.rows_at,
             pages_at: self.lowered.state.pages_at,
@@ -143,9 +153,16 @@ impl Recorder<'_> {
             head_dim: heads.head_dim,
             head_stride: Lowered::head_stride(heads),
             eps,
+            weighed: u32::from(weights.is_some()),
+            rope_pairs,
+            rope_high: Lowered::rope_high(rope_pairs),
         };
         let query = lowered.slot(query);
-        let bindings = qk_norm::Bindings { state: Slot::State, query, cache: lowered.new_keys(cache) };
+        // What is not read must be bound all the same.
+        let [query_weight, key_weight] = weights.map_or([Slot::State; 2], |ids| ids.map(Slot::Norm));
+        let rope = Slot::Rope(rope.unwrap_or(0));
+        let cache = lowered.new_keys(cache);
+        let bindings = qk_norm::Bindings { state: Slot::State, query, cache, query_weight, key_weight, rope };
         let groups = heads.heads + heads.kv_heads;
         let dispatch = self.push(&[self.kv()], params, &bindings, groups, Rows::Tokens(1))?;
         self.out.body.push(dispatch);

@@ -259,13 +259,20 @@ impl Recorder<'_> {
                 self.out.body.push(dispatch);
                 Ok(())
             }
-            Op::HeadNorm { x, head_dim, eps, out } => {
+            Op::HeadNorm { x, weight, head_dim, eps, out } => {
                 let is_query = lowered.plan.value_spec(*x).role == Role::Query;
                 let head_stride = if is_query { head_dim.next_multiple_of(4) } else { *head_dim };
                 let heads = width(*x) / head_dim;
-                let params =
-                    head_norm::Params { head_dim: *head_dim, head_stride, stride: lowered.stride(*x), eps: *eps };
-                let bindings = head_norm::Bindings { x: lowered.slot(*out) };
+                let weighed = u32::from(weight.is_some());
+                let params = head_norm::Params {
+                    head_dim: *head_dim,
+                    head_stride,
+                    stride: lowered.stride(*x),
+                    eps: *eps,
+                    weighed,
+                };
+                let weight = weight.map_or(Slot::State, Slot::Norm);
+                let bindings = head_norm::Bindings { x: lowered.slot(*out), weight };
                 let dispatch = self.push(&[], params, &bindings, heads, Rows::Tokens(1))?;
                 self.out.body.push(dispatch);
                 Ok(())

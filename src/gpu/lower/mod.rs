@@ -204,6 +204,9 @@ impl Lowered {
             {
                 lowered.norms.push(norm.weight);
             }
+            if let Op::QkNorm { weights: Some(weights), .. } = op {
+                lowered.norms.extend(weights);
+            }
             match op {
                 Op::Embed { table, .. } => lowered.matrix(&[Linear { weight: *table, bias: None }])?,
                 Op::QkvRope { q, k, v, .. } => {

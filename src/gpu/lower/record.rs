@@ -185,7 +185,9 @@ impl<'a> Recorder<'a> {
                 }
                 Ok(())
             }
-            Op::QkNorm { heads, cache, eps, out, .. } => self.qk_norm(heads, *cache, *eps, *out),
+            Op::QkNorm { heads, cache, eps, weights, rope, out, .. } => {
+                self.qk_norm(heads, *cache, *eps, *weights, *rope, *out)
+            }
             Op::Attention { query, spec, out } => self.attention(*query, spec, *out),
             Op::MoeRoute { input, router, experts, .. } => self.route(*input, *router, *experts),
             Op::MoeGateUpSilu { input, gate, up, experts, out, .. } => {

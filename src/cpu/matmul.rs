@@ -160,7 +160,12 @@ impl Matrix {
             .bytes
             .get_mut(index * self.band..(index + 1) * self.band)
             .ok_or_else(|| Error::internal("rows beyond the tensor"))?;
-        let broken = || Error::new(ErrorKind::InvalidFile, "holds weights that are infinite or not numbers");
+        let broken = || {
+            Error::new(
+                ErrorKind::InvalidFile,
+                "holds weights that are infinite or not numbers; the file is broken, download it again",
+            )
+        };
         match self.dtype {
             DType::F32 => {
                 for (k, x) in stored.chunks_exact(4).enumerate() {

@@ -3,7 +3,7 @@
 // A workgroup of 64 invocations holds 64 / LANES quads; a quad is four rows of y, computed by LANES invocations that
 // take every LANES-th block of 32 weights. The norm is applied after the product (W norm(x) = r W (x g)): the input
 // is x g, and r comes from the partial sums of squares that its producer wrote. One barrier: lane c of each quad adds
-// up what the lanes found for row c of x. What becomes of y is the epilogue's business.
+// up what the lanes found for row c of x. The epilogue stores y.
 // Dispatch: [quads * LANES / 64, T / COLS]
 
 #import state

@@ -35,7 +35,7 @@ pub enum ErrorKind {
     Template,
     /// The caller cancelled.
     Aborted,
-    /// A broken promise of our own code. Please report it.
+    /// A bug in Llamero: an internal invariant was violated. Please report it.
     Internal,
 }
 

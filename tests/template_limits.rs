@@ -219,3 +219,26 @@ fn what_a_template_raises_reaches_the_caller() {
                 {% set text %}{{ check(messages) }}{% endset %}{{ text|trim }}";
     assert_eq!(render(deep).unwrap_err().to_string(), "no user");
 }
+
+/// Keys that have no total order: an error, as in Python, or some order; no crash, however many there are.
+#[test]
+fn lists_without_a_total_order_are_sorted_or_refused() {
+    refused("{{ ([1, 's'] * 40)|sort }}");
+    refused(
+        "{% set ns = namespace(l=[]) %}{% for i in range(60) %}{% set ns.l = ns.l + [i if i % 3 else 's'] %}{% endfor %}{{ ns.l|sort }}",
+    );
+    let numbers = "{% set ns = namespace(l=[]) %}{% for i in range(60) %}{% set ns.l = ns.l + [('nan'|float) if i % 7 == 3 \
+                   else (60 - i)] %}{% endfor %}{{ ns.l|sort|length }}";
+    assert_eq!(render(numbers).unwrap(), "60");
+    let sorted = "{{ (range(50)|list + range(50)|list)|sort(reverse=true)|first }} {{ [3, 1, 2]|sort|join }}";
+    assert_eq!(render(sorted).unwrap(), "49 123");
+    let pairs = "{% for a, b in {'b': 1, 'a': 2, 'c': 0}|dictsort(by='value') %}{{ a }}{% endfor %}";
+    assert_eq!(render(pairs).unwrap(), "cba");
+}
+
+#[test]
+fn entities_and_digits_are_written_out() {
+    assert_eq!(render("{{ ('&amp;&#65;&#x42;&' * 2)|striptags }}").unwrap(), "&AB&&AB&");
+    assert_eq!(render("{{ '%.8d' % 5 }} {{ '{:012,}'.format(-1234) }}").unwrap(), "00000005 -000,001,234");
+    refused("{{ ('\n' * 7000000).splitlines()|length }}");
+}

@@ -56,6 +56,7 @@ impl Engine {
             let count = ids.len();
             return Err(Error::invalid_input(format!("the edit of {} names position {pos} of {count}", edit.point)));
         }
+        trace.edits.iter().try_for_each(|edit| check_positions(edit, ids.len()))?;
         if self.scheduler.is_busy() {
             return Err(Error::invalid_input("this model is generating: await or cancel its requests before"));
         }
@@ -155,6 +156,30 @@ impl Engine {
             }
         }
     }
+}
+
+/// That an edit changes what it says, and all of it.
+fn check_positions(edit: &Edit, ids: usize) -> Result<()> {
+    let rows = edit.values.len().checked_div(edit.width).unwrap_or(0);
+    let Some(positions) = &edit.positions else {
+        if rows == 1 || rows == ids {
+            return Ok(());
+        }
+        return Err(Error::invalid_input(format!(
+            "the edit of {} has {rows} rows for {ids} tokens: give one row, one for each token, or positions",
+            edit.point
+        )));
+    };
+    let mut sorted = positions.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    if sorted.is_empty() || sorted.len() < positions.len() {
+        let point = edit.point;
+        return Err(Error::invalid_input(format!(
+            "the positions of the edit of {point} are none, or one stands twice"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether queries and keys of a model lie in halves in its file.

@@ -28,7 +28,7 @@ pub enum Event {
     },
 }
 
-/// The surroundings of a generation: where events go, who cancels, who else needs the thread.
+/// Callbacks that a generation needs from its caller.
 pub trait Host {
     /// Takes an event.
     fn event(&mut self, event: Event) -> Result<()>;

@@ -109,7 +109,7 @@ impl Opened {
     }
 }
 
-/// The error with the file's name, and with what to do about a broken one: what it lacks nobody can add.
+/// The error with the file's name, and with what to do about a broken file.
 fn at_fault(error: Error, file: &str) -> Error {
     let broken = error.kind() == ErrorKind::InvalidFile;
     let error = error.at(file);
@@ -186,7 +186,7 @@ impl Engine {
         &self.config
     }
 
-    /// What runs.
+    /// The plan that the executor runs.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -205,7 +205,7 @@ impl Engine {
         })
     }
 
-    /// Who runs it.
+    /// The executor that runs this model's plan.
     pub fn executor(&self) -> &dyn Executor {
         self.executor.as_ref()
     }

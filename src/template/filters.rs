@@ -556,19 +556,41 @@ fn sort_cost(run: &mut Run, keyed: &[(Value, Value)]) -> Result<()> {
     run.charge(cost.saturating_mul(rounds) / 2)
 }
 
-/// Sorts; items that are equal stay in their order, from the end too.
-pub(super) fn sort_by_keys<T>(items: &mut [T], key: impl Fn(&T) -> &Value, reverse: bool) -> Result<()> {
-    let mut fault = None;
-    items.sort_by(|a, b| {
-        // Only what Python's own sorting asks: whether one is less than the other.
-        let order = key(a).compare(key(b), "<").unwrap_or_else(|error| {
-            fault.get_or_insert(error);
-            None
-        });
-        let order = order.unwrap_or(Ordering::Equal);
-        if reverse { order.reverse() } else { order }
-    });
-    fault.map_or(Ok(()), Err)
+/// Sorts; items that are equal stay in their order, from the end too. Where two cannot be compared, nothing is moved.
+///
+/// By merging, with no more than Python's own question, whether one is less than the other: keys of mixed types and numbers that
+/// are none have no total order, which the standard library's sort demands.
+pub(super) fn sort_by_keys<T>(items: &mut Vec<T>, key: impl Fn(&T) -> &Value, reverse: bool) -> Result<()> {
+    let less = |a: usize, b: usize| -> Result<bool> {
+        let (a, b) = if reverse { (b, a) } else { (a, b) };
+        Ok(key(&items[a]).compare(key(&items[b]), "<")? == Some(Ordering::Less))
+    };
+    let count = items.len();
+    let (mut order, mut merged): (Vec<usize>, Vec<usize>) = ((0..count).collect(), Vec::with_capacity(count));
+    let mut run = 1;
+    while run < count {
+        merged.clear();
+        for start in (0..count).step_by(2 * run) {
+            let (middle, end) = ((start + run).min(count), (start + 2 * run).min(count));
+            let (mut left, mut right) = (start, middle);
+            while left < middle && right < end {
+                if less(order[right], order[left])? {
+                    merged.push(order[right]);
+                    right += 1;
+                } else {
+                    merged.push(order[left]);
+                    left += 1;
+                }
+            }
+            merged.extend_from_slice(&order[left..middle]);
+            merged.extend_from_slice(&order[right..end]);
+        }
+        std::mem::swap(&mut order, &mut merged);
+        run *= 2;
+    }
+    let mut all: Vec<Option<T>> = items.drain(..).map(Some).collect();
+    items.extend(order.into_iter().filter_map(|i| all[i].take()));
+    Ok(())
 }
 
 fn repeated(run: &mut Run, value: Value, count: usize) -> Result<Vec<Value>> {
@@ -995,7 +1017,7 @@ fn entity(text: &str) -> Option<(char, usize)> {
     if let Some((name, c)) = named.into_iter().find(|(name, _)| text.starts_with(name)) {
         return Some((c, name.len()));
     }
-    let end = text.find(';').filter(|end| *end < 12)?;
+    let end = text.bytes().take(12).position(|byte| byte == b';')?;
     let number = text[..end].strip_prefix("&#")?;
     let code = match number.strip_prefix(['x', 'X']) {
         Some(hex) => u32::from_str_radix(hex, 16).ok()?,

@@ -55,11 +55,13 @@ impl Spec {
             if inner_zeros && fill == '0' {
                 // Zeros are grouped too, so fewer of them are needed.
                 let grouped = |len: usize| len + len.saturating_sub(1) / group;
-                while head + grouped(digits.len() + 1) + rest.len() <= self.width
-                    || head + grouped(digits.len()) + rest.len() < self.width
+                let mut len = digits.len();
+                while head + grouped(len + 1) + rest.len() <= self.width
+                    || head + grouped(len) + rest.len() < self.width
                 {
-                    digits.insert(0, '0');
+                    len += 1;
                 }
+                digits = "0".repeat(len - digits.len()) + &digits;
             }
             let mut out = String::new();
             for (i, c) in digits.chars().enumerate() {
@@ -80,16 +82,14 @@ impl Spec {
 
     fn integer(&self, number: i128, min_digits: usize) -> Result<String> {
         let size = number.unsigned_abs();
-        let (prefix, mut digits) = match self.kind {
+        let (prefix, digits) = match self.kind {
             Some('x') => ("0x", format!("{size:x}")),
             Some('X') => ("0X", format!("{size:X}")),
             Some('o') => ("0o", format!("{size:o}")),
             Some('b') => ("0b", format!("{size:b}")),
             _ => ("", size.to_string()),
         };
-        while digits.len() < min_digits {
-            digits.insert(0, '0');
-        }
+        let digits = "0".repeat(min_digits.saturating_sub(digits.len())) + &digits;
         Ok(self.number(number < 0, if self.alternate { prefix } else { "" }, &digits, ""))
     }
 

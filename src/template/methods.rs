@@ -319,6 +319,7 @@ fn text_method(run: &mut Run, text: &str, name: &str, call: Call) -> Result<Valu
         }
         "splitlines" => {
             let [keep] = call.bind(name, ["keepends"])?;
+            run.charge_values(text.chars().filter(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')).count())?;
             texts(text::lines(text, keep.is_some_and(|keep| keep.is_true())))
         }
         "strip" | "lstrip" | "rstrip" => {

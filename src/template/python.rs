@@ -121,7 +121,8 @@ fn write_repr(value: &Value, out: &mut String, depth: usize, sorted: bool) -> Re
         Value::Dict(dict) => {
             let mut entries: Vec<&(Value, Value)> = dict.entries.iter().collect();
             if sorted {
-                entries.sort_by(|(a, _), (b, _)| a.compare(b, "<").ok().flatten().unwrap_or(std::cmp::Ordering::Equal));
+                // Keys that cannot be compared stay in their order.
+                let _ = super::filters::sort_by_keys(&mut entries, |(key, _)| key, false);
             }
             out.push('{');
             for (i, (key, value)) in entries.into_iter().enumerate() {

@@ -17,7 +17,7 @@ const LLAMA3_SPECIAL: usize = 256;
 /// Special tokens of LLaMA 4.
 const LLAMA4_SPECIAL: usize = 2048;
 /// The longest token. LLaMA 3's and 4's longest are 128 spaces.
-const MAX_TOKEN_BYTES: usize = 1 << 10;
+const MAX_TOKEN_BYTES: usize = 1 << 8;
 
 /// Which names the special tokens have.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -28,6 +28,10 @@ export interface Surroundings {
   postMessage(message: FromWorker, transfer?: Transferable[]): void;
   /** Starts a worker that becomes one of the engine's threads; absent where there is one thread. */
   startThread?(): Worker;
+  /** What to do after a crash, where a new load does not help. */
+  afterCrash?: string;
+  /** Why there is one thread. */
+  noThreads?: string;
   /** Why WebGPU is left alone here, whatever the browser offers. */
   noGpu?: string;
 }
@@ -45,7 +49,7 @@ export class EngineHost {
   /** How to cancel what is under way or waiting, by request id. */
   readonly cancels = new Map<number, () => void>();
   /** How loads that wait for the page's `go_on` go on, by request id. */
-  readonly goOns = new Map<number, () => void>();
+  readonly goOns = new Map<number, { resolve(): void; reject(error: unknown): void }>();
   /** Reads that the page has been asked for. */
   readonly reads = new Map<number, { resolve(bytes: Uint8Array): void; reject(error: unknown): void }>();
   nextRead = 1;
@@ -60,7 +64,8 @@ export class EngineHost {
       case 'load':
         return void answer(this, data.id, () => load(this, data));
       case 'thread':
-        return void becomeThread(this, data);
+        // Told to whoever started this thread, as an error of its script.
+        return void becomeThread(this, data).catch((error) => setTimeout(() => { throw error; }));
       case 'call':
         return void answer(this, data.id, () => call(this, data));
       case 'generate':
@@ -68,7 +73,7 @@ export class EngineHost {
       case 'cancel':
         return this.cancels.get(data.id)?.();
       case 'go_on':
-        this.goOns.get(data.id)?.();
+        this.goOns.get(data.id)?.resolve();
         return void this.goOns.delete(data.id);
       case 'read_done':
         this.reads.get(data.id)?.resolve(data.bytes);
@@ -85,6 +90,8 @@ export class EngineHost {
     for (const cancel of this.cancels.values()) cancel();
     for (const { reject } of this.reads.values()) reject(new LlameroAbortError());
     this.reads.clear();
+    for (const { reject } of this.goOns.values()) reject(new LlameroAbortError());
+    this.goOns.clear();
     void this.turns.own(async () => freeEngine(this)).catch(() => {});
   }
 }
@@ -102,7 +109,7 @@ async function answer(host: EngineHost, id: number, work: () => Promise<(FromWor
     host.scope.postMessage({ type: 'done', id, value }, transfer);
   } catch (error) {
     if (error instanceof WebAssembly.RuntimeError) {
-      broken = new LlameroError('internal', `the engine crashed (${error.message}); load the model again, and please report it`, {
+      broken = new LlameroError('internal', `the engine crashed (${error.message}); ${host.scope.afterCrash ?? 'load the model again'}, and please report it`, {
         cause: error,
       });
       host.scope.postMessage({ type: 'failed', id, error: toWire(broken) });
@@ -134,7 +141,7 @@ async function load(host: EngineHost, { id, sources, options, timeout, wasm }: T
   const wanted = options.threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, MAX_THREADS);
   const threads = host.scope.startThread ? wanted : 1;
   // Why there are fewer threads than wanted.
-  let reason = host.scope.startThread ? undefined : "the engine runs in its caller's thread, and has that one alone";
+  let reason = host.scope.startThread ? undefined : (host.scope.noThreads ?? 'this browser starts no workers from a worker');
   const opened: (EngineSource & { close?(): void })[] = [];
   const work = async () => {
     const [output] = await Promise.all([
@@ -180,8 +187,8 @@ async function load(host: EngineHost, { id, sources, options, timeout, wasm }: T
       else if (phase === 'download' && !downloading()) meter.report('upload', loaded, total);
     };
     const onOpened = () =>
-      new Promise<void>((resolve) => {
-        host.goOns.set(id, resolve);
+      new Promise<void>((resolve, reject) => {
+        host.goOns.set(id, { resolve, reject });
         host.scope.postMessage({ type: 'opened', id });
       });
     // Kept, and taken from what is kept, is only a choice among all.

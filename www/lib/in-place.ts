@@ -59,6 +59,9 @@ function startInPlace(): Started {
   };
   const runtime = serverRuntime();
   const host = new EngineHost({
+    noThreads: "the engine runs in its caller's thread, and has that one alone",
+    // The module's memory is the process's, and no longer to be trusted.
+    afterCrash: runtime ? 'restart the process' : 'start this worker or page again',
     ...(runtime ? { noGpu: `WebGPU is not used in ${runtime}` } : {}),
     postMessage: (data) => queueMicrotask(() => host.closed || worker.onmessage?.call(worker as Worker, { data } as MessageEvent)),
   });
@@ -98,9 +101,20 @@ async function localFiles(source: FileSource): Promise<readonly FileSource[] | u
     throw new LlameroError('io', `${text} cannot be opened (${(cause as Error).message}); check the path`, { cause });
   }
   if (!names) return [localFile(files, path, paths.basename(path), size)];
+  // Named chat templates lie in a folder of their own, by which the engine knows them.
+  const templates = 'additional_chat_templates';
+  const named: FileSource[] = [];
+  if (names.includes(templates)) {
+    const inside = await files.readdir(paths.join(path, templates)).catch(() => []);
+    for (const name of inside.filter((name) => /^[^.].*\.jinja$/.test(name)).sort()) {
+      const file = paths.join(path, templates, name);
+      named.push(localFile(files, file, `${templates}/${name}`, (await files.stat(file)).size));
+    }
+  }
   const wanted = names.filter((name) => /^[^.].*\.(json|safetensors|model|jinja|gguf)$/.test(name)).sort();
   const found = await Promise.all(wanted.map((name) => localFiles(paths.join(path, name))));
   const all = found.flatMap((list) => list ?? []);
+  if (all.length > 0) all.push(...named);
   if (all.length === 0) throw new LlameroError('io', `the folder ${text} holds no model; give a GGUF file, or a folder of safetensors`);
   return all;
 }

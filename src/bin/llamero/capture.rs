@@ -95,14 +95,14 @@ pub async fn run(engine: &mut Engine, ids: &[u32], hooks: &[String], edits: Vec<
     let captured = engine.trace(ids, &Trace { taps, edits }, false).await?;
     let named: Vec<(String, Vec<usize>, Vec<u8>)> = captured.taps.into_iter().map(tensor).collect();
     let shapes: HashMap<&str, &[usize]> = named.iter().map(|(name, shape, _)| (name.as_str(), &shape[..])).collect();
-    print(&json!({ "tokens": ids.len(), "out": out, "shapes": shapes }))?;
     let views = named.iter().map(|(name, shape, bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
         view.map(|view| (name, view)).map_err(|error| invalid(&error.to_string()))
     });
     let views = views.collect::<Result<Vec<_>>>()?;
     safetensors::serialize_to_file(views, None, out)
-        .map_err(|error| invalid(&format!("{} cannot be written: {error}", out.display())))
+        .map_err(|error| invalid(&format!("{} cannot be written: {error}", out.display())))?;
+    print(&json!({ "tokens": ids.len(), "out": out, "shapes": shapes }))
 }
 
 /// A tap's name, shape and bytes in the file: heads of attention come first.

@@ -2,6 +2,7 @@
 
 import { LlameroError } from './errors.js';
 import { inTemplates } from './storage/answer.js';
+import { HttpSource } from './storage/http.js';
 import type { ChatMessage, ChatTemplateOptions, FileSource, GenerationOptions, Kernels, LoadOptions } from './types.js';
 import type { Access, GenerationRequest, SourceSpec } from './protocol.js';
 import type { ByteSource } from './types.js';
@@ -226,6 +227,8 @@ export function sourceSpec(source: FileSource, remotes: ByteSource[], access: Ac
       name: String(own.name),
       size: own.size,
       ...(concurrency !== undefined ? { concurrency } : {}),
+      // It minds its own time, over several attempts.
+      ...(own instanceof HttpSource ? { network: true } : {}),
     };
   }
   throw invalid(

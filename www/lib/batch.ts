@@ -96,8 +96,7 @@ function nextTask(): Promise<void> {
 }
 
 /**
- * Who may use the engine when: any number of generations at once, or one call that needs it for itself, in the order in
- * which they come.
+ * A readers-writer lock: generations share the engine, and calls that need it alone take it in the order in which they come.
  */
 export class Turns {
   /** Settles when the last call that has the engine for itself is over. */

@@ -89,6 +89,13 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     } else {
         None
     };
+    let sliding_window = meta.u32(&key("attention.sliding_window"))?.filter(|n| *n > 0);
+    if sliding_window.is_some() && !matches!(architecture, Architecture::Llama | Architecture::Llama4) {
+        return Err(Error::unsupported(format!(
+            "{}: a sliding window in some of a Qwen's layers; the published models leave it off",
+            key("attention.sliding_window")
+        )));
+    }
     Ok(Config {
         architecture: *architecture,
         name: meta.str("general.name")?.map(str::to_owned),
@@ -104,7 +111,7 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
         rope_theta: f64::from(meta.f32(&key("rope.freq_base"))?.unwrap_or(10_000.0)),
         rope_scaling: rope_scaling(checkpoint, arch, rope_dim, max_position_embeddings).await?,
         max_position_embeddings,
-        sliding_window: meta.u32(&key("attention.sliding_window"))?.filter(|n| *n > 0),
+        sliding_window,
         tie_word_embeddings: !checkpoint.holds("output.weight"),
         attention_bias: None,
         attention_output_bias: None,

@@ -1,5 +1,5 @@
-//! Weights, cache and buffers of a plan, and what its operations share. Everything is made once; a step allocates nothing
-//! but what it returns.
+//! Weights, cache and buffers of a plan, and what its operations share. Weights, caches and buffers are made once; a step allocates
+//! what it returns and short lists.
 
 mod operations;
 

@@ -92,11 +92,18 @@ struct Repr {
 impl Error {
     /// An error of `kind`; `detail` is one or two sentences and says what to do next.
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Error {
-        Error(Box::new(Repr { kind, detail: detail.into(), source: None }))
+        Error(Box::new(Repr {
+            kind,
+            detail: detail.into(),
+            source: None,
+        }))
     }
 
     /// Attaches the cause.
-    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
         self.0.source = Some(source.into());
         self
     }
@@ -158,7 +165,10 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+        self.0
+            .source
+            .as_deref()
+            .map(|e| e as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -198,7 +208,9 @@ impl Warnings {
     /// Says of each where it happened: `"{place}: {text}"`.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Warnings {
-        self.texts.iter_mut().for_each(|text| *text = format!("{place}: {text}"));
+        self.texts
+            .iter_mut()
+            .for_each(|text| *text = format!("{place}: {text}"));
         self
     }
 

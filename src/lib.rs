@@ -9,22 +9,20 @@
 //!    read later, in pieces. [`quant`] knows how each weight type packs its numbers.
 //! 2. [`model`] reads a [`model::Config`] from it and writes a [`plan::Plan`]: the whole model as a flat list of
 //!    operations. No other module knows LLaMA.
-//! 3. An executor runs the plan: [`gpu`] on WebGPU or Vulkan, [`cpu`] with SIMD and threads, [`reference`] in plain Rust,
-//!    the truth in tests.
+//! 3. An executor ([`exec`]) runs the plan: [`exec::gpu`] on WebGPU or Vulkan, [`exec::cpu`] with SIMD and threads,
+//!    [`exec::reference`] in plain Rust, the truth in tests.
 //! 4. [`tokenizer`] turns text into token ids and back, and conversations into text.
 //! 5. [`engine`] owns sequences: it runs prompts, draws tokens, shares cached prefixes, and knows when to stop.
 //!
 //! ARCHITECTURE.md has the arrows between modules, the life of a token, and where to add things.
 
-pub mod cpu;
 pub mod engine;
 pub mod error;
+pub mod exec;
 pub mod format;
-pub mod gpu;
 pub mod model;
 pub mod plan;
 pub mod quant;
-pub mod reference;
 pub mod template;
 pub mod tokenizer;
 #[cfg(target_arch = "wasm32")]

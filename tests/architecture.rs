@@ -18,7 +18,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cpu", &["plan", "quant"]),
     ("reference", &["plan", "quant"]),
     ("engine", &["model", "plan", "tokenizer", "format"]),
-    ("web", &["engine", "model", "gpu", "cpu", "reference", "tokenizer", "format", "plan"]),
+    (
+        "web",
+        &[
+            "engine",
+            "model",
+            "gpu",
+            "cpu",
+            "reference",
+            "tokenizer",
+            "format",
+            "plan",
+        ],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -41,7 +53,9 @@ fn root() -> &'static Path {
 /// Code lines, without comments.
 fn code(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
-    text.lines().map(|l| l.split("//").next().unwrap_or("").to_owned()).collect()
+    text.lines()
+        .map(|l| l.split("//").next().unwrap_or("").to_owned())
+        .collect()
 }
 
 fn modules() -> Vec<(String, Vec<PathBuf>)> {
@@ -50,7 +64,14 @@ fn modules() -> Vec<(String, Vec<PathBuf>)> {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         if name != "lib" && name != "bin" {
-            modules.push((name, if path.is_dir() { sources(&path) } else { vec![path] }));
+            modules.push((
+                name,
+                if path.is_dir() {
+                    sources(&path)
+                } else {
+                    vec![path]
+                },
+            ));
         }
     }
     modules
@@ -60,12 +81,17 @@ fn modules() -> Vec<(String, Vec<PathBuf>)> {
 fn modules_import_only_what_they_may() {
     let mut found = 0;
     for (module, files) in modules() {
-        let (_, allowed) =
-            MAY_USE.iter().find(|(m, _)| *m == module).unwrap_or_else(|| panic!("unknown module {module}"));
+        let (_, allowed) = MAY_USE
+            .iter()
+            .find(|(m, _)| *m == module)
+            .unwrap_or_else(|| panic!("unknown module {module}"));
         for file in files {
             for line in code(&file) {
                 for used in line.split("crate::").skip(1) {
-                    let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    let used: String = used
+                        .chars()
+                        .take_while(|c| c.is_alphanumeric() || *c == '_')
+                        .collect();
                     found += 1;
                     assert!(
                         used == "error" || used == module || allowed.contains(&used.as_str()),
@@ -76,7 +102,10 @@ fn modules_import_only_what_they_may() {
             }
         }
     }
-    assert!(found > 50, "only {found} imports seen: does this test still read the sources?");
+    assert!(
+        found > 50,
+        "only {found} imports seen: does this test still read the sources?"
+    );
 }
 
 #[test]
@@ -86,9 +115,17 @@ fn outside_worlds_are_met_in_one_place_each() {
             let is_gpu_web = file.ends_with("gpu/web.rs");
             for line in code(&file) {
                 for word in ["wasm_bindgen", "js_sys", "web_sys", "JsValue"] {
-                    assert!(module == "web" || is_gpu_web || !line.contains(word), "{}: {line}", file.display());
+                    assert!(
+                        module == "web" || is_gpu_web || !line.contains(word),
+                        "{}: {line}",
+                        file.display()
+                    );
                 }
-                assert!(module == "gpu" || !line.contains("wgpu::"), "{}: {line}", file.display());
+                assert!(
+                    module == "gpu" || !line.contains("wgpu::"),
+                    "{}: {line}",
+                    file.display()
+                );
             }
         }
     }
@@ -105,8 +142,9 @@ fn executors_know_no_model() {
                 let line = line.to_lowercase().replace("llamero", "");
                 for word in ["layer", "llama"] {
                     // GGUF files say which program splits them, and errors may name it.
-                    let found =
-                        line.split(|c: char| !c.is_alphanumeric()).any(|w| w == word || w == format!("{word}s"));
+                    let found = line
+                        .split(|c: char| !c.is_alphanumeric())
+                        .any(|w| w == word || w == format!("{word}s"));
                     assert!(!found, "{}: {line}", file.display());
                 }
             }
@@ -125,15 +163,27 @@ fn every_shader_binding_states_its_shape() {
                 continue;
             }
             let text = fs::read_to_string(&path).unwrap();
-            assert!(text.starts_with("//") || text.starts_with("@group"), "{}: no header", path.display());
+            assert!(
+                text.starts_with("//") || text.starts_with("@group"),
+                "{}: no header",
+                path.display()
+            );
             let mut above = "";
             for line in text.lines() {
                 if line.contains("var<storage") && !line.contains("state: array<u32>") {
                     bindings += 1;
                     let comment = line.split_once("//").map_or(above, |(_, c)| c);
-                    assert!(comment.contains('['), "{}: no shape beside {line}", path.display());
+                    assert!(
+                        comment.contains('['),
+                        "{}: no shape beside {line}",
+                        path.display()
+                    );
                 }
-                above = if line.trim_start().starts_with("//") { line } else { "" };
+                above = if line.trim_start().starts_with("//") {
+                    line
+                } else {
+                    ""
+                };
             }
         }
     }

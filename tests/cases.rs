@@ -43,9 +43,9 @@ struct Npy {
 /// Objects may have more keys; lists of objects agree entry by entry, all else exactly.
 fn holds(got: &Value, want: &Value) -> bool {
     match (got, want) {
-        (Value::Object(got), Value::Object(want)) => {
-            want.iter().all(|(key, want)| got.get(key).is_some_and(|got| holds(got, want)))
-        }
+        (Value::Object(got), Value::Object(want)) => want
+            .iter()
+            .all(|(key, want)| got.get(key).is_some_and(|got| holds(got, want))),
         (Value::Array(got), Value::Array(want)) if want.iter().any(Value::is_object) => {
             got.len() == want.len() && got.iter().zip(want).all(|(got, want)| holds(got, want))
         }
@@ -68,18 +68,28 @@ fn copy(from: &Path, to: &Path) {
 /// Runs a case in a copy of its folder; what is wrong, if anything.
 fn check(folder: &Path) -> Result<(), String> {
     let case = std::fs::read_to_string(folder.join("case.json")).unwrap();
-    let Case { command, expected } = serde_json::from_str(&case).map_err(|error| error.to_string())?;
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cases").join(folder.file_name().unwrap());
+    let Case { command, expected } =
+        serde_json::from_str(&case).map_err(|error| error.to_string())?;
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("cases")
+        .join(folder.file_name().unwrap());
     if place.exists() {
         std::fs::remove_dir_all(&place).unwrap();
     }
     copy(folder, &place);
     let mut llamero = Command::new(env!("CARGO_BIN_EXE_llamero"));
-    llamero.current_dir(&place).env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR")).args(&command[1..]);
+    llamero
+        .current_dir(&place)
+        .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))
+        .args(&command[1..]);
     let output = llamero.output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
     if output.status.code() != Some(expected.exit) {
-        return Err(format!("exit {:?}, not {}: {words}", output.status.code(), expected.exit));
+        return Err(format!(
+            "exit {:?}, not {}: {words}",
+            output.status.code(),
+            expected.exit
+        ));
     }
     if !expected.json.is_empty() {
         let want = Value::Object(expected.json);
@@ -90,15 +100,33 @@ fn check(folder: &Path) -> Result<(), String> {
         }
     }
     let said = words.to_lowercase();
-    if !expected.stderr_any.is_empty() && !expected.stderr_any.iter().any(|word| said.contains(&word.to_lowercase())) {
+    if !expected.stderr_any.is_empty()
+        && !expected
+            .stderr_any
+            .iter()
+            .any(|word| said.contains(&word.to_lowercase()))
+    {
         return Err(format!("{words:?} has none of {:?}", expected.stderr_any));
     }
-    if let Some(Npy { out, like, tolerance }) = expected.npy {
-        let (got, want) = (npy::read_npy(&place.join(out)), npy::read_npy(&place.join(like)));
+    if let Some(Npy {
+        out,
+        like,
+        tolerance,
+    }) = expected.npy
+    {
+        let (got, want) = (
+            npy::read_npy(&place.join(out)),
+            npy::read_npy(&place.join(like)),
+        );
         if got.0 != want.0 {
             return Err(format!("logits of shape {:?}, not {:?}", got.0, want.0));
         }
-        let far = got.1.iter().zip(&want.1).map(|(got, want)| (got - want).abs()).fold(0.0, f32::max);
+        let far = got
+            .1
+            .iter()
+            .zip(&want.1)
+            .map(|(got, want)| (got - want).abs())
+            .fold(0.0, f32::max);
         if !(far <= tolerance) {
             return Err(format!("logits are {far} away"));
         }
@@ -110,25 +138,50 @@ fn check(folder: &Path) -> Result<(), String> {
 #[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures: 21 cases")]
 fn what_was_reported_is_mended() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures/cases-2");
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut cases: Vec<PathBuf> = entries.filter(|path| path.join("case.json").exists()).collect();
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut cases: Vec<PathBuf> = entries
+        .filter(|path| path.join("case.json").exists())
+        .collect();
     cases.sort();
     assert!(cases.len() >= 21, "only {} cases", cases.len());
     let wrong: Vec<String> = cases
         .iter()
-        .filter_map(|case| check(case).err().map(|why| format!("{}: {why}", case.file_name().unwrap().display())))
+        .filter_map(|case| {
+            check(case)
+                .err()
+                .map(|why| format!("{}: {why}", case.file_name().unwrap().display()))
+        })
         .collect();
-    assert!(wrong.is_empty(), "{} of {} cases are wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases are wrong:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]
 fn a_result_holds_what_is_wanted_or_not() {
     use serde_json::json;
     let got = json!({"a": 1, "list": [{"b": 1, "c": 2}, {"b": 3}], "ids": [1, 2]});
-    for want in [json!({"a": 1}), json!({"list": [{"b": 1}, {"b": 3}]}), json!({"ids": [1, 2]}), json!({})] {
+    for want in [
+        json!({"a": 1}),
+        json!({"list": [{"b": 1}, {"b": 3}]}),
+        json!({"ids": [1, 2]}),
+        json!({}),
+    ] {
         assert!(holds(&got, &want), "{want}");
     }
-    for want in [json!({"a": 2}), json!({"x": 1}), json!({"list": [{"b": 1}]}), json!({"ids": [1]}), json!([])] {
+    for want in [
+        json!({"a": 2}),
+        json!({"x": 1}),
+        json!({"list": [{"b": 1}]}),
+        json!({"ids": [1]}),
+        json!([]),
+    ] {
         assert!(!holds(&got, &want), "{want}");
     }
 }

@@ -56,8 +56,15 @@ fn both(tokenizer: &Tokenizer) -> [Result<String>; 2] {
     let messages = json!([{"role": "user", "content": "Hi"}]);
     let tools = json!([{"type": "function", "function": {"name": "clock", "parameters": {}}}]);
     [None, Some(&tools)].map(|tools| {
-        let input = TemplateInput { messages: &messages, tools, ..TemplateInput::default() };
-        tokenizer.chat_template().expect("a template").render(&input)
+        let input = TemplateInput {
+            messages: &messages,
+            tools,
+            ..TemplateInput::default()
+        };
+        tokenizer
+            .chat_template()
+            .expect("a template")
+            .render(&input)
     })
 }
 
@@ -70,17 +77,46 @@ fn templates_are_found_in_every_kind_of_file() {
     let config = |template: Value| json!({"eos_token": "</s>", "chat_template": template});
     let in_json = json!({"chat_template": plain}).to_string();
     let cases: [(&str, Tokenizer, [&str; 2]); 6] = [
-        ("text", from_hf(&config(plain.into()), None).unwrap(), ["Hi</s>", "Hi</s> clock"]),
-        ("list", from_hf(&config(named), None).unwrap(), ["Hi</s>", "tools: clock"]),
-        ("object", from_hf(&config(object), None).unwrap(), ["Hi</s>", "tools: clock"]),
-        ("file", from_hf(&config(Value::Null), Some(plain)).unwrap(), ["Hi</s>", "Hi</s> clock"]),
-        ("file wins", from_hf(&config("other".into()), Some(plain)).unwrap(), ["Hi</s>", "Hi</s> clock"]),
-        ("JSON file", from_json_file(&in_json).unwrap(), ["Hi</s>", "Hi</s> clock"]),
+        (
+            "text",
+            from_hf(&config(plain.into()), None).unwrap(),
+            ["Hi</s>", "Hi</s> clock"],
+        ),
+        (
+            "list",
+            from_hf(&config(named), None).unwrap(),
+            ["Hi</s>", "tools: clock"],
+        ),
+        (
+            "object",
+            from_hf(&config(object), None).unwrap(),
+            ["Hi</s>", "tools: clock"],
+        ),
+        (
+            "file",
+            from_hf(&config(Value::Null), Some(plain)).unwrap(),
+            ["Hi</s>", "Hi</s> clock"],
+        ),
+        (
+            "file wins",
+            from_hf(&config("other".into()), Some(plain)).unwrap(),
+            ["Hi</s>", "Hi</s> clock"],
+        ),
+        (
+            "JSON file",
+            from_json_file(&in_json).unwrap(),
+            ["Hi</s>", "Hi</s> clock"],
+        ),
     ];
     for (what, tokenizer, want) in cases {
         assert_eq!(both(&tokenizer).map(|text| text.unwrap()), want, "{what}");
     }
-    assert!(from_hf(&config(Value::Null), None).unwrap().chat_template().is_none());
+    assert!(
+        from_hf(&config(Value::Null), None)
+            .unwrap()
+            .chat_template()
+            .is_none()
+    );
 }
 
 #[test]
@@ -91,13 +127,22 @@ fn gguf_keys_hold_templates_by_name() {
         .meta("tokenizer.ggml.tokens", strings(["<unk>", "<s>", "</s>"]))
         .meta("tokenizer.ggml.scores", vec![0.0f32; 3])
         .meta("tokenizer.ggml.token_type", vec![2i32, 3, 3])
-        .meta("tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}")
-        .meta("tokenizer.chat_template.tool_use", "{{ tools|length }} tools")
+        .meta(
+            "tokenizer.chat_template",
+            "{{ bos_token }}{{ messages[0].content }}",
+        )
+        .meta(
+            "tokenizer.chat_template.tool_use",
+            "{{ tools|length }} tools",
+        )
         .values("w", &[1], DType::F32, &[1.0])
         .sources();
     let checkpoint = pollster::block_on(Checkpoint::open_gguf(sources)).unwrap();
     let tokenizer = Tokenizer::from_gguf(checkpoint.metadata()).unwrap();
-    assert_eq!(both(&tokenizer).map(|text| text.unwrap()), ["<s>Hi", "1 tools"]);
+    assert_eq!(
+        both(&tokenizer).map(|text| text.unwrap()),
+        ["<s>Hi", "1 tools"]
+    );
 }
 
 #[test]
@@ -105,7 +150,10 @@ fn of_several_templates_one_must_be_the_default() {
     let named = json!({"chat_template": [{"name": "rag", "template": "x"}, {"name": "tool_use", "template": "y"}]});
     let [plain, with_tools] = both(&from_hf(&named, None).unwrap());
     let error = plain.unwrap_err();
-    assert!(error.kind() == ErrorKind::Template && error.to_string().contains("rag, tool_use"), "{error}");
+    assert!(
+        error.kind() == ErrorKind::Template && error.to_string().contains("rag, tool_use"),
+        "{error}"
+    );
     assert_eq!(with_tools.unwrap(), "y");
 }
 
@@ -121,24 +169,41 @@ fn a_broken_template_fails_when_it_is_used() {
 /// One-construct templates of `tests/data/templates/make_templates.py`, or those of the file that `LLAMERO_SNIPPETS` names.
 #[test]
 fn every_snippet_renders_as_in_transformers() {
-    let own = format!("{}/tests/data/templates/snippets.json", env!("CARGO_MANIFEST_DIR"));
+    let own = format!(
+        "{}/tests/data/templates/snippets.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
     let path = std::env::var("LLAMERO_SNIPPETS").unwrap_or(own);
     let file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let cases = file["cases"].as_array().unwrap();
     assert!(cases.len() > 400, "only {} snippets", cases.len());
-    let wrong: Vec<String> = cases.iter().filter_map(|case| difference(case, &file["contexts"])).collect();
-    assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter_map(|case| difference(case, &file["contexts"]))
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} wrong:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
 }
 
 /// How a case comes out otherwise than it should.
 fn difference(case: &Value, contexts: &Value) -> Option<String> {
     let template = case["template"].as_str().unwrap();
-    let variables = case["context"].as_str().map_or(&case["variables"], |name| &contexts[name]);
+    let variables = case["context"]
+        .as_str()
+        .map_or(&case["variables"], |name| &contexts[name]);
     let got = render(template, variables);
     match (case["ok"].as_str(), &got) {
         (Some(want), Ok(text)) if want == text => None,
         (None, Err(error)) if error.kind() == ErrorKind::Template => None,
-        (want, _) => Some(format!("{template:?}\n  want {:?} {}\n   got {got:?}", want, case["error"])),
+        (want, _) => Some(format!(
+            "{template:?}\n  want {:?} {}\n   got {got:?}",
+            want, case["error"]
+        )),
     }
 }
 
@@ -166,7 +231,15 @@ fn without_a_clock_there_is_no_strftime_now() {
     let template = ChatTemplate::new(template, "", "").unwrap();
     assert_eq!(template.render(&TemplateInput::default()).unwrap(), "False");
     let now = DateTime::from_iso("2025-03-14");
-    assert_eq!(template.render(&TemplateInput { now, ..TemplateInput::default() }).unwrap(), "True2025");
+    assert_eq!(
+        template
+            .render(&TemplateInput {
+                now,
+                ..TemplateInput::default()
+            })
+            .unwrap(),
+        "True2025"
+    );
 }
 
 mod random {
@@ -284,7 +357,11 @@ mod random {
     /// At least 4,000 cases; `PROPTEST_CASES` asks for more.
     fn config() -> ProptestConfig {
         let config = ProptestConfig::default();
-        ProptestConfig { failure_persistence: None, cases: config.cases.max(4000), ..config }
+        ProptestConfig {
+            failure_persistence: None,
+            cases: config.cases.max(4000),
+            ..config
+        }
     }
 
     proptest! {
@@ -314,7 +391,10 @@ mod fixtures {
     use super::*;
 
     fn read(name: &str) -> Value {
-        let path = format!("{}/../shared/fixtures/templates/{name}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!(
+            "{}/../shared/fixtures/templates/{name}",
+            env!("CARGO_MANIFEST_DIR")
+        );
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
     }
 
@@ -332,7 +412,13 @@ mod fixtures {
                 (want, _) => wrong.push(format!("{template:?}\n  want {want:?}\n   got {got:?}")),
             }
         }
-        assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "{} of {} wrong:\n{}",
+            wrong.len(),
+            cases.len(),
+            wrong.join("\n")
+        );
     }
 
     /// Renders every conversation with every template of a file; a key of a conversation other than its messages and tools is
@@ -343,11 +429,16 @@ mod fixtures {
         let mut wrong = Vec::new();
         let mut renders = 0;
         for (name, template) in file["templates"].as_object().unwrap() {
-            let (bos, eos) =
-                (template["bos_token"].as_str().unwrap_or(""), template["eos_token"].as_str().unwrap_or(""));
-            let compiled = ChatTemplate::new(template["template"].as_str().unwrap(), bos, eos).unwrap();
+            let (bos, eos) = (
+                template["bos_token"].as_str().unwrap_or(""),
+                template["eos_token"].as_str().unwrap_or(""),
+            );
+            let compiled =
+                ChatTemplate::new(template["template"].as_str().unwrap(), bos, eos).unwrap();
             for case in template["renders"].as_array().unwrap() {
-                let conversation = file["conversations"][case["conversation"].as_str().unwrap()].as_object().unwrap();
+                let conversation = file["conversations"][case["conversation"].as_str().unwrap()]
+                    .as_object()
+                    .unwrap();
                 let mut extra = conversation.clone();
                 extra.retain(|key, _| key != "messages" && key != "tools");
                 let got = compiled.render(&TemplateInput {
@@ -361,14 +452,20 @@ mod fixtures {
                 match (case["ok"].as_str(), &got) {
                     (Some(want), Ok(text)) if want == text => {}
                     (None, Err(error)) if error.kind() == ErrorKind::Template => {}
-                    (want, _) => {
-                        wrong.push(format!("{name} {}\n  want {want:?}\n   got {got:?}", case["conversation"]))
-                    }
+                    (want, _) => wrong.push(format!(
+                        "{name} {}\n  want {want:?}\n   got {got:?}",
+                        case["conversation"]
+                    )),
                 }
             }
         }
         assert_eq!(renders, count);
-        assert!(wrong.is_empty(), "{} of {renders} wrong:\n{}", wrong.len(), wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "{} of {renders} wrong:\n{}",
+            wrong.len(),
+            wrong.join("\n")
+        );
     }
 
     #[test]
@@ -394,18 +491,28 @@ mod fixtures {
             "percent-on-a-variable",
             "text-is-a-sequence",
         ] {
-            let folder = format!("{}/../shared/fixtures/cases-2/{case}", env!("CARGO_MANIFEST_DIR"));
+            let folder = format!(
+                "{}/../shared/fixtures/cases-2/{case}",
+                env!("CARGO_MANIFEST_DIR")
+            );
             let text = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
             let expected: Value = serde_json::from_str(&text("case.json")).unwrap();
             let messages: Value = serde_json::from_str(&text("messages.json")).unwrap();
-            let command: Vec<&str> = expected["command"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            let command: Vec<&str> = expected["command"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
             let input = TemplateInput {
                 messages: &messages,
                 add_generation_prompt: command.contains(&"--add-generation-prompt"),
                 now: DateTime::from_iso("2025-03-14T15:09:26"),
                 ..TemplateInput::default()
             };
-            let rendered = ChatTemplate::new(&text("template.jinja"), "<s>", "</s>").unwrap().render(&input);
+            let rendered = ChatTemplate::new(&text("template.jinja"), "<s>", "</s>")
+                .unwrap()
+                .render(&input);
             let want = expected["expected"]["json"]["text"].as_str().unwrap();
             assert_eq!(rendered.unwrap(), want, "{case}");
         }

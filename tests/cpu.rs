@@ -11,14 +11,15 @@ mod adjustments;
 mod harness;
 
 use harness::{Random, assert_close, assign_pages, random_weights};
-use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::error::ErrorKind;
+use llamero::exec::cpu::{CpuExecutor, CpuOptions, Pool};
+use llamero::exec::reference::ReferenceExecutor;
+use llamero::exec::{Executor, Inspect, Limits, Output, Step, Want};
 use llamero::plan::{
-    AttentionSpec, CacheSpec, Executor, Experts, Gating, Heads, History, Inspect, Limits, Linear, Mask, Norm, Output,
-    Plan, Role, Rope, Row, Sampling, Step, Temperature, TensorId, ValueId, Want,
+    AttentionSpec, CacheSpec, Experts, Gating, Heads, History, Linear, Mask, Norm, Plan, Role,
+    Rope, Row, Sampling, Temperature, TensorId, ValueId,
 };
 use llamero::quant::DType;
-use llamero::reference::ReferenceExecutor;
 
 const CONTEXT: u32 = 256;
 const FLOATS: &[DType] = &[DType::F32, DType::F16, DType::BF16];
@@ -35,15 +36,28 @@ struct Case {
 impl Case {
     fn new(hidden: u32, vocab: u32) -> Case {
         let plan = Plan::new(hidden, vocab, CONTEXT);
-        Case { plan, weights: Vec::new(), random: Random(u64::from(hidden) << 20 | u64::from(vocab)) }
+        Case {
+            plan,
+            weights: Vec::new(),
+            random: Random(u64::from(hidden) << 20 | u64::from(vocab)),
+        }
     }
 
     fn tensor(&mut self, dtype: DType, rows: u32, cols: u32) -> TensorId {
         let scale = 2.0 / (cols as f32).sqrt();
-        let mut bytes = random_weights(dtype, u64::from(rows), u64::from(cols), scale, &mut self.random);
+        let mut bytes = random_weights(
+            dtype,
+            u64::from(rows),
+            u64::from(cols),
+            scale,
+            &mut self.random,
+        );
         if dtype == DType::Q8_0 {
             // What no quantiser writes, and a file may hold.
-            bytes.chunks_exact_mut(34).step_by(3).for_each(|block| block[5] = 0x80);
+            bytes
+                .chunks_exact_mut(34)
+                .step_by(3)
+                .for_each(|block| block[5] = 0x80);
         }
         let name = format!("tensor {}", self.weights.len());
         self.weights.push(bytes);
@@ -52,12 +66,18 @@ impl Case {
 
     fn linear(&mut self, dtype: DType, rows: u32, cols: u32, bias: bool) -> Linear {
         let weight = self.tensor(dtype, rows, cols);
-        Linear { weight, bias: bias.then(|| self.tensor(DType::F32, 1, rows)) }
+        Linear {
+            weight,
+            bias: bias.then(|| self.tensor(DType::F32, 1, rows)),
+        }
     }
 
     fn norm(&mut self) -> Norm {
         let hidden = self.plan.hidden_size;
-        Norm { weight: self.tensor(DType::F32, 1, hidden), eps: 1e-5 }
+        Norm {
+            weight: self.tensor(DType::F32, 1, hidden),
+            eps: 1e-5,
+        }
     }
 
     /// The residual stream that is set before a step.
@@ -81,20 +101,27 @@ impl Case {
             if cut > 0 {
                 executor.load_rows(TensorId(i), 0, &bytes[..cut]).unwrap();
             }
-            executor.load_rows(TensorId(i), (cut / row) as u64, &bytes[cut..]).unwrap();
+            executor
+                .load_rows(TensorId(i), (cut / row) as u64, &bytes[cut..])
+                .unwrap();
         }
         assign_pages(executor);
     }
 
     fn reference(&self) -> ReferenceExecutor {
-        let mut executor = ReferenceExecutor::new(self.plan.clone(), Limits::for_context(CONTEXT, 64, 1)).unwrap();
+        let mut executor =
+            ReferenceExecutor::new(self.plan.clone(), Limits::for_context(CONTEXT, 64, 1)).unwrap();
         self.load(&mut executor);
         executor
     }
 
     fn cpu(&self, threads: usize, cache_f16: bool) -> CpuExecutor {
         let pool = Pool::with_threads(threads);
-        let options = CpuOptions { pool: Some(pool), cache_f16: Some(cache_f16), ..CpuOptions::default() };
+        let options = CpuOptions {
+            pool: Some(pool),
+            cache_f16: Some(cache_f16),
+            ..CpuOptions::default()
+        };
         let mut executor = CpuExecutor::new(self.plan.clone(), CONTEXT, options).unwrap();
         self.load(&mut executor);
         executor
@@ -103,7 +130,13 @@ impl Case {
 
 fn rows(n: usize, first_pos: u32, vocab: u32, random: &mut Random) -> Vec<Row> {
     let mut token = || (random.next() % u64::from(vocab)) as u32;
-    (0..n).map(|i| Row { token: token(), seq: 0, pos: first_pos + i as u32 }).collect()
+    (0..n)
+        .map(|i| Row {
+            token: token(),
+            seq: 0,
+            pos: first_pos + i as u32,
+        })
+        .collect()
 }
 
 fn run(executor: &mut dyn Inspect, rows: &[Row], heads: &[u32], want: Want) -> Output {
@@ -116,7 +149,11 @@ fn exact_values(n: usize, random: &mut Random) -> Vec<f32> {
     for block in 0..n.div_ceil(32) {
         let scale = 2f32.powi(-7 - (block % 3) as i32);
         for i in 0..32.min(n - 32 * block) {
-            let q = if i == block % 32 { 127.0 } else { (random.value() * 127.0).round() };
+            let q = if i == block % 32 {
+                127.0
+            } else {
+                (random.value() * 127.0).round()
+            };
             values.push(q * scale);
         }
     }
@@ -151,7 +188,12 @@ fn compare(name: &str, case: &Case, input: Option<(Role, usize)>, output: Role, 
                 !want.is_empty() && want.iter().any(|v| v.abs() > 1e-6),
                 "{name}: an output of zeros shows nothing"
             );
-            assert_close(&format!("{name}, {threads} threads, {n} rows"), &got, &want, tolerance);
+            assert_close(
+                &format!("{name}, {threads} threads, {n} rows"),
+                &got,
+                &want,
+                tolerance,
+            );
         }
     }
 }
@@ -177,10 +219,22 @@ fn every_type_is_multiplied() {
                 case.residual(Role::FeedForward, down);
                 let name = format!("{} {inner} -> {hidden}", dtype.name());
                 let width = *inner as usize;
-                compare(&name, &case, Some((Role::FeedForward, width)), Role::Residual, 5e-5);
+                compare(
+                    &name,
+                    &case,
+                    Some((Role::FeedForward, width)),
+                    Role::Residual,
+                    5e-5,
+                );
                 case.plan = plan;
                 case.residual(Role::Attention, down);
-                compare(&name, &case, Some((Role::Attention, width)), Role::Residual, 5e-5);
+                compare(
+                    &name,
+                    &case,
+                    Some((Role::Attention, width)),
+                    Role::Residual,
+                    5e-5,
+                );
             }
         }
     }
@@ -194,13 +248,31 @@ fn every_type_is_looked_up() {
             let table = case.tensor(*dtype, 131, *hidden);
             let norm = case.norm();
             let x = case.plan.embed(table);
-            compare(&format!("table of {}", dtype.name()), &case, None, Role::Residual, 1e-6);
+            compare(
+                &format!("table of {}", dtype.name()),
+                &case,
+                None,
+                Role::Residual,
+                1e-6,
+            );
             // As a head the same table is a matrix.
             case.plan.lm_head(x.normed(norm), table);
-            compare(&format!("tied table of {}", dtype.name()), &case, None, Role::Residual, 1e-6);
+            compare(
+                &format!("tied table of {}", dtype.name()),
+                &case,
+                None,
+                Role::Residual,
+                1e-6,
+            );
             // Activations are rounded here: 1 part in 65,000 of the largest of a block, over all products.
             let tolerance = if FLOATS.contains(dtype) { 5e-5 } else { 2e-4 };
-            compare(&format!("head of {}", dtype.name()), &case, None, Role::Logits, tolerance);
+            compare(
+                &format!("head of {}", dtype.name()),
+                &case,
+                None,
+                Role::Logits,
+                tolerance,
+            );
         }
     }
 }
@@ -251,16 +323,32 @@ fn attention_case_with(
     let q = case.linear(DType::F32, heads.heads * d, hidden, bias);
     let k = case.linear(DType::F16, heads.kv_heads * d, hidden, bias);
     let v = case.linear(DType::F32, heads.kv_heads * d, hidden, bias);
-    case.plan.caches = vec![CacheSpec { kv_heads: heads.kv_heads, head_dim: d }];
-    let inv_freq = (0..rope_pairs).map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d))).collect();
-    case.plan.ropes = vec![Rope { inv_freq, magnitude: 1.25 }];
+    case.plan.caches = vec![CacheSpec {
+        kv_heads: heads.kv_heads,
+        head_dim: d,
+    }];
+    let inv_freq = (0..rope_pairs)
+        .map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d)))
+        .collect();
+    case.plan.ropes = vec![Rope {
+        inv_freq,
+        magnitude: 1.25,
+    }];
     let rope = (rope_pairs > 0).then_some(0);
     let x = case.stream();
-    let mut query = case.plan.qkv_rope(x.normed(norm), [q, k, v], heads, rope, 0);
+    let mut query = case
+        .plan
+        .qkv_rope(x.normed(norm), [q, k, v], heads, rope, 0);
     if qk_norm {
         query = case.plan.qk_norm(query, heads, 0, 1e-5, None, None);
     }
-    let spec = AttentionSpec { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask, temperature };
+    let spec = AttentionSpec {
+        heads,
+        cache: 0,
+        scale: 1.0 / (d as f32).sqrt(),
+        mask,
+        temperature,
+    };
     case.plan.attention(query, spec);
     case
 }
@@ -285,21 +373,35 @@ fn compare_attention(name: &str, case: &Case, steps: &[usize]) {
             for (activation, tolerance) in [(Role::Query, 5e-5), (Role::Attention, tolerance)] {
                 let want = pollster::block_on(reference.peek(activation, *n)).unwrap();
                 let got = pollster::block_on(cpu.peek(activation, *n)).unwrap();
-                assert_close(&format!("{activation:?} {name}, {n} rows to {pos}"), &got, &want, tolerance);
+                assert_close(
+                    &format!("{activation:?} {name}, {n} rows to {pos}"),
+                    &got,
+                    &want,
+                    tolerance,
+                );
             }
         }
         for which in [0, 1] {
             let page = cpu.limits().num_pages - 1;
             let want = pollster::block_on(reference.peek_cache(0, page, which)).unwrap();
             let got = pollster::block_on(cpu.peek_cache(0, page, which)).unwrap();
-            assert_close(&format!("cache {which} {name}"), &got, &want, if cache_f16 { 1e-2 } else { 5e-5 });
+            assert_close(
+                &format!("cache {which} {name}"),
+                &got,
+                &want,
+                if cache_f16 { 1e-2 } else { 5e-5 },
+            );
         }
     }
 }
 
 #[test]
 fn qkv_rope_and_attention_over_a_growing_cache() {
-    let heads = |heads, kv_heads, head_dim| Heads { heads, kv_heads, head_dim };
+    let heads = |heads, kv_heads, head_dim| Heads {
+        heads,
+        kv_heads,
+        head_dim,
+    };
     let cases = [
         (heads(4, 4, 16), Mask::Causal, false, 8),
         (heads(4, 2, 16), Mask::Causal, true, 8),
@@ -316,17 +418,38 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
     for (heads, mask, bias, rope_pairs) in cases {
         let case = attention_case(heads, mask, bias, rope_pairs);
         // Steps that end inside a page, at its end, and beyond it.
-        compare_attention(&format!("{heads:?} {mask:?}"), &case, &[1, 5, 26, 1, 33, 1, 64]);
+        compare_attention(
+            &format!("{heads:?} {mask:?}"),
+            &case,
+            &[1, 5, 26, 1, 33, 1, 64],
+        );
     }
 }
 
 #[test]
 fn qk_norm_and_scores_scaled_by_position() {
     for (heads, mask) in [
-        (Heads { heads: 4, kv_heads: 2, head_dim: 16 }, Mask::Causal),
-        (Heads { heads: 3, kv_heads: 1, head_dim: 18 }, Mask::Chunk(8)),
+        (
+            Heads {
+                heads: 4,
+                kv_heads: 2,
+                head_dim: 16,
+            },
+            Mask::Causal,
+        ),
+        (
+            Heads {
+                heads: 3,
+                kv_heads: 1,
+                head_dim: 18,
+            },
+            Mask::Chunk(8),
+        ),
     ] {
-        let temperature = Some(Temperature { floor_scale: 8.0, scale: 0.5 });
+        let temperature = Some(Temperature {
+            floor_scale: 8.0,
+            scale: 0.5,
+        });
         let mut case = attention_case_with(heads, mask, false, 4, temperature, true);
         case.plan.ropes[0].magnitude = 1.0;
         compare_attention(&format!("{heads:?} {mask:?}"), &case, &[1, 30, 1, 9]);
@@ -335,7 +458,11 @@ fn qk_norm_and_scores_scaled_by_position() {
 
 #[test]
 fn sequences_do_not_see_each_other() {
-    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 16 };
+    let heads = Heads {
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 16,
+    };
     let case = attention_case(heads, Mask::Causal, false, 8);
     let (mut cpu, mut reference) = (case.cpu(2, false), case.reference());
     let mut random = Random(11);
@@ -345,8 +472,9 @@ fn sequences_do_not_see_each_other() {
     }
     for (from, count) in [(0, 20), (20, 1), (21, 15)] {
         // Rows of both in turn, and one of the second ahead.
-        let rows: Vec<Row> =
-            (from..from + count).flat_map(|pos| [0, 1].map(|seq| Row { token: 0, seq, pos })).collect();
+        let rows: Vec<Row> = (from..from + count)
+            .flat_map(|pos| [0, 1].map(|seq| Row { token: 0, seq, pos }))
+            .collect();
         let x = random.values(rows.len() * 64);
         for executor in [&mut cpu as &mut dyn Inspect, &mut reference] {
             executor.poke(Role::Residual, &x, None).unwrap();
@@ -354,14 +482,27 @@ fn sequences_do_not_see_each_other() {
         }
         let want = pollster::block_on(reference.peek(Role::Attention, rows.len())).unwrap();
         let got = pollster::block_on(cpu.peek(Role::Attention, rows.len())).unwrap();
-        assert_close(&format!("{count} rows of two sequences from {from}"), &got, &want, 5e-5);
+        assert_close(
+            &format!("{count} rows of two sequences from {from}"),
+            &got,
+            &want,
+            5e-5,
+        );
     }
 }
 
 #[test]
 fn mixtures_of_experts() {
-    let softmax = |count, used| Experts { count, used, gating: Gating::Softmax };
-    let sigmoid = |count, used| Experts { count, used, gating: Gating::Sigmoid };
+    let softmax = |count, used| Experts {
+        count,
+        used,
+        gating: Gating::Softmax,
+    };
+    let sigmoid = |count, used| Experts {
+        count,
+        used,
+        gating: Gating::Sigmoid,
+    };
     let cases = [
         (DType::F32, 72, 40, softmax(4, 2)),
         (DType::F32, 331, 33, sigmoid(3, 1)),
@@ -381,7 +522,9 @@ fn mixtures_of_experts() {
         let shared_down = case.linear(DType::F32, hidden, 32, false);
         let x = case.stream();
         let routes = case.plan.moe_route(x.normed(norm), router, experts);
-        let given = case.plan.moe_gate_up_silu(x.normed(norm), routes, [gate, up], experts);
+        let given = case
+            .plan
+            .moe_gate_up_silu(x.normed(norm), routes, [gate, up], experts);
         let beside = case.plan.gate_up_silu(x.normed(norm), shared[0], shared[1]);
         let x = case.plan.moe_down_residual(given, routes, down, experts, x);
         case.plan.residual(beside, shared_down, x);
@@ -394,7 +537,13 @@ fn mixtures_of_experts() {
 
 #[test]
 fn sampling_picks_the_same_tokens() {
-    let settings = |temperature, top_k, top_p, min_p| Sampling { temperature, top_k, top_p, min_p, ..Sampling::GREEDY };
+    let settings = |temperature, top_k, top_p, min_p| Sampling {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        ..Sampling::GREEDY
+    };
     let list = [
         Sampling::GREEDY,
         settings(1.0, 0, 1.0, 0.0),
@@ -411,13 +560,23 @@ fn sampling_picks_the_same_tokens() {
         let mut random = Random(u64::from(vocab));
         for sampling in &list {
             for seed in 0..20 {
-                let sampling = Sampling { seed: seed << 30 | seed, ..sampling.clone() };
-                let row = [Row { token: 0, seq: 0, pos: 3 * seed as u32 }];
-                let logits: Vec<f32> =
-                    (0..vocab).map(|_| ((random.value() * 8.0).powi(3) / 64.0 * 16.0).round() / 16.0).collect();
+                let sampling = Sampling {
+                    seed: seed << 30 | seed,
+                    ..sampling.clone()
+                };
+                let row = [Row {
+                    token: 0,
+                    seq: 0,
+                    pos: 3 * seed as u32,
+                }];
+                let logits: Vec<f32> = (0..vocab)
+                    .map(|_| ((random.value() * 8.0).powi(3) / 64.0 * 16.0).round() / 16.0)
+                    .collect();
                 let ids = [&mut cpu as &mut dyn Inspect, &mut reference].map(|executor| {
                     executor.poke(Role::Logits, &logits, None).unwrap();
-                    executor.set_sampling(0, &sampling, History::default()).unwrap();
+                    executor
+                        .set_sampling(0, &sampling, History::default())
+                        .unwrap();
                     run(executor, &row, &[0], Want::Ids)
                 });
                 assert_eq!(ids[0], ids[1], "vocabulary {vocab}, {sampling:?}");
@@ -449,9 +608,21 @@ fn activations_that_are_no_numbers_stay_so() {
             values[77] = bad;
             cpu.poke(Role::Residual, &[0.0; 8], None).unwrap();
             cpu.poke(Role::FeedForward, &values, None).unwrap();
-            run(&mut cpu, &[Row { token: 0, seq: 0, pos: 0 }], &[], Want::Nothing);
+            run(
+                &mut cpu,
+                &[Row {
+                    token: 0,
+                    seq: 0,
+                    pos: 0,
+                }],
+                &[],
+                Want::Nothing,
+            );
             let got = pollster::block_on(cpu.peek(Role::Residual, 1)).unwrap();
-            assert!(got.iter().all(|x| !x.is_finite()), "{dtype}: {bad} became {got:?}");
+            assert!(
+                got.iter().all(|x| !x.is_finite()),
+                "{dtype}: {bad} became {got:?}"
+            );
         }
     }
 }
@@ -475,7 +646,8 @@ fn weights_that_are_no_numbers_are_refused() {
             let mut case = Case::new(8, 10);
             let down = case.linear(dtype, 8, 256, false);
             case.residual(Role::FeedForward, down);
-            let mut executor = CpuExecutor::new(case.plan.clone(), CONTEXT, CpuOptions::default()).unwrap();
+            let mut executor =
+                CpuExecutor::new(case.plan.clone(), CONTEXT, CpuOptions::default()).unwrap();
             let mut bytes = case.weights[0].clone();
             bytes[at + 1] = 0x7c;
             let error = executor.load_rows(TensorId(0), 0, &bytes).unwrap_err();
@@ -489,6 +661,8 @@ fn a_model_beyond_all_memory_is_refused_with_the_numbers() {
     let mut case = Case::new(1 << 20, 10);
     let weight = case.plan.tensor_spec("huge", DType::F32, 1 << 40, 1 << 20);
     case.residual(Role::FeedForward, Linear { weight, bias: None });
-    let error = CpuExecutor::new(case.plan, CONTEXT, CpuOptions::default()).err().unwrap();
+    let error = CpuExecutor::new(case.plan, CONTEXT, CpuOptions::default())
+        .err()
+        .unwrap();
     assert_eq!(error.kind(), ErrorKind::ModelTooLarge);
 }

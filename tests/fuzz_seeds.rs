@@ -16,11 +16,20 @@ const LONGEST: Duration = Duration::from_secs(5);
 fn every_seed_of_every_target_passes() {
     let mut folders: Vec<String> = std::fs::read_dir(SEEDS)
         .expect("seeds")
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("a plain name")
+        })
         .collect();
     folders.sort();
     let targets: Vec<&str> = fuzz::TARGETS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(folders, targets, "each target has a folder of seeds, and each folder a target");
+    assert_eq!(
+        folders, targets,
+        "each target has a folder of seeds, and each folder a target"
+    );
     for (target, run) in fuzz::TARGETS {
         let mut seeds = 0;
         for seed in std::fs::read_dir(Path::new(SEEDS).join(target)).expect("a folder") {
@@ -30,7 +39,12 @@ fn every_seed_of_every_target_passes() {
             eprintln!("{}", path.display());
             let start = Instant::now();
             run(&bytes);
-            assert!(start.elapsed() < LONGEST, "{}: took {:?}", path.display(), start.elapsed());
+            assert!(
+                start.elapsed() < LONGEST,
+                "{}: took {:?}",
+                path.display(),
+                start.elapsed()
+            );
             seeds += 1;
         }
         assert!(seeds >= 4, "{target}: {seeds} seeds");

@@ -11,29 +11,50 @@ mod adjustments;
 #[path = "support/harness.rs"]
 mod harness;
 
-use harness::{Random, assert_close, assign_pages, gpu, gpu_variants, random_weights, rounding_variants};
-use llamero::gpu::{CacheType, GpuExecutor, GpuOptions};
+use harness::{
+    Random, assert_close, assign_pages, gpu, gpu_variants, random_weights, rounding_variants,
+};
+use llamero::exec::gpu::{CacheType, GpuExecutor, GpuOptions};
+use llamero::exec::reference::ReferenceExecutor;
+use llamero::exec::{Executor, Inspect, Limits, Output, Step, Want};
 use llamero::plan::{
-    AttentionSpec, CacheSpec, Executor, Experts, Gating, Heads, History, Inspect, Limits, Linear, Mask, Norm, Op,
-    Output, Plan, Role, Rope, Row, Sampling, Step, Temperature, TensorId, ValueId, Want,
+    AttentionSpec, CacheSpec, Experts, Gating, Heads, History, Linear, Mask, Norm, Op, Plan, Role,
+    Rope, Row, Sampling, Temperature, TensorId, ValueId,
 };
 use llamero::quant::DType;
-use llamero::reference::ReferenceExecutor;
 
 /// Types for the cases in which a type is not what matters: floats, whole blocks of 32 and of 256.
-const SOME: &[DType] = &[DType::F32, DType::F16, DType::Q8_0, DType::Q4_1, DType::Q6_K];
+const SOME: &[DType] = &[
+    DType::F32,
+    DType::F16,
+    DType::Q8_0,
+    DType::Q4_1,
+    DType::Q6_K,
+];
 
 /// A software driver takes up to a second to compile a kernel, so types other than [`SOME`] run in the smallest and the
 /// largest size alone, and with the plainest and the fastest kernels.
 fn is_thorough(case: &Case) -> bool {
-    case.plan.tensors.iter().all(|t| t.rows == 1 || SOME.contains(&t.dtype))
+    case.plan
+        .tensors
+        .iter()
+        .all(|t| t.rows == 1 || SOME.contains(&t.dtype))
 }
 
 /// Matrices of a block or a few run with the plainest and the fastest exact kernels alone: how sizes are cut into lanes and
 /// tiles shows there, and what else differs shows in wider ones.
 fn is_narrow(case: &Case) -> bool {
-    let experts = case.plan.ops.iter().any(|op| matches!(op, Op::MoeRoute { .. }));
-    !experts && case.plan.tensors.iter().all(|t| t.rows == 1 || t.cols < 256)
+    let experts = case
+        .plan
+        .ops
+        .iter()
+        .any(|op| matches!(op, Op::MoeRoute { .. }));
+    !experts
+        && case
+            .plan
+            .tensors
+            .iter()
+            .all(|t| t.rows == 1 || t.cols < 256)
 }
 
 /// A plan in the making, with its weights' bytes.
@@ -46,12 +67,22 @@ struct Case {
 impl Case {
     fn new(hidden: u32, vocab: u32, seed: u64) -> Case {
         let plan = Plan::new(hidden, vocab, 8192);
-        Case { plan, weights: Vec::new(), random: Random(seed) }
+        Case {
+            plan,
+            weights: Vec::new(),
+            random: Random(seed),
+        }
     }
 
     fn tensor(&mut self, dtype: DType, rows: u32, cols: u32) -> TensorId {
         let scale = 2.0 / (cols as f32).sqrt();
-        let bytes = random_weights(dtype, u64::from(rows), u64::from(cols), scale, &mut self.random);
+        let bytes = random_weights(
+            dtype,
+            u64::from(rows),
+            u64::from(cols),
+            scale,
+            &mut self.random,
+        );
         let name = format!("tensor {}", self.weights.len());
         self.weights.push(bytes);
         self.plan.tensor_spec(name, dtype, rows.into(), cols.into())
@@ -59,12 +90,18 @@ impl Case {
 
     fn linear(&mut self, dtype: DType, rows: u32, cols: u32, bias: bool) -> Linear {
         let weight = self.tensor(dtype, rows, cols);
-        Linear { weight, bias: bias.then(|| self.tensor(DType::F32, 1, rows)) }
+        Linear {
+            weight,
+            bias: bias.then(|| self.tensor(DType::F32, 1, rows)),
+        }
     }
 
     fn norm(&mut self) -> Norm {
         let hidden = self.plan.hidden_size;
-        Norm { weight: self.tensor(DType::F32, 1, hidden), eps: 1e-5 }
+        Norm {
+            weight: self.tensor(DType::F32, 1, hidden),
+            eps: 1e-5,
+        }
     }
 
     /// The residual stream that is set before a step.
@@ -88,20 +125,31 @@ impl Case {
             if cut > 0 {
                 executor.load_rows(TensorId(i), 0, &bytes[..cut]).unwrap();
             }
-            executor.load_rows(TensorId(i), (cut / row) as u64, &bytes[cut..]).unwrap();
+            executor
+                .load_rows(TensorId(i), (cut / row) as u64, &bytes[cut..])
+                .unwrap();
         }
         assign_pages(executor);
     }
 
     fn reference(&self) -> ReferenceExecutor {
-        let mut executor = ReferenceExecutor::new(self.plan.clone(), Limits::for_context(CONTEXT, 64, 1)).unwrap();
+        let mut executor =
+            ReferenceExecutor::new(self.plan.clone(), Limits::for_context(CONTEXT, 64, 1)).unwrap();
         self.load(&mut executor);
         executor
     }
 
     fn gpu(&self, options: &GpuOptions) -> GpuExecutor {
-        let options = GpuOptions { max_rows: Some(64), ..options.clone() };
-        let executor = pollster::block_on(GpuExecutor::new(&gpu(), self.plan.clone(), CONTEXT, &options));
+        let options = GpuOptions {
+            max_rows: Some(64),
+            ..options.clone()
+        };
+        let executor = pollster::block_on(GpuExecutor::new(
+            &gpu(),
+            self.plan.clone(),
+            CONTEXT,
+            &options,
+        ));
         let mut executor = executor.unwrap();
         pollster::block_on(executor.ready()).unwrap();
         self.load(&mut executor);
@@ -117,7 +165,11 @@ const COLUMN_ROWS: &[usize] = &[1, 2, 3, 8, 9, 33, 64];
 
 fn rows(n: usize, first_pos: u32, vocab: u32, random: &mut Random) -> Vec<Row> {
     (0..n)
-        .map(|i| Row { token: (random.next() % u64::from(vocab)) as u32, seq: 0, pos: first_pos + i as u32 })
+        .map(|i| Row {
+            token: (random.next() % u64::from(vocab)) as u32,
+            seq: 0,
+            pos: first_pos + i as u32,
+        })
         .collect()
 }
 
@@ -131,18 +183,28 @@ fn compare(name: &str, case: &Case, input: Option<(Role, usize, Option<TensorId>
     if (!is_thorough(case) || is_narrow(case)) && exact.len() > 2 {
         exact.drain(1..exact.len() - 1);
     }
-    let exact = exact.into_iter().map(|(variant, options)| (variant, options, 5e-5));
+    let exact = exact
+        .into_iter()
+        .map(|(variant, options)| (variant, options, 5e-5));
     // Inputs are within 1, and rows of weights have a norm of about 1.2: rounding to a 127th of the largest, or to 11 bits.
     let rounding = rounding_variants()
         .into_iter()
         .map(|(variant, options)| (variant, options, if variant == "f16" { 5e-3 } else { 0.05 }));
     // How a type is read shows in the exact ones.
-    let some = case.plan.tensors.iter().any(|t| t.rows > 1 && SOME.contains(&t.dtype));
+    let some = case
+        .plan
+        .tensors
+        .iter()
+        .any(|t| t.rows > 1 && SOME.contains(&t.dtype));
     let shows = some && !is_narrow(case) && output != Role::Residual;
     let rounding = rounding.filter(|_| shows);
     for (variant, options, tolerance) in exact.chain(rounding) {
         let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
-        for n in if options.columns == Some(true) { COLUMN_ROWS } else { ROWS } {
+        for n in if options.columns == Some(true) {
+            COLUMN_ROWS
+        } else {
+            ROWS
+        } {
             let mut random = Random(*n as u64);
             let rows = rows(*n, 0, case.plan.vocab_size, &mut random);
             if let Some((activation, width, norm)) = input {
@@ -170,7 +232,12 @@ fn compare(name: &str, case: &Case, input: Option<(Role, usize, Option<TensorId>
                 !want.is_empty() && want.iter().any(|v| v.abs() > 1e-6),
                 "{name}: an output of zeros shows nothing"
             );
-            assert_close(&format!("{name}, {variant}, {n} rows"), &got, &want, tolerance);
+            assert_close(
+                &format!("{name}, {variant}, {n} rows"),
+                &got,
+                &want,
+                tolerance,
+            );
         }
     }
 }
@@ -197,15 +264,32 @@ fn embed() {
             let norm = case.norm();
             let head = case.tensor(DType::F32, 5, *hidden);
             let x = case.plan.embed(table);
-            let mut with_head = Case { plan: case.plan.clone(), weights: case.weights.clone(), random: Random(2) };
+            let mut with_head = Case {
+                plan: case.plan.clone(),
+                weights: case.weights.clone(),
+                random: Random(2),
+            };
             with_head.plan.vocab_size = 5;
             with_head.plan.lm_head(x.normed(norm), head);
             // The plan needs a norm to scale by; the stream itself must be right with any.
-            let head = Linear { weight: head, bias: None };
+            let head = Linear {
+                weight: head,
+                bias: None,
+            };
             case.plan.gate_up_silu(x.normed(norm), head, head);
-            compare(&format!("embed {} {hidden}", dtype.name()), &case, None, Role::Residual);
+            compare(
+                &format!("embed {} {hidden}", dtype.name()),
+                &case,
+                None,
+                Role::Residual,
+            );
             // Scaled stream and sums of squares, as the head sees them.
-            compare(&format!("embed and norm {} {hidden}", dtype.name()), &with_head, None, Role::Logits);
+            compare(
+                &format!("embed and norm {} {hidden}", dtype.name()),
+                &with_head,
+                None,
+                Role::Logits,
+            );
         }
     }
 }
@@ -239,7 +323,11 @@ fn lm_head() {
 fn residual_and_the_norm_that_follows() {
     for dtype in SOME {
         for (at, inner) in widths(*dtype).iter().enumerate() {
-            let sizes: &[_] = if at == 0 { &[(32, false), (100, true), (576, true)] } else { &[(100, true)] };
+            let sizes: &[_] = if at == 0 {
+                &[(32, false), (100, true), (576, true)]
+            } else {
+                &[(100, true)]
+            };
             for (hidden, bias) in sizes.iter().copied() {
                 let mut case = Case::new(hidden, 10, 4);
                 let down = case.linear(*dtype, hidden, *inner, bias);
@@ -255,7 +343,12 @@ fn residual_and_the_norm_that_follows() {
                 let x = case.residual(Role::Attention, down);
                 case.plan.lm_head(x.normed(norm), weight);
                 let input = (Role::Attention, *inner as usize, None);
-                compare(&name.replace("down", "o"), &case, Some(input), Role::Residual);
+                compare(
+                    &name.replace("down", "o"),
+                    &case,
+                    Some(input),
+                    Role::Residual,
+                );
             }
         }
     }
@@ -266,18 +359,34 @@ fn residual_and_the_norm_that_follows() {
 fn gate_up_silu() {
     for dtype in SOME {
         for (at, hidden) in widths(*dtype).iter().enumerate() {
-            let sizes: &[_] = if at == 0 { &[(1, false), (33, true), (160, false)] } else { &[(33, true)] };
+            let sizes: &[_] = if at == 0 {
+                &[(1, false), (33, true), (160, false)]
+            } else {
+                &[(33, true)]
+            };
             for (inner, bias) in sizes.iter().copied() {
                 // The last type: gate and up that share no kernel launch.
-                let other = if *dtype == DType::F16 { DType::F32 } else { DType::F16 };
-                for up_type in if at == 0 && bias { vec![*dtype, other] } else { vec![*dtype] } {
+                let other = if *dtype == DType::F16 {
+                    DType::F32
+                } else {
+                    DType::F16
+                };
+                for up_type in if at == 0 && bias {
+                    vec![*dtype, other]
+                } else {
+                    vec![*dtype]
+                } {
                     let mut case = Case::new(*hidden, 10, 5);
                     let norm = case.norm();
                     let gate = case.linear(*dtype, inner, *hidden, bias);
                     let up = case.linear(up_type, inner, *hidden, bias);
                     let x = case.stream();
                     case.plan.gate_up_silu(x.normed(norm), gate, up);
-                    let name = format!("gate_up_silu {} {} {hidden} -> {inner}", dtype.name(), up_type.name());
+                    let name = format!(
+                        "gate_up_silu {} {} {hidden} -> {inner}",
+                        dtype.name(),
+                        up_type.name()
+                    );
                     let input = (Role::Residual, *hidden as usize, Some(norm.weight));
                     compare(&name, &case, Some(input), Role::FeedForward);
                 }
@@ -286,7 +395,14 @@ fn gate_up_silu() {
     }
 }
 
-fn attention_case(dtype: DType, v_type: DType, heads: Heads, mask: Mask, bias: bool, rope_pairs: u32) -> Case {
+fn attention_case(
+    dtype: DType,
+    v_type: DType,
+    heads: Heads,
+    mask: Mask,
+    bias: bool,
+    rope_pairs: u32,
+) -> Case {
     attention_case_with([dtype, v_type], heads, mask, bias, rope_pairs, None, false)
 }
 
@@ -307,16 +423,32 @@ fn attention_case_with(
     let q = case.linear(dtype, heads.heads * d, hidden, bias);
     let k = case.linear(dtype, heads.kv_heads * d, hidden, bias);
     let v = case.linear(v_type, heads.kv_heads * d, hidden, bias);
-    case.plan.caches = vec![CacheSpec { kv_heads: heads.kv_heads, head_dim: d }];
-    let inv_freq = (0..rope_pairs).map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d))).collect();
-    case.plan.ropes = vec![Rope { inv_freq, magnitude: 1.25 }];
+    case.plan.caches = vec![CacheSpec {
+        kv_heads: heads.kv_heads,
+        head_dim: d,
+    }];
+    let inv_freq = (0..rope_pairs)
+        .map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d)))
+        .collect();
+    case.plan.ropes = vec![Rope {
+        inv_freq,
+        magnitude: 1.25,
+    }];
     let rope = (rope_pairs > 0).then_some(0);
     let x = case.stream();
-    let mut query = case.plan.qkv_rope(x.normed(norm), [q, k, v], heads, rope, 0);
+    let mut query = case
+        .plan
+        .qkv_rope(x.normed(norm), [q, k, v], heads, rope, 0);
     if qk_norm {
         query = case.plan.qk_norm(query, heads, 0, 1e-5, None, None);
     }
-    let spec = AttentionSpec { heads, cache: 0, scale: 1.0 / (d as f32).sqrt(), mask, temperature };
+    let spec = AttentionSpec {
+        heads,
+        cache: 0,
+        scale: 1.0 / (d as f32).sqrt(),
+        mask,
+        temperature,
+    };
     case.plan.attention(query, spec);
     case
 }
@@ -334,19 +466,32 @@ fn cache_tolerance(cache: CacheType) -> f32 {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn attention_split_among_workgroups() {
-    let heads = |heads, kv_heads, head_dim| Heads { heads, kv_heads, head_dim };
+    let heads = |heads, kv_heads, head_dim| Heads {
+        heads,
+        kv_heads,
+        head_dim,
+    };
     for (heads, mask) in [
         (heads(4, 1, 32), Mask::Causal),
         (heads(5, 1, 80), Mask::Causal),
         (heads(2, 2, 64), Mask::Window(300)),
         (heads(6, 2, 16), Mask::Chunk(512)),
     ] {
-        let temperature = Some(Temperature { floor_scale: 64.0, scale: 0.3 });
+        let temperature = Some(Temperature {
+            floor_scale: 64.0,
+            scale: 0.3,
+        });
         let case = attention_case_with([DType::F32; 2], heads, mask, false, 4, temperature, false);
         let norm = case.plan.ops[0].norm().map(|n| n.weight);
-        for (variant, options) in gpu_variants().into_iter().filter(|(_, options)| options.splits == Some(true)) {
+        for (variant, options) in gpu_variants()
+            .into_iter()
+            .filter(|(_, options)| options.splits == Some(true))
+        {
             for cache in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
-                let options = GpuOptions { cache: Some(cache), ..options.clone() };
+                let options = GpuOptions {
+                    cache: Some(cache),
+                    ..options.clone()
+                };
                 let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
                 let mut random = Random(11);
                 let mut step = |rows: &[Row], compared: bool| {
@@ -363,7 +508,8 @@ fn attention_split_among_workgroups() {
                     if !compared {
                         return;
                     }
-                    let want = pollster::block_on(reference.peek(Role::Attention, rows.len())).unwrap();
+                    let want =
+                        pollster::block_on(reference.peek(Role::Attention, rows.len())).unwrap();
                     let got = pollster::block_on(on_gpu.peek(Role::Attention, rows.len())).unwrap();
                     let name = format!("{heads:?} {mask:?} {variant} {cache:?}, {rows:?}");
                     assert_close(&name, &got, &want, cache_tolerance(cache));
@@ -398,7 +544,11 @@ fn attention_split_among_workgroups() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn qkv_rope_and_attention_over_a_growing_cache() {
-    let heads = |heads, kv_heads, head_dim| Heads { heads, kv_heads, head_dim };
+    let heads = |heads, kv_heads, head_dim| Heads {
+        heads,
+        kv_heads,
+        head_dim,
+    };
     let cases = [
         // MHA, GQA of 2 and 3 and 8, one key/value head, groups too wide for one workgroup, head dims that are odd
         // multiples of 2.
@@ -430,7 +580,10 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
                     if cache != CacheType::F32 && index != fastest && !bias {
                         continue;
                     }
-                    let options = GpuOptions { cache: Some(cache), ..options.clone() };
+                    let options = GpuOptions {
+                        cache: Some(cache),
+                        ..options.clone()
+                    };
                     let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
                     let mut random = Random(7);
                     let mut pos = 0;
@@ -443,22 +596,34 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
                             executor.poke(Role::Residual, &x, norm).unwrap();
                             run(executor, &rows, &[], Want::Nothing);
                         }
-                        let name =
-                            format!("{heads:?} {mask:?} {} {variant} {cache:?}, {n} rows to {pos}", v_type.name());
+                        let name = format!(
+                            "{heads:?} {mask:?} {} {variant} {cache:?}, {n} rows to {pos}",
+                            v_type.name()
+                        );
                         let tolerance = cache_tolerance(cache);
                         for activation in [Role::Query, Role::Attention] {
                             let want = pollster::block_on(reference.peek(activation, n)).unwrap();
                             let got = pollster::block_on(on_gpu.peek(activation, n)).unwrap();
-                            let tolerance = if activation == Role::Query { 5e-5 } else { tolerance };
+                            let tolerance = if activation == Role::Query {
+                                5e-5
+                            } else {
+                                tolerance
+                            };
                             assert_close(&format!("{activation:?} {name}"), &got, &want, tolerance);
                         }
                     }
                     for which in [0, 1] {
                         let page = on_gpu.limits().num_pages - 1;
-                        let want = pollster::block_on(reference.peek_cache(0, page, which)).unwrap();
+                        let want =
+                            pollster::block_on(reference.peek_cache(0, page, which)).unwrap();
                         let got = pollster::block_on(on_gpu.peek_cache(0, page, which)).unwrap();
                         let tolerance = cache_tolerance(cache);
-                        assert_close(&format!("cache {which} {heads:?} {variant}"), &got, &want, tolerance);
+                        assert_close(
+                            &format!("cache {which} {heads:?} {variant}"),
+                            &got,
+                            &want,
+                            tolerance,
+                        );
                     }
                 }
             }
@@ -470,17 +635,45 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn qk_norm_and_scores_scaled_by_position() {
     for (heads, mask) in [
-        (Heads { heads: 4, kv_heads: 2, head_dim: 16 }, Mask::Causal),
-        (Heads { heads: 3, kv_heads: 1, head_dim: 18 }, Mask::Chunk(8)),
-        (Heads { heads: 2, kv_heads: 2, head_dim: 128 }, Mask::Causal),
+        (
+            Heads {
+                heads: 4,
+                kv_heads: 2,
+                head_dim: 16,
+            },
+            Mask::Causal,
+        ),
+        (
+            Heads {
+                heads: 3,
+                kv_heads: 1,
+                head_dim: 18,
+            },
+            Mask::Chunk(8),
+        ),
+        (
+            Heads {
+                heads: 2,
+                kv_heads: 2,
+                head_dim: 128,
+            },
+            Mask::Causal,
+        ),
     ] {
-        let temperature = Some(Temperature { floor_scale: 8.0, scale: 0.5 });
-        let mut case = attention_case_with([DType::F32; 2], heads, mask, false, 4, temperature, true);
+        let temperature = Some(Temperature {
+            floor_scale: 8.0,
+            scale: 0.5,
+        });
+        let mut case =
+            attention_case_with([DType::F32; 2], heads, mask, false, 4, temperature, true);
         case.plan.ropes[0].magnitude = 1.0;
         let norm = case.plan.ops[0].norm().map(|n| n.weight);
         for (variant, options) in gpu_variants() {
             for cache in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
-                let options = GpuOptions { cache: Some(cache), ..options.clone() };
+                let options = GpuOptions {
+                    cache: Some(cache),
+                    ..options.clone()
+                };
                 let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
                 let mut random = Random(8);
                 let mut pos = 0;
@@ -496,7 +689,9 @@ fn qk_norm_and_scores_scaled_by_position() {
                     for activation in [Role::Query, Role::Attention] {
                         let want = pollster::block_on(reference.peek(activation, n)).unwrap();
                         let got = pollster::block_on(on_gpu.peek(activation, n)).unwrap();
-                        let name = format!("{activation:?} {heads:?} {variant} {cache:?}, {n} rows to {pos}");
+                        let name = format!(
+                            "{activation:?} {heads:?} {variant} {cache:?}, {n} rows to {pos}"
+                        );
                         assert_close(&name, &got, &want, tolerance);
                     }
                 }
@@ -508,8 +703,16 @@ fn qk_norm_and_scores_scaled_by_position() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn mixtures_of_experts() {
-    let softmax = |count, used| Experts { count, used, gating: Gating::Softmax };
-    let sigmoid = |count, used| Experts { count, used, gating: Gating::Sigmoid };
+    let softmax = |count, used| Experts {
+        count,
+        used,
+        gating: Gating::Softmax,
+    };
+    let sigmoid = |count, used| Experts {
+        count,
+        used,
+        gating: Gating::Sigmoid,
+    };
     let cases = [
         (DType::F32, 72, 40, softmax(4, 2)),
         (DType::F32, 331, 33, sigmoid(3, 1)),
@@ -535,7 +738,9 @@ fn mixtures_of_experts() {
             let x = case.stream();
             let input = x.normed(norm);
             let routes = case.plan.moe_route(input, router, experts);
-            let given = case.plan.moe_gate_up_silu(input, routes, [gate, up], experts);
+            let given = case
+                .plan
+                .moe_gate_up_silu(input, routes, [gate, up], experts);
             let beside = with_shared.then(|| case.plan.gate_up_silu(input, shared[0], shared[1]));
             let mut x = case.plan.moe_down_residual(given, routes, down, experts, x);
             if let Some(beside) = beside {
@@ -552,16 +757,31 @@ fn mixtures_of_experts() {
         compare(&format!("{name}, alone"), &case, input, Role::Logits);
         // The experts cut into parts, as where they are larger than a binding.
         let whole = case.gpu(&GpuOptions::default());
-        let largest = whole.lowered().parts.iter().map(|part| part.weights_bytes()).max().unwrap();
-        let most = if experts.count < 8 { largest + 64 } else { largest / 3 };
-        let options = GpuOptions { max_binding: Some(most), ..GpuOptions::default() };
+        let largest = whole
+            .lowered()
+            .parts
+            .iter()
+            .map(|part| part.weights_bytes())
+            .max()
+            .unwrap();
+        let most = if experts.count < 8 {
+            largest + 64
+        } else {
+            largest / 3
+        };
+        let options = GpuOptions {
+            max_binding: Some(most),
+            ..GpuOptions::default()
+        };
         let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
         let mut random = Random(10);
         let x = random.values(9 * hidden as usize);
         let rows = rows(9, 0, 10, &mut random);
         let heads: Vec<u32> = (0..9).collect();
         for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
-            executor.poke(Role::Residual, &x, Some(norm.weight)).unwrap();
+            executor
+                .poke(Role::Residual, &x, Some(norm.weight))
+                .unwrap();
             run(executor, &rows, &heads, Want::Logits);
         }
         let parts = on_gpu.lowered().parts.len();
@@ -575,14 +795,22 @@ fn mixtures_of_experts() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn rope_is_exact_at_large_positions() {
-    let heads = Heads { heads: 2, kv_heads: 1, head_dim: 64 };
+    let heads = Heads {
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 64,
+    };
     let case = attention_case(DType::F32, DType::F32, heads, Mask::Causal, false, 32);
     let norm = case.plan.ops[0].norm().map(|n| n.weight);
     let (mut on_gpu, mut reference) = (case.gpu(&gpu_variants()[0].1), case.reference());
     let mut random = Random(8);
     let x = random.values(64);
     for pos in [0, 1, 255, 256, 257, 511, 1000, 1023] {
-        let row = [Row { token: 0, seq: 0, pos }];
+        let row = [Row {
+            token: 0,
+            seq: 0,
+            pos,
+        }];
         for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
             executor.poke(Role::Residual, &x, norm).unwrap();
             run(executor, &row, &[], Want::Nothing);
@@ -596,7 +824,13 @@ fn rope_is_exact_at_large_positions() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn sampling_picks_the_same_tokens() {
-    let settings = |temperature, top_k, top_p, min_p| Sampling { temperature, top_k, top_p, min_p, ..Sampling::GREEDY };
+    let settings = |temperature, top_k, top_p, min_p| Sampling {
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        ..Sampling::GREEDY
+    };
     let list = [
         Sampling::GREEDY,
         settings(1.0, 0, 1.0, 0.0),
@@ -619,15 +853,25 @@ fn sampling_picks_the_same_tokens() {
         let mut different = std::collections::BTreeSet::new();
         for (i, sampling) in list.iter().enumerate() {
             for seed in 0..20 {
-                let sampling = Sampling { seed: seed << 30 | seed, ..sampling.clone() };
-                let row = [Row { token: 0, seq: 0, pos: 3 * seed as u32 }];
+                let sampling = Sampling {
+                    seed: seed << 30 | seed,
+                    ..sampling.clone()
+                };
+                let row = [Row {
+                    token: 0,
+                    seq: 0,
+                    pos: 3 * seed as u32,
+                }];
                 // Peaked like a model's, with equal values among them.
-                let logits: Vec<f32> =
-                    (0..vocab).map(|_| ((random.value() * 8.0).powi(3) / 64.0 * 16.0).round() / 16.0).collect();
+                let logits: Vec<f32> = (0..vocab)
+                    .map(|_| ((random.value() * 8.0).powi(3) / 64.0 * 16.0).round() / 16.0)
+                    .collect();
                 let mut ids = Vec::new();
                 for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
                     executor.poke(Role::Logits, &logits, None).unwrap();
-                    executor.set_sampling(0, &sampling, History::default()).unwrap();
+                    executor
+                        .set_sampling(0, &sampling, History::default())
+                        .unwrap();
                     ids.push(run(executor, &row, &[0], Want::Ids));
                 }
                 assert_eq!(ids[0], ids[1], "vocabulary {vocab}, {sampling:?}");
@@ -638,7 +882,10 @@ fn sampling_picks_the_same_tokens() {
                 }
             }
         }
-        assert!(vocab < 255 || different.len() > 5, "sampling must vary: {different:?}");
+        assert!(
+            vocab < 255 || different.len() > 5,
+            "sampling must vary: {different:?}"
+        );
     }
 }
 

@@ -13,12 +13,15 @@ mod npy;
 
 use cases::fixture_models;
 use gguf::GgufBuilder;
-use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open_model, reference};
+use harness::{
+    FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open_model,
+    reference,
+};
 use llamero::error::ErrorKind;
+use llamero::exec::Executor;
+use llamero::exec::gpu::{CacheType, GpuOptions};
 use llamero::format::Checkpoint;
-use llamero::gpu::{CacheType, GpuOptions};
 use llamero::model::Config;
-use llamero::plan::Executor;
 use llamero::quant::DType;
 use std::path::Path;
 
@@ -41,7 +44,11 @@ fn load(file: &str) -> (Model, Vec<Sequence>) {
         .iter()
         .map(|s| Sequence {
             tokens: ids(&s["tokens"]),
-            logits: npy::read_npy(Path::new(&format!("{FIXTURES}/models/{name}/{}", s["logits"].as_str().unwrap()))).1,
+            logits: npy::read_npy(Path::new(&format!(
+                "{FIXTURES}/models/{name}/{}",
+                s["logits"].as_str().unwrap()
+            )))
+            .1,
             greedy: ids(&s["greedy"]),
         })
         .collect();
@@ -54,7 +61,12 @@ fn check(name: &str, executor: &mut dyn Executor, sequences: &[Sequence]) {
         let n = sequence.tokens.len();
         for step in [n.min(64), 33, 1] {
             let got = logits(executor, &sequence.tokens, step);
-            assert_close(&format!("{name}, {n} tokens by {step}"), &got, &sequence.logits, TOLERANCE);
+            assert_close(
+                &format!("{name}, {n} tokens by {step}"),
+                &got,
+                &sequence.logits,
+                TOLERANCE,
+            );
         }
         let got = greedy(executor, &sequence.tokens, sequence.greedy.len());
         assert_eq!(got, sequence.greedy, "{name}: greedy ids after {n} tokens");
@@ -66,7 +78,11 @@ fn check(name: &str, executor: &mut dyn Executor, sequences: &[Sequence]) {
 fn fixtures_on_the_reference() {
     for name in &fixture_models() {
         let (model, sequences) = load(name);
-        check(&format!("{name} on reference"), &mut reference(&model, CONTEXT), &sequences);
+        check(
+            &format!("{name} on reference"),
+            &mut reference(&model, CONTEXT),
+            &sequences,
+        );
     }
 }
 
@@ -76,52 +92,101 @@ fn fixtures_on_the_cpu() {
     for name in &fixture_models() {
         let (model, sequences) = load(name);
         // Threads share rows of matrices and heads: two models show it.
-        let most = if ["llama2-gqa/model.gguf", "moe-mixtral/hf"].contains(&name.as_str()) { 2 } else { 1 };
+        let most = if ["llama2-gqa/model.gguf", "moe-mixtral/hf"].contains(&name.as_str()) {
+            2
+        } else {
+            1
+        };
         for threads in 1..=most {
             let mut executor = on_cpu(&model, CONTEXT, threads, false);
-            check(&format!("{name} on {threads} threads"), &mut executor, &sequences);
+            check(
+                &format!("{name} on {threads} threads"),
+                &mut executor,
+                &sequences,
+            );
         }
     }
 }
 
 #[test]
-#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
 fn fixtures_on_the_gpu() {
     for name in &fixture_models() {
         let (model, sequences) = load(name);
         for (variant, options) in harness::gpu_variants() {
-            check(&format!("{name} on GPU, {variant}"), &mut on_gpu(&model, CONTEXT, &options), &sequences);
+            check(
+                &format!("{name} on GPU, {variant}"),
+                &mut on_gpu(&model, CONTEXT, &options),
+                &sequences,
+            );
         }
     }
 }
 
 #[test]
-#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
 fn matrices_larger_than_a_binding_are_split_by_rows() {
-    for name in ["llama2-gqa/model.gguf", "attn-mlp-bias/hf", "odd-dims/model.gguf", "llama32-tied/hf"] {
+    for name in [
+        "llama2-gqa/model.gguf",
+        "attn-mlp-bias/hf",
+        "odd-dims/model.gguf",
+        "llama32-tied/hf",
+    ] {
         let (model, sequences) = load(name);
         for max_binding in [10 << 10, 20 << 10] {
-            let options =
-                GpuOptions { max_binding: Some(max_binding), cache: Some(CacheType::F32), ..GpuOptions::default() };
+            let options = GpuOptions {
+                max_binding: Some(max_binding),
+                cache: Some(CacheType::F32),
+                ..GpuOptions::default()
+            };
             let mut executor = on_gpu(&model, CONTEXT, &options);
-            assert!(executor.lowered().parts.iter().all(|p| p.weights_bytes() <= max_binding));
-            check(&format!("{name} split to {max_binding}"), &mut executor, &sequences);
+            assert!(
+                executor
+                    .lowered()
+                    .parts
+                    .iter()
+                    .all(|p| p.weights_bytes() <= max_binding)
+            );
+            check(
+                &format!("{name} split to {max_binding}"),
+                &mut executor,
+                &sequences,
+            );
         }
     }
 }
 
 #[test]
-#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
 fn a_16_bit_cache_stays_close() {
     for name in ["llama2-gqa/hf", "llama3-gqa/model.gguf"] {
         let (model, sequences) = load(name);
-        let mut executor =
-            on_gpu(&model, CONTEXT, &GpuOptions { cache: Some(CacheType::F16), ..GpuOptions::default() });
+        let mut executor = on_gpu(
+            &model,
+            CONTEXT,
+            &GpuOptions {
+                cache: Some(CacheType::F16),
+                ..GpuOptions::default()
+            },
+        );
         for sequence in &sequences {
             // Logits here have a standard deviation of 3; f16 keeps 11 bits.
             let got = logits(&mut executor, &sequence.tokens, 64);
             assert_close(name, &got, &sequence.logits, 0.03);
-            assert_eq!(greedy(&mut executor, &sequence.tokens, 8), sequence.greedy[..8], "{name}");
+            assert_eq!(
+                greedy(&mut executor, &sequence.tokens, 8),
+                sequence.greedy[..8],
+                "{name}"
+            );
         }
     }
 }
@@ -129,8 +194,10 @@ fn a_16_bit_cache_stays_close() {
 #[test]
 fn what_does_not_run_is_refused_by_name() {
     for arch in ["mamba", "gemma2", ""] {
-        let sources =
-            GgufBuilder::new().meta("general.architecture", arch).values("w", &[1], DType::F32, &[1.0]).sources();
+        let sources = GgufBuilder::new()
+            .meta("general.architecture", arch)
+            .values("w", &[1], DType::F32, &[1.0])
+            .sources();
         let error = pollster::block_on(async {
             let checkpoint = Checkpoint::open_gguf(sources).await.unwrap();
             Config::read(&checkpoint).await.unwrap_err()
@@ -155,8 +222,14 @@ fn a_window_in_some_layers_is_refused() {
         .meta("qwen2.attention.sliding_window", 16u32)
         .values("token_embd.weight", &[4, 8], DType::F32, &[0.5; 32])
         .sources();
-    let error =
-        pollster::block_on(async { Config::read(&Checkpoint::open_gguf(sources).await.unwrap()).await.unwrap_err() });
+    let error = pollster::block_on(async {
+        Config::read(&Checkpoint::open_gguf(sources).await.unwrap())
+            .await
+            .unwrap_err()
+    });
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("qwen2.attention.sliding_window"), "{error}");
+    assert!(
+        error.to_string().contains("qwen2.attention.sliding_window"),
+        "{error}"
+    );
 }

@@ -24,7 +24,9 @@ use safetensors::{safetensors, with_header};
 fn open(bytes: Vec<u8>) -> Result<Checkpoint> {
     let len = bytes.len() as u64;
     let source: Rc<dyn ByteSource> = Rc::new(MemorySource::new("test.gguf", bytes));
-    within_allowance("GGUF", len, || block_on(Checkpoint::open_gguf(vec![source])))
+    within_allowance("GGUF", len, || {
+        block_on(Checkpoint::open_gguf(vec![source]))
+    })
 }
 
 const CONFIG: &[u8] = br#"{"model_type": "llama"}"#;
@@ -32,7 +34,9 @@ const CONFIG: &[u8] = br#"{"model_type": "llama"}"#;
 fn open_safetensors(bytes: Vec<u8>) -> Result<Checkpoint> {
     let len = bytes.len() as u64;
     let source: Rc<dyn ByteSource> = Rc::new(MemorySource::new("model.safetensors", bytes));
-    within_allowance("safetensors", len, || block_on(Checkpoint::open_safetensors(CONFIG, None, vec![source])))
+    within_allowance("safetensors", len, || {
+        block_on(Checkpoint::open_safetensors(CONFIG, None, vec![source]))
+    })
 }
 
 /// Reads every tensor as far as it was promised to be there, and dequantises it.
@@ -49,7 +53,10 @@ fn read_all(checkpoint: &Checkpoint) {
 #[track_caller]
 fn assert_clear(what: &str, error: &Error) {
     use ErrorKind::*;
-    assert!(matches!(error.kind(), InvalidFile | Unsupported | InvalidInput | Io), "{what}: {error:?}");
+    assert!(
+        matches!(error.kind(), InvalidFile | Unsupported | InvalidInput | Io),
+        "{what}: {error:?}"
+    );
     assert!(error.detail().len() > 20, "{what}: {error:?}");
 }
 
@@ -60,7 +67,10 @@ fn assert_refused(what: &str, kind: ErrorKind, says: &str, opened: Result<Checkp
     match opened {
         Ok(_) => panic!("{what}: was opened"),
         Err(error) => {
-            assert!(error.kind() == kind && error.detail().contains(says), "{what}: expected {says:?}, got {error:?}")
+            assert!(
+                error.kind() == kind && error.detail().contains(says),
+                "{what}: expected {says:?}, got {error:?}"
+            )
         }
     }
 }
@@ -71,17 +81,52 @@ fn other_kinds_of_files_are_recognised() {
     let cases: &[(&str, ErrorKind, &str, &[u8])] = &[
         ("empty", InvalidFile, "empty file", b""),
         ("short", InvalidFile, "not a GGUF file", b"GG"),
-        ("web page", InvalidFile, "a web page", b"\n <!DOCTYPE html><html><body>404</body></html>"),
-        ("JSON", InvalidFile, "JSON text", br#"{"error": "Repository not found"}"#),
-        ("LFS", InvalidFile, "git lfs pull", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"),
+        (
+            "web page",
+            InvalidFile,
+            "a web page",
+            b"\n <!DOCTYPE html><html><body>404</body></html>",
+        ),
+        (
+            "JSON",
+            InvalidFile,
+            "JSON text",
+            br#"{"error": "Repository not found"}"#,
+        ),
+        (
+            "LFS",
+            InvalidFile,
+            "git lfs pull",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+        ),
         ("zip", Unsupported, "PyTorch", b"PK\x03\x04aaaaaaaaaaaaaaaa"),
         ("pickle", Unsupported, "pickle", b"\x80\x02}q\x00aaaaaaaaaa"),
-        ("GGML", Unsupported, "old GGML", b"lmggaaaaaaaaaaaaaaaaaaaaaaaa"),
-        ("GGJT", Unsupported, "old GGJT", b"tjgg\x03\0\0\0aaaaaaaaaaaaaaaaaaaaaaaa"),
+        (
+            "GGML",
+            Unsupported,
+            "old GGML",
+            b"lmggaaaaaaaaaaaaaaaaaaaaaaaa",
+        ),
+        (
+            "GGJT",
+            Unsupported,
+            "old GGJT",
+            b"tjgg\x03\0\0\0aaaaaaaaaaaaaaaaaaaaaaaa",
+        ),
         ("gzip", Unsupported, "unpack", b"\x1f\x8b\x08\0aaaaaaaaaaa"),
         ("zeros", InvalidFile, "did not finish", &[0; 64]),
-        ("safetensors", InvalidFile, "a safetensors file", &safetensors),
-        ("noise", InvalidFile, "not a GGUF file", b"\xde\xad\xbe\xef\xde\xad\xbe\xef"),
+        (
+            "safetensors",
+            InvalidFile,
+            "a safetensors file",
+            &safetensors,
+        ),
+        (
+            "noise",
+            InvalidFile,
+            "not a GGUF file",
+            b"\xde\xad\xbe\xef\xde\xad\xbe\xef",
+        ),
     ];
     for (what, kind, says, bytes) in cases {
         assert_refused(what, *kind, says, open(bytes.to_vec()));
@@ -122,46 +167,231 @@ fn a_broken_gguf_says_what_is_wrong() {
         ("version 0", InvalidFile, "version 0", plain().version(0)),
         ("version 1", Unsupported, "version 1", plain().version(1)),
         ("version 4", Unsupported, "newer", plain().version(4)),
-        ("big-endian", Unsupported, "big-endian", plain().version(3u32.swap_bytes())),
-        ("no tensors", InvalidFile, "no tensors", GgufBuilder::new().meta("a", 1u32)),
-        ("2^64 tensors", InvalidFile, "announces", plain().announce_tensors(u64::MAX)),
-        ("2^60 keys", InvalidFile, "announces", plain().announce_keys(1 << 60)),
-        ("a tensor too many", InvalidFile, "", plain().announce_tensors(3)),
+        (
+            "big-endian",
+            Unsupported,
+            "big-endian",
+            plain().version(3u32.swap_bytes()),
+        ),
+        (
+            "no tensors",
+            InvalidFile,
+            "no tensors",
+            GgufBuilder::new().meta("a", 1u32),
+        ),
+        (
+            "2^64 tensors",
+            InvalidFile,
+            "announces",
+            plain().announce_tensors(u64::MAX),
+        ),
+        (
+            "2^60 keys",
+            InvalidFile,
+            "announces",
+            plain().announce_keys(1 << 60),
+        ),
+        (
+            "a tensor too many",
+            InvalidFile,
+            "",
+            plain().announce_tensors(3),
+        ),
         ("a key too many", InvalidFile, "", plain().announce_keys(4)),
-        ("empty key", InvalidFile, "key is empty", plain().meta("", 1u32)),
-        ("key twice", InvalidFile, "tokens appears twice", plain().meta("tokens", 1u32)),
-        ("key not UTF-8", InvalidFile, "not UTF-8", plain().raw_meta(b"x\xff", 0, &[1])),
-        ("unknown value type", InvalidFile, "x.y has the unknown type 13", value(13, &[])),
-        ("string of 2^60", InvalidFile, "ends inside x.y", value(8, &(1u64 << 60).to_le_bytes())),
-        ("array of 2^60", InvalidFile, "ends inside x.y", array(0, 1 << 60, &[])),
-        ("array that wraps to 8 bytes", InvalidFile, "ends inside x.y", array(10, (1 << 61) + 1, &[0; 8])),
-        ("array of 4e9 strings", InvalidFile, "announces 4000000000 strings", array(8, 4_000_000_000, &[])),
-        ("string of 2^63 in an array", InvalidFile, "ends inside x.y", array(8, 1, &(1u64 << 63).to_le_bytes())),
-        ("array of unknown type", InvalidFile, "unknown type 77", array(77, 1, &[0; 8])),
-        ("array of arrays", Unsupported, "array of arrays", array(9, 1, &[0; 12])),
-        ("alignment 0", InvalidFile, "power of two", plain().meta("general.alignment", 0u32)),
-        ("alignment 48", InvalidFile, "power of two", plain().meta("general.alignment", 48u32)),
-        ("alignment 2^31", InvalidFile, "reach beyond", plain().meta("general.alignment", 1u32 << 31)),
-        ("alignment a string", InvalidFile, "general.alignment is a string", plain().meta("general.alignment", "32")),
-        ("no name", InvalidFile, "no name", tensor(b"", &[1], f32_id, None)),
-        ("name of 300 bytes", InvalidFile, "300 bytes", tensor(&[b'x'; 300], &[1], f32_id, None)),
-        ("name not UTF-8", InvalidFile, "not UTF-8", tensor(b"x\xff", &[1], f32_id, None)),
-        ("no dimensions", InvalidFile, "0 dimensions", tensor(b"t", &[], f32_id, None)),
-        ("5 dimensions", InvalidFile, "5 dimensions", tensor(b"t", &[1; 5], f32_id, None)),
-        ("dimension 0", InvalidFile, "is 0", tensor(b"t", &[4, 0], f32_id, None)),
-        ("2^64 - 1", InvalidFile, "overflows", tensor(b"t", &[u64::MAX], f32_id, None)),
-        ("2^64 elements", InvalidFile, "overflows", tensor(b"t", &[1 << 32, 1 << 32], f32_id, None)),
-        ("wraps to 1", InvalidFile, "overflows", tensor(b"t", &[u64::MAX, u64::MAX], f32_id, None)),
-        ("2^63 bytes", InvalidFile, "reach beyond", tensor(b"t", &[1 << 61], f32_id, None)),
-        ("partial block", InvalidFile, "block size of Q4_0", tensor(b"t", &[48], 2, None)),
-        ("partial super-block", InvalidFile, "block size of Q4_K", tensor(b"t", &[32, 8], 12, None)),
+        (
+            "empty key",
+            InvalidFile,
+            "key is empty",
+            plain().meta("", 1u32),
+        ),
+        (
+            "key twice",
+            InvalidFile,
+            "tokens appears twice",
+            plain().meta("tokens", 1u32),
+        ),
+        (
+            "key not UTF-8",
+            InvalidFile,
+            "not UTF-8",
+            plain().raw_meta(b"x\xff", 0, &[1]),
+        ),
+        (
+            "unknown value type",
+            InvalidFile,
+            "x.y has the unknown type 13",
+            value(13, &[]),
+        ),
+        (
+            "string of 2^60",
+            InvalidFile,
+            "ends inside x.y",
+            value(8, &(1u64 << 60).to_le_bytes()),
+        ),
+        (
+            "array of 2^60",
+            InvalidFile,
+            "ends inside x.y",
+            array(0, 1 << 60, &[]),
+        ),
+        (
+            "array that wraps to 8 bytes",
+            InvalidFile,
+            "ends inside x.y",
+            array(10, (1 << 61) + 1, &[0; 8]),
+        ),
+        (
+            "array of 4e9 strings",
+            InvalidFile,
+            "announces 4000000000 strings",
+            array(8, 4_000_000_000, &[]),
+        ),
+        (
+            "string of 2^63 in an array",
+            InvalidFile,
+            "ends inside x.y",
+            array(8, 1, &(1u64 << 63).to_le_bytes()),
+        ),
+        (
+            "array of unknown type",
+            InvalidFile,
+            "unknown type 77",
+            array(77, 1, &[0; 8]),
+        ),
+        (
+            "array of arrays",
+            Unsupported,
+            "array of arrays",
+            array(9, 1, &[0; 12]),
+        ),
+        (
+            "alignment 0",
+            InvalidFile,
+            "power of two",
+            plain().meta("general.alignment", 0u32),
+        ),
+        (
+            "alignment 48",
+            InvalidFile,
+            "power of two",
+            plain().meta("general.alignment", 48u32),
+        ),
+        (
+            "alignment 2^31",
+            InvalidFile,
+            "reach beyond",
+            plain().meta("general.alignment", 1u32 << 31),
+        ),
+        (
+            "alignment a string",
+            InvalidFile,
+            "general.alignment is a string",
+            plain().meta("general.alignment", "32"),
+        ),
+        (
+            "no name",
+            InvalidFile,
+            "no name",
+            tensor(b"", &[1], f32_id, None),
+        ),
+        (
+            "name of 300 bytes",
+            InvalidFile,
+            "300 bytes",
+            tensor(&[b'x'; 300], &[1], f32_id, None),
+        ),
+        (
+            "name not UTF-8",
+            InvalidFile,
+            "not UTF-8",
+            tensor(b"x\xff", &[1], f32_id, None),
+        ),
+        (
+            "no dimensions",
+            InvalidFile,
+            "0 dimensions",
+            tensor(b"t", &[], f32_id, None),
+        ),
+        (
+            "5 dimensions",
+            InvalidFile,
+            "5 dimensions",
+            tensor(b"t", &[1; 5], f32_id, None),
+        ),
+        (
+            "dimension 0",
+            InvalidFile,
+            "is 0",
+            tensor(b"t", &[4, 0], f32_id, None),
+        ),
+        (
+            "2^64 - 1",
+            InvalidFile,
+            "overflows",
+            tensor(b"t", &[u64::MAX], f32_id, None),
+        ),
+        (
+            "2^64 elements",
+            InvalidFile,
+            "overflows",
+            tensor(b"t", &[1 << 32, 1 << 32], f32_id, None),
+        ),
+        (
+            "wraps to 1",
+            InvalidFile,
+            "overflows",
+            tensor(b"t", &[u64::MAX, u64::MAX], f32_id, None),
+        ),
+        (
+            "2^63 bytes",
+            InvalidFile,
+            "reach beyond",
+            tensor(b"t", &[1 << 61], f32_id, None),
+        ),
+        (
+            "partial block",
+            InvalidFile,
+            "block size of Q4_0",
+            tensor(b"t", &[48], 2, None),
+        ),
+        (
+            "partial super-block",
+            InvalidFile,
+            "block size of Q4_K",
+            tensor(b"t", &[32, 8], 12, None),
+        ),
         ("Q4_2", Unsupported, "removed", tensor(b"t", &[32], 4, None)),
-        ("I32", Unsupported, "integers", tensor(b"t", &[32], 26, None)),
+        (
+            "I32",
+            Unsupported,
+            "integers",
+            tensor(b"t", &[32], 26, None),
+        ),
         ("Q8_K", Unsupported, "Q8_K", tensor(b"t", &[256], 15, None)),
-        ("type 9999", Unsupported, "unknown type 9999", tensor(b"t", &[32], 9999, None)),
-        ("past the end", InvalidFile, "reach beyond", tensor(b"t", &[32], f32_id, Some(1 << 20))),
-        ("offset overflows", InvalidFile, "reach beyond", tensor(b"t", &[32], f32_id, Some(u64::MAX - 31))),
-        ("misaligned", InvalidFile, "multiple of the alignment", tensor(b"t", &[32], f32_id, Some(8))),
+        (
+            "type 9999",
+            Unsupported,
+            "unknown type 9999",
+            tensor(b"t", &[32], 9999, None),
+        ),
+        (
+            "past the end",
+            InvalidFile,
+            "reach beyond",
+            tensor(b"t", &[32], f32_id, Some(1 << 20)),
+        ),
+        (
+            "offset overflows",
+            InvalidFile,
+            "reach beyond",
+            tensor(b"t", &[32], f32_id, Some(u64::MAX - 31)),
+        ),
+        (
+            "misaligned",
+            InvalidFile,
+            "multiple of the alignment",
+            tensor(b"t", &[32], f32_id, Some(8)),
+        ),
         (
             "overlap",
             InvalidFile,
@@ -186,35 +416,124 @@ fn text_that_is_not_utf8_is_mended_where_it_only_describes() {
     let mut name = Vec::new();
     encode_string(b"caf\xe9", &mut name);
     let checkpoint = open(plain().raw_meta(b"general.name", 8, &name).build()).unwrap();
-    assert_eq!(checkpoint.metadata().str("general.name").unwrap(), Some("caf\u{fffd}"));
-    assert!(checkpoint.warnings().to_vec().concat().contains("general.name is not UTF-8"));
+    assert_eq!(
+        checkpoint.metadata().str("general.name").unwrap(),
+        Some("caf\u{fffd}")
+    );
+    assert!(
+        checkpoint
+            .warnings()
+            .to_vec()
+            .concat()
+            .contains("general.name is not UTF-8")
+    );
     let mut long = Vec::new();
     encode_string(&[0xff; 100_000], &mut long);
-    assert_refused("long", InvalidFile, "x is not UTF-8", open(plain().raw_meta(b"x", 8, &long).build()));
+    assert_refused(
+        "long",
+        InvalidFile,
+        "x is not UTF-8",
+        open(plain().raw_meta(b"x", 8, &long).build()),
+    );
     let mut list = [8u32.to_le_bytes().to_vec(), 12u64.to_le_bytes().to_vec()].concat();
     (0..12).for_each(|_| list.extend(&long));
-    assert_refused("long list", InvalidFile, "x: the strings up to 10", open(plain().raw_meta(b"x", 9, &list).build()));
+    assert_refused(
+        "long list",
+        InvalidFile,
+        "x: the strings up to 10",
+        open(plain().raw_meta(b"x", 9, &list).build()),
+    );
 }
 
 #[test]
 fn a_broken_safetensors_says_what_is_wrong() {
     let entry = |entry: &str| with_header(&format!(r#"{{"a": {entry}}}"#), &[0; 8]);
     let cases: &[(&str, ErrorKind, &str, Vec<u8>)] = &[
-        ("4 bytes", InvalidFile, "shorter than 8 bytes", vec![1, 0, 0, 0]),
-        ("header of 2^60", InvalidFile, "the whole file has", (1u64 << 60).to_le_bytes().to_vec()),
-        ("not JSON", InvalidFile, "header is broken", with_header("{\"a\":", &[])),
-        ("an array", InvalidFile, "header is broken", with_header("[]", &[])),
-        ("nested", InvalidFile, "header is broken", with_header(&format!("{{\"a\":{}", "[".repeat(100_000)), &[])),
+        (
+            "4 bytes",
+            InvalidFile,
+            "shorter than 8 bytes",
+            vec![1, 0, 0, 0],
+        ),
+        (
+            "header of 2^60",
+            InvalidFile,
+            "the whole file has",
+            (1u64 << 60).to_le_bytes().to_vec(),
+        ),
+        (
+            "not JSON",
+            InvalidFile,
+            "header is broken",
+            with_header("{\"a\":", &[]),
+        ),
+        (
+            "an array",
+            InvalidFile,
+            "header is broken",
+            with_header("[]", &[]),
+        ),
+        (
+            "nested",
+            InvalidFile,
+            "header is broken",
+            with_header(&format!("{{\"a\":{}", "[".repeat(100_000)), &[]),
+        ),
         ("nothing", InvalidFile, "no tensors", with_header("{}", &[])),
-        ("I32", Unsupported, "stored as I32", entry(r#"{"dtype":"I32","shape":[2],"data_offsets":[0,8]}"#)),
-        ("F8", Unsupported, "stored as F8_E4M3", entry(r#"{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}"#)),
-        ("backwards", InvalidFile, "bytes 8 to 0", entry(r#"{"dtype":"F32","shape":[2],"data_offsets":[8,0]}"#)),
-        ("beyond", InvalidFile, "bytes 0 to 12", entry(r#"{"dtype":"F32","shape":[3],"data_offsets":[0,12]}"#)),
-        ("size", InvalidFile, "takes 4 bytes", entry(r#"{"dtype":"F32","shape":[1],"data_offsets":[0,8]}"#)),
-        ("hole", InvalidFile, "after a hole", entry(r#"{"dtype":"F32","shape":[1],"data_offsets":[4,8]}"#)),
-        ("rest", InvalidFile, "the file has", entry(r#"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#)),
-        ("-1", InvalidFile, "header is broken", entry(r#"{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}"#)),
-        ("1.5", InvalidFile, "header is broken", entry(r#"{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}"#)),
+        (
+            "I32",
+            Unsupported,
+            "stored as I32",
+            entry(r#"{"dtype":"I32","shape":[2],"data_offsets":[0,8]}"#),
+        ),
+        (
+            "F8",
+            Unsupported,
+            "stored as F8_E4M3",
+            entry(r#"{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}"#),
+        ),
+        (
+            "backwards",
+            InvalidFile,
+            "bytes 8 to 0",
+            entry(r#"{"dtype":"F32","shape":[2],"data_offsets":[8,0]}"#),
+        ),
+        (
+            "beyond",
+            InvalidFile,
+            "bytes 0 to 12",
+            entry(r#"{"dtype":"F32","shape":[3],"data_offsets":[0,12]}"#),
+        ),
+        (
+            "size",
+            InvalidFile,
+            "takes 4 bytes",
+            entry(r#"{"dtype":"F32","shape":[1],"data_offsets":[0,8]}"#),
+        ),
+        (
+            "hole",
+            InvalidFile,
+            "after a hole",
+            entry(r#"{"dtype":"F32","shape":[1],"data_offsets":[4,8]}"#),
+        ),
+        (
+            "rest",
+            InvalidFile,
+            "the file has",
+            entry(r#"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#),
+        ),
+        (
+            "-1",
+            InvalidFile,
+            "header is broken",
+            entry(r#"{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}"#),
+        ),
+        (
+            "1.5",
+            InvalidFile,
+            "header is broken",
+            entry(r#"{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}"#),
+        ),
         (
             "2^64",
             InvalidFile,
@@ -231,7 +550,10 @@ fn a_broken_safetensors_says_what_is_wrong() {
             "dimension 0",
             InvalidFile,
             "is 0",
-            with_header(r#"{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#, &[]),
+            with_header(
+                r#"{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#,
+                &[],
+            ),
         ),
         (
             "9 dimensions",
@@ -243,7 +565,10 @@ fn a_broken_safetensors_says_what_is_wrong() {
             "no name",
             InvalidFile,
             "header is broken",
-            with_header(r#"{"": {"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, &[0; 8]),
+            with_header(
+                r#"{"": {"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
+                &[0; 8],
+            ),
         ),
         (
             "twice",
@@ -275,33 +600,79 @@ fn a_broken_config_or_index_says_what_is_wrong() {
     open(CONFIG, Some(br#"{"weight_map": {"a": "x.safetensors"}}"#)).unwrap();
     assert_refused("empty", InvalidFile, "config.json", open(b"", None));
     assert_refused("array", InvalidFile, "not a JSON object", open(b"[]", None));
-    assert_refused("long", InvalidFile, "bytes long", open(&vec![b' '; 2 << 20], None));
-    assert_refused("deep", InvalidFile, "config.json", open("[".repeat(100_000).as_bytes(), None));
+    assert_refused(
+        "long",
+        InvalidFile,
+        "bytes long",
+        open(&vec![b' '; 2 << 20], None),
+    );
+    assert_refused(
+        "deep",
+        InvalidFile,
+        "config.json",
+        open("[".repeat(100_000).as_bytes(), None),
+    );
     assert_refused("none", ErrorKind::InvalidInput, "no safetensors", {
         block_on(Checkpoint::open_safetensors(CONFIG, None, vec![]))
     });
-    assert_refused("not JSON", InvalidFile, "not a safetensors index", open(CONFIG, Some(b"{")));
-    assert_refused("no map", InvalidFile, "not a safetensors index", open(CONFIG, Some(b"{}")));
+    assert_refused(
+        "not JSON",
+        InvalidFile,
+        "not a safetensors index",
+        open(CONFIG, Some(b"{")),
+    );
+    assert_refused(
+        "no map",
+        InvalidFile,
+        "not a safetensors index",
+        open(CONFIG, Some(b"{}")),
+    );
     for (what, bytes) in [
-        ("git lfs pull", &b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"[..]),
+        (
+            "git lfs pull",
+            &b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"[..],
+        ),
         ("web page", b"<!doctype html>"),
         ("gzip", b"\x1f\x8b\x08\0aaaaaaaaa"),
         ("pickle", b"\x80\x02}q\0aaaaaaaaaa"),
         ("empty file", b""),
     ] {
-        for (name, opened) in [("config.json", open(bytes, None)), ("index.json", open(CONFIG, Some(bytes)))] {
+        for (name, opened) in [
+            ("config.json", open(bytes, None)),
+            ("index.json", open(CONFIG, Some(bytes))),
+        ] {
             let says = opened.unwrap_err().to_string();
             assert!(says.contains(name) && says.contains(what), "{says}");
         }
     }
     let with_mark = [b"\xef\xbb\xbf", CONFIG].concat();
     open(&with_mark, None).unwrap();
-    open(&String::from_utf8_lossy(CONFIG).encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(), None)
-        .unwrap();
-    for name in ["../x", "/etc/passwd", "a/b", "C:x", "..", "", "a\\b", "https://host/x", "x?y", "%2e%2e"] {
+    open(
+        &String::from_utf8_lossy(CONFIG)
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect::<Vec<u8>>(),
+        None,
+    )
+    .unwrap();
+    for name in [
+        "../x",
+        "/etc/passwd",
+        "a/b",
+        "C:x",
+        "..",
+        "",
+        "a\\b",
+        "https://host/x",
+        "x?y",
+        "%2e%2e",
+    ] {
         let index = serde_json::json!({ "weight_map": { "a": name } }).to_string();
         let error = index_shards(index.as_bytes()).unwrap_err();
-        assert!(error.kind() == InvalidFile && error.detail().contains("not a plain file name"), "{name}: {error}");
+        assert!(
+            error.kind() == InvalidFile && error.detail().contains("not a plain file name"),
+            "{name}: {error}"
+        );
     }
 }
 
@@ -315,11 +686,23 @@ fn a_file_cut_anywhere_is_an_error() {
     };
     for len in 0..data_end {
         let error = open(whole[..len].to_vec()).unwrap_err();
-        assert_clear(&format!("{len} of {} bytes, cut before the end of {last}", whole.len()), &error);
+        assert_clear(
+            &format!(
+                "{len} of {} bytes, cut before the end of {last}",
+                whole.len()
+            ),
+            &error,
+        );
     }
-    let whole = safetensors(&[("a", "F32", &[2], vec![0; 8]), ("b", "BF16", &[2], vec![0; 4])]);
+    let whole = safetensors(&[
+        ("a", "F32", &[2], vec![0; 8]),
+        ("b", "BF16", &[2], vec![0; 4]),
+    ]);
     for len in 0..whole.len() {
-        assert_clear(&format!("safetensors, {len} bytes"), &open_safetensors(whole[..len].to_vec()).unwrap_err());
+        assert_clear(
+            &format!("safetensors, {len} bytes"),
+            &open_safetensors(whole[..len].to_vec()).unwrap_err(),
+        );
     }
 }
 
@@ -327,7 +710,15 @@ fn a_file_cut_anywhere_is_an_error() {
 fn any_one_byte_may_be_wrong() {
     let whole = plain().build();
     for at in 0..whole.len() {
-        for value in [0, 1, 0x7f, 0x80, 0xff, whole[at] ^ 1, whole[at].wrapping_add(1)] {
+        for value in [
+            0,
+            1,
+            0x7f,
+            0x80,
+            0xff,
+            whole[at] ^ 1,
+            whole[at].wrapping_add(1),
+        ] {
             let mut broken = whole.clone();
             broken[at] = value;
             match open(broken) {
@@ -346,12 +737,23 @@ fn the_most_expensive_headers_stay_within_the_allowance() {
     let mut array = 8u32.to_le_bytes().to_vec();
     array.extend((empty_strings as u64).to_le_bytes());
     array.resize(12 + 8 * empty_strings, 0);
-    let builder = GgufBuilder::new().raw_meta(b"tokens", 9, &array).values("a", &[1], DType::F32, &[1.0]);
+    let builder =
+        GgufBuilder::new()
+            .raw_meta(b"tokens", 9, &array)
+            .values("a", &[1], DType::F32, &[1.0]);
     drop(array);
     let file = builder.build();
     drop(builder);
     let checkpoint = open(file).unwrap();
-    assert_eq!(checkpoint.metadata().strings("tokens").unwrap().unwrap().len(), empty_strings);
+    assert_eq!(
+        checkpoint
+            .metadata()
+            .strings("tokens")
+            .unwrap()
+            .unwrap()
+            .len(),
+        empty_strings
+    );
     drop(checkpoint);
 
     let mut broken = Vec::new();
@@ -369,7 +771,13 @@ fn the_most_expensive_headers_stay_within_the_allowance() {
         builder = builder.meta(&format!("{i:x}"), 1u8);
     }
     for i in 0..1 << 18 {
-        builder = builder.raw_tensor(format!("{i:x}").as_bytes(), &[1; 4], 0, Some(32 * i), vec![]);
+        builder = builder.raw_tensor(
+            format!("{i:x}").as_bytes(),
+            &[1; 4],
+            0,
+            Some(32 * i),
+            vec![],
+        );
     }
     let mut file = builder.build();
     drop(builder);
@@ -379,12 +787,19 @@ fn the_most_expensive_headers_stay_within_the_allowance() {
     let header = HEADER as u64 * 2;
     let mut file = plain().raw_meta(b"x", 8, &header.to_le_bytes()).build();
     file.resize(file.len() + header as usize, 0);
-    assert_refused("a header of 126 MiB", InvalidFile, "longer than 64 MiB", open(file));
+    assert_refused(
+        "a header of 126 MiB",
+        InvalidFile,
+        "longer than 64 MiB",
+        open(file),
+    );
 
     let mut text = String::from("{");
     for i in 0..1 << 18 {
         let (begin, end) = (2 * i, 2 * i + 2);
-        text += &format!(r#""{i:x}":{{"dtype":"F16","shape":[1,1,1,1,1,1,1,1],"data_offsets":[{begin},{end}]}},"#);
+        text += &format!(
+            r#""{i:x}":{{"dtype":"F16","shape":[1,1,1,1,1,1,1,1],"data_offsets":[{begin},{end}]}},"#
+        );
     }
     text.pop();
     text += "}";

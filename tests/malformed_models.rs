@@ -14,9 +14,9 @@ use std::rc::Rc;
 use counting::within_allowance;
 use llamero::engine::{Engine, Event, Host, Opened, Request};
 use llamero::error::{Error, ErrorKind, Result};
+use llamero::exec::reference::ReferenceExecutor;
+use llamero::exec::{Limits, LocalBoxFuture};
 use llamero::format::{ByteSource, FileSource};
-use llamero::plan::{Limits, LocalBoxFuture};
-use llamero::reference::ReferenceExecutor;
 use pollster::block_on;
 use serde_json::Value;
 
@@ -83,7 +83,12 @@ fn cases(index: &Value, kind: &str, key: &str) -> Vec<Case> {
     entries
         .map(|entry| {
             let name = text(entry, key);
-            Case { path: Path::new(FIXTURES).join(&name), name, expect: text(entry, "expect"), why: text(entry, "why") }
+            Case {
+                path: Path::new(FIXTURES).join(&name),
+                name,
+                expect: text(entry, "expect"),
+                why: text(entry, "why"),
+            }
         })
         .collect()
 }
@@ -93,7 +98,10 @@ fn files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
     }
-    let mut files: Vec<PathBuf> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|path| path.is_file());
     files.sort();
     files
@@ -101,13 +109,24 @@ fn files(path: &Path) -> Vec<PathBuf> {
 
 /// As a page gives them: every file, by its name.
 fn sources(path: &Path) -> Vec<Rc<dyn ByteSource>> {
-    files(path).iter().map(|path| Rc::new(FileSource::open(path).unwrap()) as Rc<dyn ByteSource>).collect()
+    files(path)
+        .iter()
+        .map(|path| Rc::new(FileSource::open(path).unwrap()) as Rc<dyn ByteSource>)
+        .collect()
 }
 
 fn load(opened: Opened) -> Result<Engine> {
     let context = opened.context(Some(CONTEXT.min(opened.config.max_position_embeddings)))?;
-    let executor = ReferenceExecutor::new(opened.model.plan.clone(), Limits::for_context(context, 16, 1))?;
-    block_on(Engine::load(opened, Box::new(executor), context, |_| Ok(())))
+    let executor = ReferenceExecutor::new(
+        opened.model.plan.clone(),
+        Limits::for_context(context, 16, 1),
+    )?;
+    block_on(Engine::load(
+        opened,
+        Box::new(executor),
+        context,
+        |_| Ok(()),
+    ))
 }
 
 struct Quiet;
@@ -131,14 +150,27 @@ impl Host for Quiet {
 fn use_it(engine: &mut Engine) -> Vec<Error> {
     let messages = serde_json::json!([{"role": "user", "content": "Hi"}]);
     let requests = [
-        Request { ids: Some(vec![1, 2, 3]), ..Request::default() },
-        Request { prompt: Some("Hello, world".to_owned()), ..Request::default() },
-        Request { messages: Some(messages), ..Request::default() },
+        Request {
+            ids: Some(vec![1, 2, 3]),
+            ..Request::default()
+        },
+        Request {
+            prompt: Some("Hello, world".to_owned()),
+            ..Request::default()
+        },
+        Request {
+            messages: Some(messages),
+            ..Request::default()
+        },
     ];
     let mut errors = Vec::new();
     for request in requests {
         for temperature in [0.0, 1.0] {
-            let request = Request { max_new_tokens: Some(8), temperature: Some(temperature), ..request.clone() };
+            let request = Request {
+                max_new_tokens: Some(8),
+                temperature: Some(temperature),
+                ..request.clone()
+            };
             errors.extend(block_on(engine.generate(&request, 1, &mut Quiet)).err());
         }
     }
@@ -159,18 +191,39 @@ fn assert_clear(case: &Case, way: Way, error: &Error) {
     assert_eq!(error.kind(), kind, "{name}: {error:?}");
     let says = error.to_string();
     // Those that may be missing, and those that are there.
-    let missing = ["config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors"];
+    let missing = [
+        "config.json",
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+    ];
     let mut names: Vec<String> = missing.map(str::to_owned).into();
-    names.extend(files(&case.path).iter().map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()));
-    assert!(names.iter().any(|name| says.contains(name)), "{name}: no file is named: {says}");
-    assert!(says.lines().count() == 1 && says.len() < 400, "{name}: {says}");
+    names.extend(
+        files(&case.path)
+            .iter()
+            .map(|file| file.file_name().unwrap().to_str().unwrap().to_owned()),
+    );
+    assert!(
+        names.iter().any(|name| says.contains(name)),
+        "{name}: no file is named: {says}"
+    );
+    assert!(
+        says.lines().count() == 1 && says.len() < 400,
+        "{name}: {says}"
+    );
     // Advice comes last; what is not supported is said with what is, what is not found needs none.
-    let advised = ["download", "get ", "choose ", "give ", "add ", "check ", "support", "runs "];
-    assert!(kind == ErrorKind::Io || advised.iter().any(|word| says.contains(word)), "{name}: no advice: {says}");
+    let advised = [
+        "download", "get ", "choose ", "give ", "add ", "check ", "support", "runs ",
+    ];
+    assert!(
+        kind == ErrorKind::Io || advised.iter().any(|word| says.contains(word)),
+        "{name}: no advice: {says}"
+    );
 }
 
 fn check(case: &Case, way: Way, opened: Result<Opened>, tokens: &[u32], logits: &[f32]) {
-    let Case { name, expect, why, .. } = case;
+    let Case {
+        name, expect, why, ..
+    } = case;
     match (opened.and_then(load), expect.as_str()) {
         (Ok(_), "error") => panic!("{name} was loaded, though {why}"),
         (Err(error), "error" | "either") => assert_clear(case, way, &error),
@@ -184,9 +237,16 @@ fn check(case: &Case, way: Way, opened: Result<Opened>, tokens: &[u32], logits: 
             if expect == "ok" {
                 let got = all_logits(&mut engine, tokens);
                 assert_eq!(got.len(), logits.len(), "{name}");
-                let worst = got.iter().zip(logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                let worst = got
+                    .iter()
+                    .zip(logits)
+                    .map(|(a, b)| (a - b).abs())
+                    .fold(0.0, f32::max);
                 let finite = got.iter().all(|value| value.is_finite());
-                assert!(finite && worst <= TOLERANCE, "{name}: logits are off by {worst}");
+                assert!(
+                    finite && worst <= TOLERANCE,
+                    "{name}: logits are off by {worst}"
+                );
             }
         }
         (_, other) => panic!("{name}: unknown expectation {other}"),
@@ -205,17 +265,36 @@ fn all_logits(engine: &mut Engine, tokens: &[u32]) -> Vec<f32> {
 
 fn check_all(kind: &str, key: &str) -> usize {
     let index = index();
-    let tokens: Vec<u32> =
-        index["tokens_ok"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    let tokens: Vec<u32> = index["tokens_ok"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_u64().unwrap() as u32)
+        .collect();
     let (_, logits) = npy::read_npy(&Path::new(FIXTURES).join("logits_ok.npy"));
     let cases = cases(&index, kind, key);
     for case in &cases {
-        let len = files(&case.path).iter().map(|file| file.metadata().unwrap().len()).sum();
+        let len = files(&case.path)
+            .iter()
+            .map(|file| file.metadata().unwrap().len())
+            .sum();
         within_allowance(&case.name, len, || {
-            check(case, Way::Path, block_on(Opened::open_path(&case.path, None)), &tokens, &logits);
+            check(
+                case,
+                Way::Path,
+                block_on(Opened::open_path(&case.path, None)),
+                &tokens,
+                &logits,
+            );
         });
         within_allowance(&case.name, len, || {
-            check(case, Way::Sources, block_on(Opened::from_sources(sources(&case.path), None)), &tokens, &logits);
+            check(
+                case,
+                Way::Sources,
+                block_on(Opened::from_sources(sources(&case.path), None)),
+                &tokens,
+                &logits,
+            );
         });
     }
     cases.len()

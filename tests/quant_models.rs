@@ -9,10 +9,12 @@ mod harness;
 #[path = "support/npy.rs"]
 mod npy;
 
-use harness::{FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open, reference};
-use llamero::cpu::rounds_activations;
-use llamero::gpu::{CacheType, GpuOptions};
-use llamero::plan::Executor;
+use harness::{
+    FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open, reference,
+};
+use llamero::exec::Executor;
+use llamero::exec::cpu::rounds_activations;
+use llamero::exec::gpu::{CacheType, GpuOptions};
 use serde_json::Value;
 use std::path::Path;
 
@@ -33,10 +35,24 @@ struct Case {
 impl Case {
     fn check(&self, on: &str, executor: &mut dyn Executor) {
         let name = format!("{} on {on}", self.name);
-        assert_close(&name, &logits(executor, &self.tokens, 64), &self.logits, TOLERANCE);
-        assert_close(&format!("{name}, by one"), &logits(executor, &self.tokens, 1), &self.logits, TOLERANCE);
+        assert_close(
+            &name,
+            &logits(executor, &self.tokens, 64),
+            &self.logits,
+            TOLERANCE,
+        );
+        assert_close(
+            &format!("{name}, by one"),
+            &logits(executor, &self.tokens, 1),
+            &self.logits,
+            TOLERANCE,
+        );
         let sure = self.greedy.len();
-        assert_eq!(greedy(executor, &self.tokens, sure)[..sure], self.greedy, "{name}");
+        assert_eq!(
+            greedy(executor, &self.tokens, sure)[..sure],
+            self.greedy,
+            "{name}"
+        );
     }
 }
 
@@ -48,14 +64,19 @@ fn for_each_case(mut each: impl FnMut(Case)) {
     for (name, entry) in models {
         let exact = |entry: &Value| {
             let sure = entry["greedy_margins"].as_array().unwrap().iter();
-            let sure = sure.take_while(|margin| margin.as_f64().unwrap() >= MARGIN).count();
+            let sure = sure
+                .take_while(|margin| margin.as_f64().unwrap() >= MARGIN)
+                .count();
             ids(&entry["greedy_numpy"])[..sure].to_vec()
         };
         let greedy = exact(entry);
         sure += greedy.len();
         each(Case {
             name: name.clone(),
-            model: open(Path::new(&format!("{FIXTURES}/quants/{}", entry["file"].as_str().unwrap()))),
+            model: open(Path::new(&format!(
+                "{FIXTURES}/quants/{}",
+                entry["file"].as_str().unwrap()
+            ))),
             tokens: ids(&expected["tokens"]),
             logits: npy::read_npy(Path::new(&format!("{FIXTURES}/quants/{name}.numpy.npy"))).1,
             greedy,
@@ -63,10 +84,16 @@ fn for_each_case(mut each: impl FnMut(Case)) {
         count += 1;
     }
     for dtype in cases::cases().types {
-        assert!(models.contains_key(&dtype), "{dtype} is said to run and has no file");
+        assert!(
+            models.contains_key(&dtype),
+            "{dtype} is said to run and has no file"
+        );
     }
     // 26 types, six of them also in other widths, experts in two, and the mixtures.
-    assert!(count >= 26 + 6 + 2 + 4 && sure >= 5 * count, "{count} cases, {sure} greedy ids");
+    assert!(
+        count >= 26 + 6 + 2 + 4 && sure >= 5 * count,
+        "{count} cases, {sure} greedy ids"
+    );
 }
 
 #[test]
@@ -86,12 +113,23 @@ fn every_type_on_the_cpu() {
         for threads in [1, 2] {
             let mut executor = on_cpu(&case.model, CONTEXT, threads, false);
             let name = format!("{} on {threads} threads", case.name);
-            if !case.model.model.plan.tensors.iter().any(|t| t.rows > 1 && rounds_activations(t.dtype)) {
+            if !case
+                .model
+                .model
+                .plan
+                .tensors
+                .iter()
+                .any(|t| t.rows > 1 && rounds_activations(t.dtype))
+            {
                 case.check(&name, &mut executor);
                 continue;
             }
             let whole = logits(&mut executor, &case.tokens, 64);
-            let squares = whole.iter().zip(&case.logits).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+            let squares = whole
+                .iter()
+                .zip(&case.logits)
+                .map(|(a, b)| f64::from(a - b).powi(2))
+                .sum::<f64>();
             let rms = (squares / whole.len() as f64).sqrt();
             assert!(rms <= ROUNDED_RMS, "{name}: rms {rms}");
             if rms > worst.0 {
@@ -105,7 +143,10 @@ fn every_type_on_the_cpu() {
 }
 
 #[test]
-#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
 fn every_type_on_the_gpu() {
     for_each_case(|case| {
         for (variant, options) in harness::gpu_variants() {
@@ -116,43 +157,75 @@ fn every_type_on_the_gpu() {
 
 /// Kernels that round activations to 8 bits (llama.cpp does: 0.06 to 0.1 away) or to f16.
 #[test]
-#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
 fn every_type_with_rounded_activations() {
     for_each_case(|case| {
         // In this one an expert choice flips, in llama.cpp as here.
-        let rounding =
-            harness::rounding_variants().into_iter().filter(|(v, _)| case.name != "moe-Q8_0" || *v != "int8");
+        let rounding = harness::rounding_variants()
+            .into_iter()
+            .filter(|(v, _)| case.name != "moe-Q8_0" || *v != "int8");
         for (variant, options) in rounding {
             let name = format!("{} with {variant}", case.name);
             let allowed = if variant == "f16" { 0.02 } else { 0.15 };
             let mut executor = on_gpu(&case.model, CONTEXT, &options);
             for step in [64, 1] {
                 let got = logits(&mut executor, &case.tokens, step);
-                let squares: f64 = got.iter().zip(&case.logits).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+                let squares: f64 = got
+                    .iter()
+                    .zip(&case.logits)
+                    .map(|(a, b)| f64::from(a - b).powi(2))
+                    .sum();
                 let rms = (squares / got.len() as f64).sqrt();
                 assert!(rms <= allowed, "{name}, by {step}: rms {rms}");
                 // A kernel that did not round would not be the one in question.
-                let rounds =
-                    variant == "int8" && ["Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K"].contains(&case.name.as_str());
-                assert!(!rounds || rms > 1e-3, "{name}, by {step}: rms {rms} is as good as exact");
+                let rounds = variant == "int8"
+                    && ["Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K"].contains(&case.name.as_str());
+                assert!(
+                    !rounds || rms > 1e-3,
+                    "{name}, by {step}: rms {rms} is as good as exact"
+                );
             }
         }
     });
 }
 
 #[test]
-#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
 fn every_type_split_to_small_bindings() {
     for_each_case(|case| {
-        let mut options = GpuOptions { cache: Some(CacheType::F32), ..GpuOptions::default() };
+        let mut options = GpuOptions {
+            cache: Some(CacheType::F32),
+            ..GpuOptions::default()
+        };
         let whole = on_gpu(&case.model, CONTEXT, &options);
         let parts = &whole.lowered().parts;
         let max_binding = parts.iter().map(|part| part.weights_bytes()).max().unwrap() / 3;
         options.max_binding = Some(max_binding);
         let mut executor = on_gpu(&case.model, CONTEXT, &options);
-        assert!(executor.lowered().parts.len() >= parts.len() + 3, "{}: nothing was split", case.name);
-        assert!(executor.lowered().parts.iter().all(|part| part.weights_bytes() <= max_binding));
+        assert!(
+            executor.lowered().parts.len() >= parts.len() + 3,
+            "{}: nothing was split",
+            case.name
+        );
+        assert!(
+            executor
+                .lowered()
+                .parts
+                .iter()
+                .all(|part| part.weights_bytes() <= max_binding)
+        );
         let got = logits(&mut executor, &case.tokens, 64);
-        assert_close(&format!("{} in parts", case.name), &got, &case.logits, TOLERANCE);
+        assert_close(
+            &format!("{} in parts", case.name),
+            &got,
+            &case.logits,
+            TOLERANCE,
+        );
     });
 }

@@ -11,7 +11,10 @@ use llamero::error::ErrorKind;
 use llamero::quant::DType;
 use proptest::prelude::*;
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures/quants/dequant");
+const FIXTURES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../shared/fixtures/quants/dequant"
+);
 
 /// Types in the fixtures that this crate does not read.
 const NOT_OURS: &[&str] = &["Q1_0"];
@@ -81,7 +84,11 @@ fn every_type_dequantises_bit_for_bit_as_the_fixtures() {
         dtype.dequantize(&bytes, &mut got).unwrap();
         for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
             let same = got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan());
-            assert!(same, "{name}[{i}]: got {got} ({:08x}), expected {expected}", got.to_bits());
+            assert!(
+                same,
+                "{name}[{i}]: got {got} ({:08x}), expected {expected}",
+                got.to_bits()
+            );
         }
     }
 }
@@ -94,17 +101,32 @@ fn every_type_dequantises_bit_for_bit_as_gguf_py() {
         let bytes = random_bytes(64 * dtype.block_bytes(), u64::from(dtype.ggml_id()) + 1);
         let mut values = vec![0.0f32; 64 * dtype.block_len()];
         dtype.dequantize(&bytes, &mut values).unwrap();
-        let canonical = values.iter().map(|value| if value.is_nan() { 0x7fc0_0000 } else { value.to_bits() });
+        let canonical = values.iter().map(|value| {
+            if value.is_nan() {
+                0x7fc0_0000
+            } else {
+                value.to_bits()
+            }
+        });
         let hash = fnv(canonical.flat_map(u32::to_le_bytes));
-        assert_eq!(hash, expected, "{dtype}: {hash:016x}, expected {expected:016x}; first values {:?}", &values[..1]);
+        assert_eq!(
+            hash,
+            expected,
+            "{dtype}: {hash:016x}, expected {expected:016x}; first values {:?}",
+            &values[..1]
+        );
     }
 }
 
 #[test]
 fn quantising_gives_the_bytes_of_gguf_py() {
     // 16-bit integers / 4096, a block of zeros, and a block of equal values.
-    let mut values: Vec<f32> =
-        random_bytes(512, 99).as_chunks::<2>().0.iter().map(|&n| f32::from(i16::from_le_bytes(n)) / 4096.0).collect();
+    let mut values: Vec<f32> = random_bytes(512, 99)
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|&n| f32::from(i16::from_le_bytes(n)) / 4096.0)
+        .collect();
     values[64..96].fill(0.0);
     values[96..128].fill(0.75);
     for &(dtype, len, expected) in QUANTISED {
@@ -112,7 +134,12 @@ fn quantising_gives_the_bytes_of_gguf_py() {
         dtype.quantize(&values, &mut bytes).unwrap();
         assert_eq!(bytes.len(), len, "{dtype}");
         let hash = fnv(bytes.iter().copied());
-        assert_eq!(hash, expected, "{dtype}: {hash:016x}, expected {expected:016x}; first bytes {:?}", &bytes[..20]);
+        assert_eq!(
+            hash,
+            expected,
+            "{dtype}: {hash:016x}, expected {expected:016x}; first bytes {:?}",
+            &bytes[..20]
+        );
     }
 }
 
@@ -147,19 +174,37 @@ fn rows_are_whole_blocks() {
 fn lengths_that_disagree_are_errors() {
     for &dtype in DType::ALL {
         let bytes = vec![0; dtype.block_bytes()];
-        for (bytes, len) in [(&bytes[1..], dtype.block_len()), (&bytes[..], 2 * dtype.block_len()), (&bytes[..], 0)] {
+        for (bytes, len) in [
+            (&bytes[1..], dtype.block_len()),
+            (&bytes[..], 2 * dtype.block_len()),
+            (&bytes[..], 0),
+        ] {
             let error = dtype.dequantize(bytes, &mut vec![0.0; len]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Internal, "{dtype}: {error}");
         }
         dtype.dequantize(&[], &mut []).unwrap();
     }
-    assert_eq!(DType::Q4_0.quantize(&[0.0; 31], &mut Vec::new()).unwrap_err().kind(), ErrorKind::Internal);
-    assert_eq!(DType::Q4_K.quantize(&[0.0; 256], &mut Vec::new()).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(
+        DType::Q4_0
+            .quantize(&[0.0; 31], &mut Vec::new())
+            .unwrap_err()
+            .kind(),
+        ErrorKind::Internal
+    );
+    assert_eq!(
+        DType::Q4_K
+            .quantize(&[0.0; 256], &mut Vec::new())
+            .unwrap_err()
+            .kind(),
+        ErrorKind::Unsupported
+    );
 }
 
 /// How far a value may move when it is stored: in steps between two levels of its block.
 fn steps(dtype: DType, block: &[f32]) -> f32 {
-    let largest = block.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let largest = block
+        .iter()
+        .fold(0.0f32, |largest, value| largest.max(value.abs()));
     let max = block.iter().copied().fold(f32::MIN, f32::max);
     let min = block.iter().copied().fold(f32::MAX, f32::min);
     match dtype {
@@ -240,7 +285,9 @@ proptest! {
 fn random_bytes(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (state >> 56) as u8
     })
     .take(len)
@@ -249,5 +296,7 @@ fn random_bytes(len: usize, seed: u64) -> Vec<u8> {
 
 /// FNV-1a, 64 bits.
 fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
-    bytes.into_iter().fold(0xcbf29ce484222325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3))
+    bytes.into_iter().fold(0xcbf29ce484222325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3)
+    })
 }

@@ -6,12 +6,13 @@
 mod harness;
 
 use harness::{
-    FIXTURES, Model, assert_close, fill, gpu, gpu_variants, logits, open, reference, rounding_variants, tiny,
+    FIXTURES, Model, assert_close, fill, gpu, gpu_variants, logits, open, reference,
+    rounding_variants, tiny,
 };
 use llamero::error::{Error, ErrorKind};
-use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
-use llamero::plan::{Executor, SelfTest};
-use llamero::reference::ReferenceExecutor;
+use llamero::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
+use llamero::exec::reference::ReferenceExecutor;
+use llamero::exec::{Executor, SelfTest};
 use std::path::Path;
 
 const CONTEXT: u32 = 512;
@@ -21,7 +22,12 @@ fn load(gpu: &Gpu, model: &Model, options: &GpuOptions) -> Result<(GpuExecutor, 
         reference: Some(|plan, limits| Ok(Box::new(ReferenceExecutor::new(plan, limits)?))),
         ..options.clone()
     };
-    let mut executor = pollster::block_on(GpuExecutor::new(gpu, model.model.plan.clone(), CONTEXT, &options))?;
+    let mut executor = pollster::block_on(GpuExecutor::new(
+        gpu,
+        model.model.plan.clone(),
+        CONTEXT,
+        &options,
+    ))?;
     fill(model, &mut executor);
     pollster::block_on(executor.ready())?;
     let report = executor.info().self_test.expect("a report");
@@ -35,19 +41,37 @@ fn all_is_well_on_a_device_that_works() {
         let model = open(&tiny(dtype));
         for (variant, options) in gpu_variants().into_iter().chain(rounding_variants()) {
             for cache in [CacheType::F32, CacheType::F16, CacheType::Q8_0] {
-                let options = GpuOptions { cache: Some(cache), ..options.clone() };
+                let options = GpuOptions {
+                    cache: Some(cache),
+                    ..options.clone()
+                };
                 let (_, report) = load(&gpu(), &model, &options).unwrap();
-                assert_eq!(report.replaced, Vec::<String>::new(), "{dtype} {variant} {cache:?}");
+                assert_eq!(
+                    report.replaced,
+                    Vec::<String>::new(),
+                    "{dtype} {variant} {cache:?}"
+                );
                 // One row and many: qkv, residual, gate_up and store in each shape, attention twice, embed, sample.
-                let most = if options.columns == Some(true) { 28 } else { 12 };
-                assert!(report.kernels >= most, "{dtype} {variant} {cache:?}: {} kernels", report.kernels);
+                let most = if options.columns == Some(true) {
+                    28
+                } else {
+                    12
+                };
+                assert!(
+                    report.kernels >= most,
+                    "{dtype} {variant} {cache:?}: {} kernels",
+                    report.kernels
+                );
             }
         }
     }
 }
 
 #[test]
-#[cfg_attr(not(all(gpu, fixtures)), ignore = "needs a Vulkan driver and ../shared/fixtures")]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
 fn all_is_well_with_every_kind_of_operation() {
     for name in ["llama4-moe", "moe-mixtral", "odd-dims", "attn-mlp-bias"] {
         let model = open(Path::new(&format!("{FIXTURES}/models/{name}/model.gguf")));
@@ -63,7 +87,10 @@ fn all_is_well_with_every_kind_of_operation() {
 fn broken_kernels_are_replaced_and_named() {
     let model = open(&tiny("Q8_0"));
     let (_, columns) = gpu_variants().pop().unwrap();
-    let int8 = GpuOptions { int8: Some(true), ..columns.clone() };
+    let int8 = GpuOptions {
+        int8: Some(true),
+        ..columns.clone()
+    };
     let tokens: Vec<u32> = (0..300).map(|i| i * 31 % 300).collect();
     let exact = logits(&mut reference(&model, CONTEXT), &tokens, 64);
     for (broken, options, tolerance) in [
@@ -88,12 +115,21 @@ fn broken_kernels_are_replaced_and_named() {
             name.starts_with(broken)
                 || halves && ["attention_split.f32.1", "attention_combine"].contains(&name.as_str())
         };
-        assert!(report.replaced.iter().all(named), "{broken}: {:?}", report.replaced);
+        assert!(
+            report.replaced.iter().all(named),
+            "{broken}: {:?}",
+            report.replaced
+        );
         for step in [64, 7, 1] {
             let n = if step == 1 { 20 } else { tokens.len() };
             let vocab = exact.len() / tokens.len();
             let got = logits(&mut executor, &tokens[..n], step);
-            assert_close(&format!("{broken} replaced, by {step}"), &got, &exact[..n * vocab], tolerance);
+            assert_close(
+                &format!("{broken} replaced, by {step}"),
+                &got,
+                &exact[..n * vocab],
+                tolerance,
+            );
         }
         std::mem::forget(device);
         std::mem::forget(executor);
@@ -107,23 +143,51 @@ fn tuned_kernels_are_tested_and_right() {
     let model = open(&tiny("Q8_0"));
     let tokens: Vec<u32> = (0..40).map(|i| i * 31 % 300).collect();
     let exact = logits(&mut reference(&model, CONTEXT), &tokens, 64);
-    let options = GpuOptions { cache: Some(CacheType::F32), int8: Some(false), ..GpuOptions::default() };
+    let options = GpuOptions {
+        cache: Some(CacheType::F32),
+        int8: Some(false),
+        ..GpuOptions::default()
+    };
     for (lanes, least) in [(None, 2), (Some(8), 1)] {
-        let options = GpuOptions { tune: true, lanes, ..options.clone() };
+        let options = GpuOptions {
+            tune: true,
+            lanes,
+            ..options.clone()
+        };
         let (mut executor, report) = load(&gpu(), &model, &options).unwrap();
         let info = executor.info();
         let tuned = info.tuned.clone().expect("it was asked for");
         assert!(tuned.tried >= least && tuned.tried <= 7, "{tuned:?}");
-        assert!(tuned.after_ms > 0.0 && tuned.after_ms <= tuned.before_ms, "{tuned:?}");
+        assert!(
+            tuned.after_ms > 0.0 && tuned.after_ms <= tuned.before_ms,
+            "{tuned:?}"
+        );
         // What the caller chose stays.
         assert!(lanes.is_none() || info.lanes == lanes, "{info:?}");
         assert!(!info.features.contains(&"int8".to_owned()));
-        assert!(report.kernels >= 12 && report.replaced.is_empty(), "{report:?}");
+        assert!(
+            report.kernels >= 12 && report.replaced.is_empty(),
+            "{report:?}"
+        );
         for step in [64, 1] {
-            assert_close(&format!("tuned, by {step}"), &logits(&mut executor, &tokens, step), &exact, 2e-3);
+            assert_close(
+                &format!("tuned, by {step}"),
+                &logits(&mut executor, &tokens, step),
+                &exact,
+                2e-3,
+            );
         }
     }
-    let error = load(&gpu(), &model, &GpuOptions { lanes: Some(12), ..options }).err().unwrap();
+    let error = load(
+        &gpu(),
+        &model,
+        &GpuOptions {
+            lanes: Some(12),
+            ..options
+        },
+    )
+    .err()
+    .unwrap();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
@@ -134,8 +198,9 @@ fn a_device_that_is_wrong_throughout_is_refused() {
     for broken in ["matvec_store", "embed", "sample"] {
         let device = pollster::block_on(Gpu::request()).unwrap();
         device.break_kernels(broken);
-        let error =
-            load(&device, &model, &gpu_variants()[0].1).err().unwrap_or_else(|| panic!("{broken} was not found"));
+        let error = load(&device, &model, &gpu_variants()[0].1)
+            .err()
+            .unwrap_or_else(|| panic!("{broken} was not found"));
         assert_eq!(error.kind(), ErrorKind::WebGpuUnavailable);
         assert!(error.to_string().contains(broken), "{error}");
         std::mem::forget(device);

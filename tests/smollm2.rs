@@ -8,11 +8,11 @@ mod harness;
 mod npy;
 
 use harness::{
-    DEFAULT_MODEL, FIXTURES, assert_close, executors, expected, gpu_variants, greedy, ids, logits, on_cpu, on_gpu,
-    open, reference,
+    DEFAULT_MODEL, FIXTURES, assert_close, executors, expected, gpu_variants, greedy, ids, logits,
+    on_cpu, on_gpu, open, reference,
 };
-use llamero::gpu::GpuOptions;
-use llamero::plan::Executor;
+use llamero::exec::Executor;
+use llamero::exec::gpu::GpuOptions;
 use serde_json::Value;
 use std::path::Path;
 
@@ -23,39 +23,77 @@ const MARGIN: f64 = 0.05;
 
 fn check(name: &str, executor: &mut dyn Executor, cases: &Value, prompts: usize, tokens: usize) {
     for case in cases["logits"].as_array().unwrap().iter().take(prompts) {
-        let want = npy::read_npy(Path::new(&format!("{FIXTURES}/smollm2/{}", case["logits"].as_str().unwrap()))).1;
+        let want = npy::read_npy(Path::new(&format!(
+            "{FIXTURES}/smollm2/{}",
+            case["logits"].as_str().unwrap()
+        )))
+        .1;
         let got = logits(executor, &ids(&case["ids"]), 64);
         let last = &got[got.len() - want.len()..];
-        assert_close(&format!("{name}: {}", case["prompt"]), last, &want, TOLERANCE);
+        assert_close(
+            &format!("{name}: {}", case["prompt"]),
+            last,
+            &want,
+            TOLERANCE,
+        );
     }
     for case in cases["greedy"].as_array().unwrap().iter().take(prompts) {
         let margins = case["exact_margins"].as_array().unwrap();
-        let sure = margins.iter().take_while(|m| m.as_f64().unwrap() >= MARGIN).count().min(tokens);
+        let sure = margins
+            .iter()
+            .take_while(|m| m.as_f64().unwrap() >= MARGIN)
+            .count()
+            .min(tokens);
         assert!(sure >= 1, "a case that checks nothing");
         let got = greedy(executor, &ids(&case["ids"]), sure);
-        assert_eq!(got, ids(&case["exact"])[..sure], "{name}: {}", case["prompt"]);
+        assert_eq!(
+            got,
+            ids(&case["exact"])[..sure],
+            "{name}: {}",
+            case["prompt"]
+        );
     }
 }
 
 #[test]
-#[cfg_attr(not(all(fixtures, default_model)), ignore = "needs ../shared/fixtures and ./build.sh model")]
+#[cfg_attr(
+    not(all(fixtures, default_model)),
+    ignore = "needs ../shared/fixtures and ./build.sh model"
+)]
 fn logits_and_greedy_text_on_the_reference() {
     let model = open(Path::new(DEFAULT_MODEL));
-    check("reference", &mut reference(&model, 128), &expected("smollm2"), 5, 8);
+    check(
+        "reference",
+        &mut reference(&model, 128),
+        &expected("smollm2"),
+        5,
+        8,
+    );
 }
 
 /// Activations are rounded to 16 bits.
 #[test]
-#[cfg_attr(not(all(fixtures, default_model)), ignore = "needs ../shared/fixtures and ./build.sh model")]
+#[cfg_attr(
+    not(all(fixtures, default_model)),
+    ignore = "needs ../shared/fixtures and ./build.sh model"
+)]
 fn logits_and_greedy_text_on_the_cpu() {
     let model = open(Path::new(DEFAULT_MODEL));
     let cases = expected("smollm2");
     let mut executor = on_cpu(&model, 128, 2, true);
     for case in cases["logits"].as_array().unwrap() {
-        let exact = npy::read_npy(Path::new(&format!("{FIXTURES}/smollm2/{}", case["logits"].as_str().unwrap()))).1;
+        let exact = npy::read_npy(Path::new(&format!(
+            "{FIXTURES}/smollm2/{}",
+            case["logits"].as_str().unwrap()
+        )))
+        .1;
         let got = logits(&mut executor, &ids(&case["ids"]), 64);
         let last = &got[got.len() - exact.len()..];
-        let squares: f64 = last.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        let squares: f64 = last
+            .iter()
+            .zip(&exact)
+            .map(|(a, b)| f64::from(a - b).powi(2))
+            .sum();
         let rms = (squares / exact.len() as f64).sqrt();
         let most = harness::worst(last, &exact).0;
         eprintln!("{}: rms {rms}, largest difference {most}", case["prompt"]);
@@ -64,9 +102,17 @@ fn logits_and_greedy_text_on_the_cpu() {
     for case in cases["greedy"].as_array().unwrap() {
         // As far as the exact choice is by more than rounding can turn.
         let margins = case["exact_margins"].as_array().unwrap();
-        let sure = margins.iter().take_while(|m| m.as_f64().unwrap() >= 4.0 * ROUNDED_RMS).count();
+        let sure = margins
+            .iter()
+            .take_while(|m| m.as_f64().unwrap() >= 4.0 * ROUNDED_RMS)
+            .count();
         let got = greedy(&mut executor, &ids(&case["ids"]), sure.max(1));
-        assert_eq!(got[..sure], ids(&case["exact"])[..sure], "{}", case["prompt"]);
+        assert_eq!(
+            got[..sure],
+            ids(&case["exact"])[..sure],
+            "{}",
+            case["prompt"]
+        );
     }
 }
 
@@ -74,20 +120,36 @@ fn logits_and_greedy_text_on_the_cpu() {
 const ROUNDED_RMS: f64 = 0.01;
 
 #[test]
-#[cfg_attr(not(all(gpu, fixtures, default_model)), ignore = "needs Vulkan, ../shared/fixtures and ./build.sh model")]
+#[cfg_attr(
+    not(all(gpu, fixtures, default_model)),
+    ignore = "needs Vulkan, ../shared/fixtures and ./build.sh model"
+)]
 fn logits_and_greedy_text_on_the_gpu() {
     let model = open(Path::new(DEFAULT_MODEL));
     for (variant, options) in gpu_variants() {
         // A software driver takes a third of a second for a token with its fastest kernels, and some for a prompt.
-        let (prompts, tokens) = if variant == "subgroups, columns" { (3, 12) } else { (1, 4) };
-        check(variant, &mut on_gpu(&model, 128, &options), &expected("smollm2"), prompts, tokens);
+        let (prompts, tokens) = if variant == "subgroups, columns" {
+            (3, 12)
+        } else {
+            (1, 4)
+        };
+        check(
+            variant,
+            &mut on_gpu(&model, 128, &options),
+            &expected("smollm2"),
+            prompts,
+            tokens,
+        );
     }
 }
 
 /// A whole text on the reference. The others take minutes for one here, so they read the beginning, and are compared with
 /// the reference there; what the CPU does in a browser is measured over whole texts (tests/browser/cpu.test.mjs).
 #[test]
-#[cfg_attr(not(all(fixtures, default_model)), ignore = "needs ../shared/fixtures and ./build.sh model")]
+#[cfg_attr(
+    not(all(fixtures, default_model)),
+    ignore = "needs ../shared/fixtures and ./build.sh model"
+)]
 fn perplexity_on_every_executor() {
     const BEGINNING: usize = 128;
     let case = &expected("smollm2")["perplexity"][0];
@@ -107,7 +169,13 @@ fn perplexity_on_every_executor() {
         } else {
             found / beginning
         };
-        eprintln!("{name}, {}: {ratio} of the exact perplexity", case["source"]);
-        assert!((ratio - 1.0).abs() < 0.005, "{name}: {ratio} of the exact perplexity");
+        eprintln!(
+            "{name}, {}: {ratio} of the exact perplexity",
+            case["source"]
+        );
+        assert!(
+            (ratio - 1.0).abs() < 0.005,
+            "{name}: {ratio} of the exact perplexity"
+        );
     }
 }

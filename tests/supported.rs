@@ -5,7 +5,7 @@
 #[path = "support/cases.rs"]
 mod cases;
 
-use llamero::cpu::rounds_activations;
+use llamero::exec::cpu::rounds_activations;
 use llamero::quant::DType;
 use llamero::quant::planes::PlaneLayout;
 use std::fmt::Write as _;
@@ -22,13 +22,21 @@ fn table() -> String {
     for variant in &cases.variants {
         let has = |wanted: &dyn Fn(&str) -> bool| variant.files.iter().any(|file| wanted(file));
         let safetensors = variant.own.is_some() || has(&|file| file.starts_with("hf"));
-        let files: Vec<&str> = [("GGUF", has(&|file| file.ends_with(".gguf"))), ("safetensors", safetensors)]
-            .into_iter()
-            .filter_map(|(name, there)| there.then_some(name))
-            .collect();
+        let files: Vec<&str> = [
+            ("GGUF", has(&|file| file.ends_with(".gguf"))),
+            ("safetensors", safetensors),
+        ]
+        .into_iter()
+        .filter_map(|(name, there)| there.then_some(name))
+        .collect();
         // The native tests run the whole list on every executor.
         let (webgpu, cpu) = (mark(variant.webgpu.runs()), mark(variant.cpu.runs()));
-        let _ = writeln!(out, "| {} | {} | yes | yes | yes | {webgpu} | {cpu} |", variant.what, files.join(", "));
+        let _ = writeln!(
+            out,
+            "| {} | {} | yes | yes | yes | {webgpu} | {cpu} |",
+            variant.what,
+            files.join(", ")
+        );
     }
     out += "\n## Weight types\n\nEach runs on all three executors, natively and in Chromium. There, on WebGPU, all are \
             together in one model, held to the\nreference, and some alone, held to exact logits.\n\n| | bits a weight | on the CPU, \
@@ -36,7 +44,11 @@ fn table() -> String {
     for name in &cases.types {
         let dtype = DType::from_name(name).unwrap();
         let bits = dtype.block_bytes() as f64 * 8.0 / dtype.block_len() as f64;
-        let cpu = if rounds_activations(dtype) { "16 bits" } else { "f32" };
+        let cpu = if rounds_activations(dtype) {
+            "16 bits"
+        } else {
+            "f32"
+        };
         let gpu = match PlaneLayout::new(dtype, 256).format {
             "int8" => "re-expressed exactly, 10 bits",
             _ => "read packed",
@@ -48,7 +60,11 @@ fn table() -> String {
 
 #[test]
 fn the_table_is_what_the_tests_run() {
-    assert_eq!(cases::cases().types.len(), DType::ALL.len(), "a weight type is not in the list");
+    assert_eq!(
+        cases::cases().types.len(),
+        DType::ALL.len(),
+        "a weight type is not in the list"
+    );
     if std::env::var_os("LLAMERO_WRITE").is_some() {
         std::fs::write(FILE, table()).unwrap();
     }

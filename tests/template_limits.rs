@@ -17,7 +17,11 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 fn render(template: &str) -> Result<String> {
     let messages = serde_json::json!([{"role": "user", "content": "Hi"}]);
-    let input = TemplateInput { messages: &messages, add_generation_prompt: true, ..TemplateInput::default() };
+    let input = TemplateInput {
+        messages: &messages,
+        add_generation_prompt: true,
+        ..TemplateInput::default()
+    };
     ChatTemplate::new(template, "<s>", "</s>")?.render(&input)
 }
 
@@ -95,17 +99,41 @@ fn a_template_may_not_be_nested_without_end() {
     ] {
         let _ = bounded(&format!("{}x{}", open.repeat(10_000), close.repeat(10_000)));
     }
-    for (open, close) in
-        [("(", ")"), ("[", "]"), ("{'a':", "}"), ("not ", ""), ("-", ""), ("+", ""), ("f(", ")"), ("a[", "]")]
-    {
-        let _ = bounded(&format!("{{{{ {}1{} }}}}", open.repeat(50_000), close.repeat(50_000)));
+    for (open, close) in [
+        ("(", ")"),
+        ("[", "]"),
+        ("{'a':", "}"),
+        ("not ", ""),
+        ("-", ""),
+        ("+", ""),
+        ("f(", ")"),
+        ("a[", "]"),
+    ] {
+        let _ = bounded(&format!(
+            "{{{{ {}1{} }}}}",
+            open.repeat(50_000),
+            close.repeat(50_000)
+        ));
     }
-    for part in
-        [" + 1", ".a", "[0]", "()", "|upper", " if true else 1", " is defined", " ~ 1", " ** 1", " and 1", ", 1"]
-    {
+    for part in [
+        " + 1",
+        ".a",
+        "[0]",
+        "()",
+        "|upper",
+        " if true else 1",
+        " is defined",
+        " ~ 1",
+        " ** 1",
+        " and 1",
+        ", 1",
+    ] {
         let _ = bounded(&format!("{{{{ a{} }}}}", part.repeat(50_000)));
     }
-    let _ = bounded(&format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(50_000)));
+    let _ = bounded(&format!(
+        "{{% if a %}}{}{{% endif %}}",
+        "{% elif a %}".repeat(50_000)
+    ));
 }
 
 #[test]
@@ -148,7 +176,15 @@ fn texts_do_not_grow_without_end() {
     ] {
         refused(template);
     }
-    for step in ["X ~ X", "X + X", "X * 2", "X|replace('x', X)", "X.replace('x', X)", "X.join([X, X])", "[X, X]|join"] {
+    for step in [
+        "X ~ X",
+        "X + X",
+        "X * 2",
+        "X|replace('x', X)",
+        "X.replace('x', X)",
+        "X.join([X, X])",
+        "[X, X]|join",
+    ] {
         refused(&doubled("'xxxxxxxx'", step, "{{ ns.a|length }}"));
     }
 }
@@ -198,10 +234,17 @@ fn values_are_not_nested_without_end() {
 
 #[test]
 fn keys_of_formats_may_be_anything() {
-    for template in ["{{ '%(é)s' % 1 }}", "{{ 'a%%b%(c)s%(x¤' % 1 }}", "{{ '{a.b[c][¤'.format(1) }}"] {
+    for template in [
+        "{{ '%(é)s' % 1 }}",
+        "{{ 'a%%b%(c)s%(x¤' % 1 }}",
+        "{{ '{a.b[c][¤'.format(1) }}",
+    ] {
         refused(template);
     }
-    assert_eq!(render("{{ 'é%% %s(é)' % 1 }}{{ '{{é[é]}} {0}{0[é]}'.format(2) }}").unwrap(), "é% 1(é){é[é]} 2");
+    assert_eq!(
+        render("{{ 'é%% %s(é)' % 1 }}{{ '{{é[é]}} {0}{0[é]}'.format(2) }}").unwrap(),
+        "é% 1(é){é[é]} 2"
+    );
 }
 
 #[test]
@@ -213,8 +256,12 @@ fn what_templates_do_put_together_is_small_enough() {
 
 #[test]
 fn what_a_template_raises_reaches_the_caller() {
-    let error = render("{{ raise_exception('Roles must alternate: ' ~ messages[0].role) }}").unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Template, "Roles must alternate: user"));
+    let error =
+        render("{{ raise_exception('Roles must alternate: ' ~ messages[0].role) }}").unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Template, "Roles must alternate: user")
+    );
     let deep = "{% macro check(m) %}{% for x in m %}{{ raise_exception('no ' ~ x.role) }}{% endfor %}{% endmacro %}\
                 {% set text %}{{ check(messages) }}{% endset %}{{ text|trim }}";
     assert_eq!(render(deep).unwrap_err().to_string(), "no user");
@@ -232,13 +279,20 @@ fn lists_without_a_total_order_are_sorted_or_refused() {
     assert_eq!(render(numbers).unwrap(), "60");
     let sorted = "{{ (range(50)|list + range(50)|list)|sort(reverse=true)|first }} {{ [3, 1, 2]|sort|join }}";
     assert_eq!(render(sorted).unwrap(), "49 123");
-    let pairs = "{% for a, b in {'b': 1, 'a': 2, 'c': 0}|dictsort(by='value') %}{{ a }}{% endfor %}";
+    let pairs =
+        "{% for a, b in {'b': 1, 'a': 2, 'c': 0}|dictsort(by='value') %}{{ a }}{% endfor %}";
     assert_eq!(render(pairs).unwrap(), "cba");
 }
 
 #[test]
 fn entities_and_digits_are_written_out() {
-    assert_eq!(render("{{ ('&amp;&#65;&#x42;&' * 2)|striptags }}").unwrap(), "&AB&&AB&");
-    assert_eq!(render("{{ '%.8d' % 5 }} {{ '{:012,}'.format(-1234) }}").unwrap(), "00000005 -000,001,234");
+    assert_eq!(
+        render("{{ ('&amp;&#65;&#x42;&' * 2)|striptags }}").unwrap(),
+        "&AB&&AB&"
+    );
+    assert_eq!(
+        render("{{ '%.8d' % 5 }} {{ '{:012,}'.format(-1234) }}").unwrap(),
+        "00000005 -000,001,234"
+    );
     refused("{{ ('\n' * 7000000).splitlines()|length }}");
 }

@@ -15,13 +15,16 @@ mod npy;
 mod requantize;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
-use llamero::engine::{Chat, Engine, Event, Host, Opened, Request, Stop, apply_chat_template, render_chat};
+use llamero::engine::{
+    Chat, Engine, Event, Host, Opened, Request, Stop, apply_chat_template, render_chat,
+};
 use llamero::error::{Error, ErrorKind, Result, Warnings};
+use llamero::exec::cpu::{CpuExecutor, CpuOptions, Pool};
+use llamero::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
+use llamero::exec::reference::ReferenceExecutor;
+use llamero::exec::{Executor, Limits, LocalBoxFuture};
 use llamero::format::{ByteSource, Checkpoint, FileSource, split_names};
-use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
-use llamero::plan::{Executor, Limits, LocalBoxFuture, Trace};
-use llamero::reference::ReferenceExecutor;
+use llamero::plan::Trace;
 use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFolder, Tokenizer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -30,7 +33,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "llamero", version, about = "LLaMA on WebGPU, natively: inspect, tokenize, generate, measure")]
+#[command(
+    name = "llamero",
+    version,
+    about = "LLaMA on WebGPU, natively: inspect, tokenize, generate, measure"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -99,7 +106,9 @@ impl Device {
 
     /// Threads that the CPU executor uses.
     fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+        self.threads
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+            .max(1)
     }
 }
 
@@ -191,7 +200,10 @@ impl ChatArgs {
             tools: self.tools.map(|file| from_json(&file)).transpose()?,
             kwargs: kwargs.transpose()?,
             template: self.chat_template,
-            now: self.now.as_deref().map_or_else(|| Ok(local_now()), date_time)?,
+            now: self
+                .now
+                .as_deref()
+                .map_or_else(|| Ok(local_now()), date_time)?,
         })
     }
 }
@@ -350,8 +362,11 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             let words = error.to_string();
-            let lines: Vec<&str> =
-                words.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).collect();
+            let lines: Vec<&str> = words
+                .lines()
+                .map(str::trim)
+                .take_while(|line| !line.starts_with("Usage:"))
+                .collect();
             eprintln!("{}; see --help", lines.join(" ").trim());
             return ExitCode::FAILURE;
         }
@@ -368,25 +383,48 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Inspect { model } => inspect(&model).await,
-        Command::Tokenize { model, text, file, texts, add_special, plain } => {
+        Command::Tokenize {
+            model,
+            text,
+            file,
+            texts,
+            add_special,
+            plain,
+        } => {
             let tokenizer = tokenizer(&model).await?;
-            let options = EncodeOptions { add_special, parse_special: !plain };
+            let options = EncodeOptions {
+                add_special,
+                parse_special: !plain,
+            };
             let out = match (text, file, texts) {
                 (Some(text), None, None) => json!({ "ids": tokenizer.encode(&text, options)? }),
-                (None, Some(file), None) => json!({ "ids": tokenizer.encode(&read_text(&file)?, options)? }),
+                (None, Some(file), None) => {
+                    json!({ "ids": tokenizer.encode(&read_text(&file)?, options)? })
+                }
                 (None, None, Some(file)) => {
                     let texts: Vec<String> = from_json(&file)?;
-                    let ids: Result<Vec<_>> = texts.iter().map(|t| tokenizer.encode(t, options)).collect();
+                    let ids: Result<Vec<_>> =
+                        texts.iter().map(|t| tokenizer.encode(t, options)).collect();
                     json!({ "ids": ids? })
                 }
                 _ => return Err(invalid("give exactly one of --text, --file and --texts")),
             };
             print(&out)
         }
-        Command::Detokenize { model, ids, skip_special } => {
-            print(&json!({ "text": tokenizer(&model).await?.decode(&ids, skip_special)? }))
-        }
-        Command::Template { model, messages, chat, template, bos, eos, add_generation_prompt } => {
+        Command::Detokenize {
+            model,
+            ids,
+            skip_special,
+        } => print(&json!({ "text": tokenizer(&model).await?.decode(&ids, skip_special)? })),
+        Command::Template {
+            model,
+            messages,
+            chat,
+            template,
+            bos,
+            eos,
+            add_generation_prompt,
+        } => {
             let messages: Value = from_json(&messages)?;
             let options = chat.read()?;
             let chat = Chat {
@@ -400,13 +438,20 @@ async fn run(command: Command) -> Result<()> {
             let text = match template {
                 Some(file) => {
                     let text = read_text(&file)?;
-                    let template = ChatTemplate::new(&text, &bos.unwrap_or_default(), &eos.unwrap_or_default())?;
+                    let template = ChatTemplate::new(
+                        &text,
+                        &bos.unwrap_or_default(),
+                        &eos.unwrap_or_default(),
+                    )?;
                     render_chat(&template, &chat)?
                 }
                 None => {
                     let tokenizer = tokenizer(&model).await?;
                     if tokenizer.chat_template().is_none() && chat.template.is_none() {
-                        return Err(Error::new(ErrorKind::Template, "the model has no chat template; give --template"));
+                        return Err(Error::new(
+                            ErrorKind::Template,
+                            "the model has no chat template; give --template",
+                        ));
                     }
                     apply_chat_template(&tokenizer, &chat)?
                 }
@@ -417,29 +462,70 @@ async fn run(command: Command) -> Result<()> {
             let logprobs = load(&model, &device).await?.score(&ids).await?;
             print(&json!({ "logprobs": logprobs }))
         }
-        Command::Capture { model, ids, hooks, edits, out, device } => {
+        Command::Capture {
+            model,
+            ids,
+            hooks,
+            edits,
+            out,
+            device,
+        } => {
             let edits = edits.map_or_else(|| Ok(Vec::new()), |path| capture::edits(&path))?;
             let mut engine = load(&model, &device.exact()).await?;
             capture::run(&mut engine, &ids, &hooks, edits, &out).await
         }
-        Command::Logits { model, ids, out, edits, device } => {
+        Command::Logits {
+            model,
+            ids,
+            out,
+            edits,
+            device,
+        } => {
             let edits = edits.map(|path| capture::edits(&path)).transpose()?;
-            let device = if edits.is_some() { device.exact() } else { device };
+            let device = if edits.is_some() {
+                device.exact()
+            } else {
+                device
+            };
             let mut engine = load(&model, &device).await?;
             let vocab = engine.plan().vocab_size as usize;
             let mut file = npy::NpyWriter::create(&out, &[ids.len(), vocab])?;
             let mut top = Vec::new();
             let mut write = |values: &[f32]| {
-                top = values.chunks_exact(vocab).last().map(top_tokens).unwrap_or_default();
+                top = values
+                    .chunks_exact(vocab)
+                    .last()
+                    .map(top_tokens)
+                    .unwrap_or_default();
                 file.write(values)
             };
             match edits {
-                Some(edits) => write(&engine.trace(&ids, &Trace { taps: Vec::new(), edits }, true).await?.logits)?,
+                Some(edits) => write(
+                    &engine
+                        .trace(
+                            &ids,
+                            &Trace {
+                                taps: Vec::new(),
+                                edits,
+                            },
+                            true,
+                        )
+                        .await?
+                        .logits,
+                )?,
                 None => engine.logits(&ids, |_, values| write(values)).await?,
             }
             print(&json!({ "tokens": ids.len(), "vocab": vocab, "out": out, "top_of_last": top }))
         }
-        Command::Generate { model, prompt, ids, messages, chat, sampling, device } => {
+        Command::Generate {
+            model,
+            prompt,
+            ids,
+            messages,
+            chat,
+            sampling,
+            device,
+        } => {
             let messages = messages.map(|m| from_json(&m)).transpose()?;
             let chat = chat.read()?;
             let request = Request {
@@ -469,22 +555,42 @@ async fn run(command: Command) -> Result<()> {
                 ..Request::default()
             };
             let mut engine = load(&model, &device).await?;
-            let mut terminal = Terminal { many: sampling.n.unwrap_or(1) > 1 };
-            let seed = getrandom::u64().map_err(|e| invalid(&format!("no random numbers ({e}): give --seed")))?;
+            let mut terminal = Terminal {
+                many: sampling.n.unwrap_or(1) > 1,
+            };
+            let seed = getrandom::u64()
+                .map_err(|e| invalid(&format!("no random numbers ({e}): give --seed")))?;
             let result = engine.generate(&request, seed, &mut terminal).await?;
             eprintln!();
             print(&serde_json::to_value(&result).map_err(|e| invalid(&e.to_string()))?)
         }
-        Command::Perplexity { model, file, context, device } => {
+        Command::Perplexity {
+            model,
+            file,
+            context,
+            device,
+        } => {
             let text = read_text(&file)?;
             let mut engine = load(&model, &device).await?;
-            let options = EncodeOptions { add_special: false, parse_special: false };
+            let options = EncodeOptions {
+                add_special: false,
+                parse_special: false,
+            };
             let ids = engine.tokenizer()?.encode(&text, options)?;
             let (perplexity, tokens) = engine.perplexity(&ids, context.unwrap_or(u32::MAX)).await?;
             print(&json!({ "perplexity": perplexity, "tokens": tokens }))
         }
-        Command::Bench { model, sizes, device } => bench::run(&model, &device, &sizes).await,
-        Command::Make { out, shape, r#type, blocks } => make::run(&out, shape, &r#type, blocks),
+        Command::Bench {
+            model,
+            sizes,
+            device,
+        } => bench::run(&model, &device, &sizes).await,
+        Command::Make {
+            out,
+            shape,
+            r#type,
+            blocks,
+        } => make::run(&out, shape, &r#type, blocks),
         Command::Requantize { model, out, r#type } => requantize::run(&model, &out, &r#type).await,
     }
 }
@@ -518,20 +624,29 @@ async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gp
         Backend::Cpu | Backend::Reference => None,
     };
     let executor: Box<dyn Executor> = match &gpu {
-        None if device.backend == Backend::Reference => {
-            Box::new(ReferenceExecutor::new(plan, Limits::for_context(context, 64, 1))?)
-        }
+        None if device.backend == Backend::Reference => Box::new(ReferenceExecutor::new(
+            plan,
+            Limits::for_context(context, 64, 1),
+        )?),
         None => {
             let cache_f16 = match device.cache_type() {
                 "f16" => true,
                 "f32" => false,
-                other => return Err(invalid(&format!("--kv-cache-type {other}: on the CPU it may be f16 or f32"))),
+                other => {
+                    return Err(invalid(&format!(
+                        "--kv-cache-type {other}: on the CPU it may be f16 or f32"
+                    )));
+                }
             };
             let pool = Some(Pool::with_threads(device.threads()));
             Box::new(CpuExecutor::new(
                 plan,
                 context,
-                CpuOptions { pool, cache_f16: Some(cache_f16), ..CpuOptions::default() },
+                CpuOptions {
+                    pool,
+                    cache_f16: Some(cache_f16),
+                    ..CpuOptions::default()
+                },
             )?)
         }
         Some(gpu) => {
@@ -545,7 +660,10 @@ async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gp
                 lanes: device.lanes,
                 tune: device.tune,
                 cache: Some(CacheType::from_name(device.cache_type()).ok_or_else(|| {
-                    invalid(&format!("--kv-cache-type {}: it may be f16, f32 or q8_0", device.cache_type()))
+                    invalid(&format!(
+                        "--kv-cache-type {}: it may be f16, f32 or q8_0",
+                        device.cache_type()
+                    ))
                 })?),
                 ..GpuOptions::default()
             };
@@ -569,15 +687,30 @@ async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gp
 /// The tokenizer of a GGUF (of a split one, the first part is enough), of a `tokenizer.json` or `tokenizer.model`, or of a
 /// Hugging Face folder.
 async fn tokenizer(model: &Path) -> Result<Tokenizer> {
-    let has_extension = |extension: &str| model.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+    let has_extension = |extension: &str| {
+        model
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case(extension))
+    };
     let (is_json, is_pieces) = (has_extension("json"), has_extension("model"));
     if !model.is_dir() && !is_json && !is_pieces {
         return gguf_tokenizer(model).await;
     }
-    let mut files = HfFolder::read(if model.is_dir() { model } else { model.parent().unwrap_or(Path::new(".")) })?;
+    let mut files = HfFolder::read(if model.is_dir() {
+        model
+    } else {
+        model.parent().unwrap_or(Path::new("."))
+    })?;
     if is_json || is_pieces {
-        let name = if is_json { "tokenizer.json" } else { "tokenizer.model" };
-        files.insert(name, std::fs::read(model).map_err(|e| Error::from(e).at(model.display()))?);
+        let name = if is_json {
+            "tokenizer.json"
+        } else {
+            "tokenizer.model"
+        };
+        files.insert(
+            name,
+            std::fs::read(model).map_err(|e| Error::from(e).at(model.display()))?,
+        );
     }
     let mut files = files.files();
     if is_pieces {
@@ -591,9 +724,17 @@ async fn tokenizer(model: &Path) -> Result<Tokenizer> {
 
 /// The tokenizer of a GGUF. That of a split set lies in the first part, beside whichever is given.
 async fn gguf_tokenizer(model: &Path) -> Result<Tokenizer> {
-    let parts = model.file_name().and_then(|name| name.to_str()).and_then(split_names);
-    let first = parts.and_then(|parts| parts.into_iter().next()).map(|name| model.with_file_name(name));
-    let path = first.as_deref().filter(|path| path.exists()).unwrap_or(model);
+    let parts = model
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(split_names);
+    let first = parts
+        .and_then(|parts| parts.into_iter().next())
+        .map(|name| model.with_file_name(name));
+    let path = first
+        .as_deref()
+        .filter(|path| path.exists())
+        .unwrap_or(model);
     let source = FileSource::open(path)?;
     let (metadata, warnings) = Checkpoint::read_gguf_metadata(&source).await?;
     let tokenizer = Tokenizer::from_gguf(&metadata).map_err(|error| error.at(source.name()))?;
@@ -691,15 +832,19 @@ fn read_text(path: &Path) -> Result<String> {
 }
 
 fn from_json<T: for<'de> serde::Deserialize<'de>>(path: &Path) -> Result<T> {
-    serde_json::from_str(&read_text(path)?).map_err(|e| invalid(&format!("{}: {e}", path.display())))
+    serde_json::from_str(&read_text(path)?)
+        .map_err(|e| invalid(&format!("{}: {e}", path.display())))
 }
 
 /// Biases as `--logit-bias` gives them, ID=VALUE each.
 fn biases(texts: &[String]) -> Result<Option<BTreeMap<String, f32>>> {
     let mut biases = BTreeMap::new();
     for text in texts {
-        let pair = text.split_once('=').and_then(|(id, value)| Some((id.trim(), value.trim().parse().ok()?)));
-        let (id, value) = pair.ok_or_else(|| invalid(&format!("--logit-bias is {text:?}; it must be ID=VALUE")))?;
+        let pair = text
+            .split_once('=')
+            .and_then(|(id, value)| Some((id.trim(), value.trim().parse().ok()?)));
+        let (id, value) =
+            pair.ok_or_else(|| invalid(&format!("--logit-bias is {text:?}; it must be ID=VALUE")))?;
         if biases.insert(id.to_owned(), value).is_some() {
             return Err(invalid(&format!("--logit-bias names token {id} twice")));
         }
@@ -710,11 +855,18 @@ fn biases(texts: &[String]) -> Result<Option<BTreeMap<String, f32>>> {
 /// What the clock on the wall shows; UTC where nobody knows the zone.
 fn local_now() -> DateTime {
     let now = jiff::ZonedDateTime::now();
-    DateTime::from_unix(now.timestamp().as_second(), now.offset().seconds().div_euclid(60))
+    DateTime::from_unix(
+        now.timestamp().as_second(),
+        now.offset().seconds().div_euclid(60),
+    )
 }
 
 fn date_time(text: &str) -> Result<DateTime> {
-    DateTime::from_iso(text).ok_or_else(|| invalid(&format!("--now {text}: give a time such as 2024-07-26T10:00:00")))
+    DateTime::from_iso(text).ok_or_else(|| {
+        invalid(&format!(
+            "--now {text}: give a time such as 2024-07-26T10:00:00"
+        ))
+    })
 }
 
 fn invalid(detail: &str) -> Error {

@@ -2,8 +2,9 @@
 
 use super::{Engine, log_softmax, overflow};
 use crate::error::{Error, Result};
+use crate::exec::{Output, Step, Want};
 use crate::model::Arrangement;
-use crate::plan::{Edit, Hook, Op, Output, Point, Row, Step, Tap, Trace, Want};
+use crate::plan::{Edit, Hook, Op, Point, Row, Tap, Trace};
 
 /// What [`Engine::trace`] read.
 #[derive(Clone, Debug, Default)]
@@ -21,14 +22,18 @@ impl Engine {
     ///
     /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for a pattern that names none.
     pub fn points(&self, pattern: &str) -> Result<Vec<Point>> {
-        let found: Vec<Point> =
-            Point::all(&self.plan)?.into_iter().filter(|point| matches(pattern, &point.to_string())).collect();
+        let found: Vec<Point> = Point::all(&self.plan)?
+            .into_iter()
+            .filter(|point| matches(pattern, &point.to_string()))
+            .collect();
         if found.is_empty() {
             // Names what there is, where the name itself is unknown.
             if !pattern.contains('*') {
                 Point::parse(pattern)?;
             }
-            return Err(Error::invalid_input(format!("this model has no hook {pattern:?}")));
+            return Err(Error::invalid_input(format!(
+                "this model has no hook {pattern:?}"
+            )));
         }
         Ok(found)
     }
@@ -47,18 +52,37 @@ impl Engine {
             return Err(Error::invalid_input("no tokens to run"));
         }
         if ids.len() > self.context as usize {
-            return Err(overflow(ids.len(), self.context, self.config.max_position_embeddings));
+            return Err(overflow(
+                ids.len(),
+                self.context,
+                self.config.max_position_embeddings,
+            ));
         }
-        let unreachable = |positions: &[u32]| positions.iter().copied().find(|pos| *pos as usize >= ids.len());
-        if let Some((edit, pos)) =
-            trace.edits.iter().find_map(|e| Some((e, unreachable(e.positions.as_deref().unwrap_or_default())?)))
+        let unreachable = |positions: &[u32]| {
+            positions
+                .iter()
+                .copied()
+                .find(|pos| *pos as usize >= ids.len())
+        };
+        if let Some((edit, pos)) = trace
+            .edits
+            .iter()
+            .find_map(|e| Some((e, unreachable(e.positions.as_deref().unwrap_or_default())?)))
         {
             let count = ids.len();
-            return Err(Error::invalid_input(format!("the edit of {} names position {pos} of {count}", edit.point)));
+            return Err(Error::invalid_input(format!(
+                "the edit of {} names position {pos} of {count}",
+                edit.point
+            )));
         }
-        trace.edits.iter().try_for_each(|edit| check_positions(edit, ids.len()))?;
+        trace
+            .edits
+            .iter()
+            .try_for_each(|edit| check_positions(edit, ids.len()))?;
         if self.scheduler.is_busy() {
-            return Err(Error::invalid_input("this model is generating: await or cancel its requests before"));
+            return Err(Error::invalid_input(
+                "this model is generating: await or cancel its requests before",
+            ));
         }
         let trace = self.in_plan_order(trace);
         let pages = self.scheduler.lend(ids.len() as u32)?;
@@ -71,21 +95,47 @@ impl Engine {
         Ok(captured)
     }
 
-    async fn trace_with(&mut self, ids: &[u32], pages: &[u32], trace: &Trace, logits: bool) -> Result<Captured> {
+    async fn trace_with(
+        &mut self,
+        ids: &[u32],
+        pages: &[u32],
+        trace: &Trace,
+        logits: bool,
+    ) -> Result<Captured> {
         self.executor.set_pages(0, pages)?;
         let limits = self.executor.limits();
         let step = limits.max_rows.min(limits.max_heads) as usize;
         let at_end = |point: &Point| {
-            matches!(point.hook, Hook::FinalScale | Hook::FinalNormalized | Hook::FinalOutput | Hook::Logits)
+            matches!(
+                point.hook,
+                Hook::FinalScale | Hook::FinalNormalized | Hook::FinalOutput | Hook::Logits
+            )
         };
         let heads_wanted = logits || trace.taps.iter().any(at_end);
         let mut captured = Captured::default();
         for (chunk, tokens) in ids.chunks(step).enumerate() {
-            let row = |(i, token): (usize, &u32)| Row { token: *token, seq: 0, pos: (chunk * step + i) as u32 };
+            let row = |(i, token): (usize, &u32)| Row {
+                token: *token,
+                seq: 0,
+                pos: (chunk * step + i) as u32,
+            };
             let rows: Vec<Row> = tokens.iter().enumerate().map(row).collect();
-            let heads: Vec<u32> = if heads_wanted { (0..rows.len() as u32).collect() } else { Vec::new() };
-            let want = if heads_wanted { Want::Logits } else { Want::Nothing };
-            let pending = self.executor.submit(Step::Traced { rows: &rows, heads: &heads, want, trace })?;
+            let heads: Vec<u32> = if heads_wanted {
+                (0..rows.len() as u32).collect()
+            } else {
+                Vec::new()
+            };
+            let want = if heads_wanted {
+                Want::Logits
+            } else {
+                Want::Nothing
+            };
+            let pending = self.executor.submit(Step::Traced {
+                rows: &rows,
+                heads: &heads,
+                want,
+                trace,
+            })?;
             let Output::Traced { output, taps } = pending.await? else {
                 return Err(Error::internal("asked for a trace, got something else"));
             };
@@ -132,13 +182,20 @@ impl Engine {
             self.in_file_order(edit.point, &mut edit.values, &shape, true);
             edit
         };
-        Trace { taps: trace.taps.clone(), edits: trace.edits.iter().map(edit).collect() }
+        Trace {
+            taps: trace.taps.clone(),
+            edits: trace.edits.iter().map(edit).collect(),
+        }
     }
 
     /// Puts rows of queries and keys into the file's order, or back into the plan's: in files of Hugging Face the first half of
     /// a head pairs with the second for rope, in a plan pairs lie side by side.
     fn in_file_order(&self, point: Point, values: &mut [f32], shape: &[usize], back: bool) {
-        if !matches!(point.hook, Hook::Query | Hook::Key | Hook::RotQuery | Hook::RotKey) || !self.halves {
+        if !matches!(
+            point.hook,
+            Hook::Query | Hook::Key | Hook::RotQuery | Hook::RotKey
+        ) || !self.halves
+        {
             return;
         }
         let d = self.config.head_dim as usize;
@@ -151,7 +208,11 @@ impl Engine {
             for i in 0..half {
                 let (pairs, halves) = ([2 * i, 2 * i + 1], [i, i + half]);
                 for (pair, own) in pairs.into_iter().zip(halves) {
-                    if back { head[pair] = old[own] } else { head[own] = old[pair] }
+                    if back {
+                        head[pair] = old[own]
+                    } else {
+                        head[own] = old[pair]
+                    }
                 }
             }
         }
@@ -187,7 +248,9 @@ pub(super) fn rope_halves(model: &crate::model::ModelPlan) -> bool {
     model.plan.ops.iter().any(|op| match op {
         Op::QkvRope { q, .. } => {
             let first = model.sources[q.weight.0].first();
-            first.is_some_and(|source| matches!(source.arrangement, Arrangement::RotaryHalves { .. }))
+            first.is_some_and(|source| {
+                matches!(source.arrangement, Arrangement::RotaryHalves { .. })
+            })
         }
         _ => false,
     })
@@ -197,7 +260,11 @@ pub(super) fn rope_halves(model: &crate::model::ModelPlan) -> bool {
 fn join(all: &mut Tap, more: Tap) {
     if let ([rows, heads, seen], Hook::Scores | Hook::Pattern) = (&all.shape[..], all.point.hook) {
         let (rows, heads, seen, now) = (*rows, *heads, *seen, more.shape[2]);
-        let unseen = if all.point.hook == Hook::Scores { f32::NEG_INFINITY } else { 0.0 };
+        let unseen = if all.point.hook == Hook::Scores {
+            f32::NEG_INFINITY
+        } else {
+            0.0
+        };
         let mut wider = Vec::with_capacity(rows * heads * now);
         for line in all.values.chunks_exact(seen) {
             wider.extend_from_slice(line);
@@ -212,8 +279,12 @@ fn join(all: &mut Tap, more: Tap) {
 
 /// A name and a pattern in which `*` stands for any characters.
 fn matches(pattern: &str, name: &str) -> bool {
-    let Some((begin, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(begin) else { return false };
+    let Some((begin, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut name) = name.strip_prefix(begin) else {
+        return false;
+    };
     if !rest.contains('*') {
         return name.len() >= rest.len() && name.ends_with(rest);
     }
@@ -221,7 +292,9 @@ fn matches(pattern: &str, name: &str) -> bool {
         if matches(rest, name) {
             return true;
         }
-        let Some((_, shorter)) = name.split_at_checked(name.chars().next().map_or(1, char::len_utf8)) else {
+        let Some((_, shorter)) =
+            name.split_at_checked(name.chars().next().map_or(1, char::len_utf8))
+        else {
             return false;
         };
         name = shorter;
@@ -235,7 +308,11 @@ mod tests {
     #[test]
     fn patterns() {
         for (pattern, name, want) in [
-            ("blocks.*.hook_resid_post", "blocks.12.hook_resid_post", true),
+            (
+                "blocks.*.hook_resid_post",
+                "blocks.12.hook_resid_post",
+                true,
+            ),
             ("*", "hook_embed", true),
             ("*hook_q", "blocks.0.attn.hook_q", true),
             ("blocks.0.*.hook_*", "blocks.0.attn.hook_q", true),

@@ -3,7 +3,7 @@
 use super::scheduler::RequestId;
 use super::{Chat, Engine, Prompt, Request, overflow};
 use crate::error::{Error, Result};
-use crate::plan::{LocalBoxFuture, Output, Pending};
+use crate::exec::{LocalBoxFuture, Output, Pending};
 use serde::Serialize;
 
 /// What happens while generating.
@@ -99,7 +99,12 @@ pub enum Update {
 impl Engine {
     /// Runs a request to its end, and with it those that were enqueued. `random_seed` seeds requests that name no seed.
     /// Where the host cancels it, the result is what it has by then; see [`Engine::cancel`].
-    pub async fn generate(&mut self, request: &Request, random_seed: u64, host: &mut dyn Host) -> Result<Generation> {
+    pub async fn generate(
+        &mut self,
+        request: &Request,
+        random_seed: u64,
+        host: &mut dyn Host,
+    ) -> Result<Generation> {
         let id = self.enqueue(request, random_seed)?;
         let mut cancelled = false;
         loop {
@@ -136,7 +141,10 @@ impl Engine {
     /// What is wrong with the request: it is not queued then.
     pub fn enqueue(&mut self, request: &Request, random_seed: u64) -> Result<RequestId> {
         let prompt = match (&request.prompt, &request.ids, &request.messages) {
-            (Some(text), None, None) => Prompt::Text { text, add_special: request.add_special.unwrap_or(true) },
+            (Some(text), None, None) => Prompt::Text {
+                text,
+                add_special: request.add_special.unwrap_or(true),
+            },
             (None, Some(ids), None) => Prompt::Ids(ids),
             (None, None, Some(messages)) => Prompt::Chat(Chat {
                 messages,
@@ -146,7 +154,11 @@ impl Engine {
                 add_generation_prompt: true,
                 now: request.now,
             }),
-            _ => return Err(Error::invalid_input("give exactly one of prompt, ids and messages")),
+            _ => {
+                return Err(Error::invalid_input(
+                    "give exactly one of prompt, ids and messages",
+                ));
+            }
         };
         let mut ids = self.encode(&prompt)?;
         if ids.is_empty() {
@@ -154,13 +166,24 @@ impl Engine {
             ids.extend(self.tokenizer.as_ref().and_then(|t| t.bos().or(t.eos())));
         }
         if ids.is_empty() {
-            return Err(Error::invalid_input("the prompt is empty and the model has no beginning-of-text token"));
+            return Err(Error::invalid_input(
+                "the prompt is empty and the model has no beginning-of-text token",
+            ));
         }
         if ids.len() >= self.context as usize {
-            return Err(overflow(ids.len(), self.context, self.config.max_position_embeddings));
+            return Err(overflow(
+                ids.len(),
+                self.context,
+                self.config.max_position_embeddings,
+            ));
         }
         self.check_ids(&ids)?;
-        let options = request.options(ids.len() as u32, self.context, self.plan.vocab_size, random_seed)?;
+        let options = request.options(
+            ids.len() as u32,
+            self.context,
+            self.plan.vocab_size,
+            random_seed,
+        )?;
         Ok(self.scheduler.enqueue(ids, options))
     }
 
@@ -177,7 +200,9 @@ impl Engine {
 
     /// Runs all requests on by one step. False if nothing is left to run; there may be updates all the same.
     pub async fn step(&mut self) -> bool {
-        let Some(pending) = self.advance() else { return false };
+        let Some(pending) = self.advance() else {
+            return false;
+        };
         let output = pending.await;
         self.arrived(output);
         true

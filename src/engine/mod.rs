@@ -20,9 +20,10 @@ pub use request::{Options, Request, Stop};
 pub use scheduler::RequestId;
 
 use crate::error::{Error, ErrorKind, Result, Warnings};
+use crate::exec::{Executor, Output, Step, Want};
 use crate::format::{Checkpoint, FileFormat};
 use crate::model::{Config, LoadProgress, ModelPlan, load_weights, plan, quantize_type};
-use crate::plan::{Executor, Output, Plan, Row, Step, Want};
+use crate::plan::{Plan, Row};
 use crate::tokenizer::{ChatTemplate, DateTime, HfFiles, TemplateInput, Tokenizer};
 use scheduler::Scheduler;
 use web_time::SystemTime;
@@ -53,20 +54,31 @@ impl Opened {
     /// # Errors
     ///
     /// Those of [`quantize_type`], [`Config::read`], [`plan`], [`Tokenizer::from_gguf`] and [`Tokenizer::from_hf`].
-    pub async fn new(checkpoint: Checkpoint, files: HfFiles<'_>, quantize: Option<&str>) -> Result<Opened> {
+    pub async fn new(
+        checkpoint: Checkpoint,
+        files: HfFiles<'_>,
+        quantize: Option<&str>,
+    ) -> Result<Opened> {
         let quantize = quantize.map(quantize_type).transpose()?;
         // Names the file at fault.
         let weights = checkpoint.name();
         let in_weights = |error: Error| at_fault(error, &weights);
-        let config = Config::read(&checkpoint).await.map_err(|error| match checkpoint.format() {
-            FileFormat::Gguf => in_weights(error),
-            FileFormat::Safetensors => at_fault(error, "config.json"),
-        })?;
+        let config =
+            Config::read(&checkpoint)
+                .await
+                .map_err(|error| match checkpoint.format() {
+                    FileFormat::Gguf => in_weights(error),
+                    FileFormat::Safetensors => at_fault(error, "config.json"),
+                })?;
         let model = plan(&config, &checkpoint, quantize).map_err(in_weights)?;
         let tokenizer = match checkpoint.format() {
             FileFormat::Gguf if !checkpoint.metadata().contains("tokenizer.ggml.model") => None,
-            FileFormat::Gguf => Some(Tokenizer::from_gguf(checkpoint.metadata()).map_err(in_weights)?),
-            FileFormat::Safetensors if files.tokenizer_json.or(files.tokenizer_model).is_none() => None,
+            FileFormat::Gguf => {
+                Some(Tokenizer::from_gguf(checkpoint.metadata()).map_err(in_weights)?)
+            }
+            FileFormat::Safetensors if files.tokenizer_json.or(files.tokenizer_model).is_none() => {
+                None
+            }
             FileFormat::Safetensors => Some(Tokenizer::from_hf(files)?),
         };
         // Transformers lets a vocabulary have more tokens than the table has rows; llama.cpp does not.
@@ -92,7 +104,14 @@ impl Opened {
                 FileFormat::Safetensors => found,
             });
         }
-        Ok(Opened { checkpoint, config, model, tokenizer, generation_config, warnings })
+        Ok(Opened {
+            checkpoint,
+            config,
+            model,
+            tokenizer,
+            generation_config,
+            warnings,
+        })
     }
 
     /// The context to allocate, from what the caller asked for.
@@ -113,7 +132,11 @@ impl Opened {
 fn at_fault(error: Error, file: &str) -> Error {
     let broken = error.kind() == ErrorKind::InvalidFile;
     let error = error.at(file);
-    if broken { error.advise("get another copy or conversion of this model") } else { error }
+    if broken {
+        error.advise("get another copy or conversion of this model")
+    } else {
+        error
+    }
 }
 
 /// What a tokenizer may be asked to encode.
@@ -164,7 +187,13 @@ impl Engine {
         context: u32,
         progress: impl FnMut(LoadProgress) -> Result<()>,
     ) -> Result<Engine> {
-        load_weights(&opened.model, &opened.checkpoint, executor.as_mut(), progress).await?;
+        load_weights(
+            &opened.model,
+            &opened.checkpoint,
+            executor.as_mut(),
+            progress,
+        )
+        .await?;
         executor.ready().await?;
         let limits = executor.limits();
         Ok(Engine {
@@ -232,16 +261,26 @@ impl Engine {
 
     /// Logits of every position, `[ids, V]`, one call of `rows` per step with the first row's index. For this the
     /// engine must have no requests to run.
-    pub async fn logits(&mut self, ids: &[u32], mut rows: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+    pub async fn logits(
+        &mut self,
+        ids: &[u32],
+        mut rows: impl FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<()> {
         self.check_ids(ids)?;
         if ids.is_empty() {
             return Err(Error::invalid_input("no tokens to compute logits of"));
         }
         if ids.len() > self.context as usize {
-            return Err(overflow(ids.len(), self.context, self.config.max_position_embeddings));
+            return Err(overflow(
+                ids.len(),
+                self.context,
+                self.config.max_position_embeddings,
+            ));
         }
         if self.scheduler.is_busy() {
-            return Err(Error::invalid_input("this model is generating: await or cancel its requests before"));
+            return Err(Error::invalid_input(
+                "this model is generating: await or cancel its requests before",
+            ));
         }
         let pages = self.scheduler.lend(ids.len() as u32)?;
         let result = self.logits_with(ids, &pages, &mut rows).await;
@@ -262,10 +301,18 @@ impl Engine {
             let batch: Vec<Row> = tokens
                 .iter()
                 .enumerate()
-                .map(|(i, token)| Row { token: *token, seq: 0, pos: (chunk * step + i) as u32 })
+                .map(|(i, token)| Row {
+                    token: *token,
+                    seq: 0,
+                    pos: (chunk * step + i) as u32,
+                })
                 .collect();
             let heads: Vec<u32> = (0..tokens.len() as u32).collect();
-            let pending = self.executor.submit(Step::Rows { rows: &batch, heads: &heads, want: Want::Logits })?;
+            let pending = self.executor.submit(Step::Rows {
+                rows: &batch,
+                heads: &heads,
+                want: Want::Logits,
+            })?;
             match pending.await? {
                 Output::Logits(values) => rows(chunk * step, &values)?,
                 other => return Err(Error::internal(format!("asked for logits, got {other:?}"))),
@@ -278,7 +325,9 @@ impl Engine {
     /// Returns the perplexity and the tokens scored.
     pub async fn perplexity(&mut self, ids: &[u32], window: u32) -> Result<(f64, usize)> {
         if window < 2 {
-            return Err(Error::invalid_input("perplexity needs a context of at least 2 tokens"));
+            return Err(Error::invalid_input(
+                "perplexity needs a context of at least 2 tokens",
+            ));
         }
         let window = window.min(self.context) as usize;
         let vocab = self.plan.vocab_size as usize;
@@ -306,7 +355,9 @@ impl Engine {
 
     fn encode(&self, prompt: &Prompt<'_>) -> Result<Vec<u32>> {
         match prompt {
-            Prompt::Text { text, add_special } => self.tokenizer()?.encode_prompt(text, *add_special),
+            Prompt::Text { text, add_special } => {
+                self.tokenizer()?.encode_prompt(text, *add_special)
+            }
             Prompt::Ids(ids) => Ok(ids.to_vec()),
             Prompt::Chat(chat) => {
                 let text = apply_chat_template(self.tokenizer()?, chat)?;
@@ -323,7 +374,11 @@ impl Engine {
             )));
         }
         if ids.len() > self.context as usize {
-            return Err(overflow(ids.len(), self.context, self.config.max_position_embeddings));
+            return Err(overflow(
+                ids.len(),
+                self.context,
+                self.config.max_position_embeddings,
+            ));
         }
         Ok(())
     }
@@ -340,8 +395,15 @@ pub fn apply_chat_template(tokenizer: &Tokenizer, chat: &Chat<'_>) -> Result<Str
     let template = match (chat.template, own) {
         (Some(name), Some(own)) => Some(own.select(name)?),
         (Some(text), None) => {
-            let token = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
-            Some(ChatTemplate::new(text, token(tokenizer.bos()), token(tokenizer.eos()))?)
+            let token = |id: Option<u32>| {
+                id.and_then(|id| tokenizer.token_text(id))
+                    .unwrap_or_default()
+            };
+            Some(ChatTemplate::new(
+                text,
+                token(tokenizer.bos()),
+                token(tokenizer.eos()),
+            )?)
         }
         (None, _) => None,
     };
@@ -360,15 +422,28 @@ pub fn apply_chat_template(tokenizer: &Tokenizer, chat: &Chat<'_>) -> Result<Str
 ///
 /// As [`apply_chat_template`].
 pub fn render_chat(template: &ChatTemplate, chat: &Chat<'_>) -> Result<String> {
-    let own = ["messages", "chat_template", "tokenize", "continue_final_message"];
-    if let Some(name) = own.into_iter().find(|name| chat.kwargs.is_some_and(|kwargs| kwargs.contains_key(*name))) {
+    let own = [
+        "messages",
+        "chat_template",
+        "tokenize",
+        "continue_final_message",
+    ];
+    if let Some(name) = own
+        .into_iter()
+        .find(|name| chat.kwargs.is_some_and(|kwargs| kwargs.contains_key(*name)))
+    {
         return Err(Error::invalid_input(format!(
             "chat_template_kwargs may not hold {name:?}: these are variables of the template's own, such as enable_thinking"
         )));
     }
-    let given = chat.kwargs.and_then(|kwargs| kwargs.get("tools")).filter(|tools| !tools.is_null());
+    let given = chat
+        .kwargs
+        .and_then(|kwargs| kwargs.get("tools"))
+        .filter(|tools| !tools.is_null());
     if chat.tools.is_some() && given.is_some() {
-        return Err(Error::invalid_input("tools are given twice: as tools and in chat_template_kwargs"));
+        return Err(Error::invalid_input(
+            "tools are given twice: as tools and in chat_template_kwargs",
+        ));
     }
     template.render(&TemplateInput {
         messages: chat.messages,
@@ -388,7 +463,9 @@ fn utc_now() -> DateTime {
 /// The error for a prompt of `tokens` that leaves no room in `context`.
 fn overflow(tokens: usize, context: u32, model: u32) -> Error {
     let advice = if context < model {
-        format!("shorten it, or load the model with a larger max_context (this model goes up to {model})")
+        format!(
+            "shorten it, or load the model with a larger max_context (this model goes up to {model})"
+        )
     } else {
         "shorten it: this is as far as the model goes".to_owned()
     };

@@ -20,22 +20,33 @@ impl Opened {
     /// # Errors
     ///
     /// Those of [`Checkpoint::open_gguf`], [`Checkpoint::open_safetensors`] and [`Opened::new`].
-    pub async fn from_sources(sources: Vec<Rc<dyn ByteSource>>, quantize: Option<&str>) -> Result<Opened> {
+    pub async fn from_sources(
+        sources: Vec<Rc<dyn ByteSource>>,
+        quantize: Option<&str>,
+    ) -> Result<Opened> {
         let (config, mut files, mut index) = (find(&sources, CONFIG), HfFolder::default(), None);
         let Some(config) = config else {
             // A picked folder may hold other files beside a GGUF.
             let ggufs = with_suffix(&sources, ".gguf");
             if ggufs.is_empty() && !with_suffix(&sources, ".safetensors").is_empty() {
-                return Err(Error::invalid_input("safetensors need the config.json of their model; add that file"));
+                return Err(Error::invalid_input(
+                    "safetensors need the config.json of their model; add that file",
+                ));
             }
             let sources = if ggufs.is_empty() { sources } else { ggufs };
-            return Opened::new(Checkpoint::open_gguf(sources).await?, files.files(), quantize).await;
+            return Opened::new(
+                Checkpoint::open_gguf(sources).await?,
+                files.files(),
+                quantize,
+            )
+            .await;
         };
         let weights = with_suffix(&sources, ".safetensors");
         if weights.is_empty() && find(&sources, INDEX).is_none() {
             let ggufs = with_suffix(&sources, ".gguf");
             if !ggufs.is_empty() {
-                return Opened::new(Checkpoint::open_gguf(ggufs).await?, files.files(), quantize).await;
+                return Opened::new(Checkpoint::open_gguf(ggufs).await?, files.files(), quantize)
+                    .await;
             }
             let names: Vec<&str> = sources.iter().map(|source| source.name()).collect();
             if let Some(other) = no_weights(&names) {
@@ -44,7 +55,10 @@ impl Opened {
         }
         let config = read_small(config).await?;
         files.insert(CONFIG, config.clone());
-        for source in sources.iter().filter(|source| source.name() != CONFIG && HfFolder::wants(source.name())) {
+        for source in sources
+            .iter()
+            .filter(|source| source.name() != CONFIG && HfFolder::wants(source.name()))
+        {
             files.insert(source.name(), read_small(source).await?);
         }
         if let Some(source) = find(&sources, INDEX) {
@@ -63,7 +77,11 @@ impl Opened {
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn open_path(path: &std::path::Path, quantize: Option<&str>) -> Result<Opened> {
         let checkpoint = Checkpoint::open_path(path).await?;
-        let files = if path.is_dir() { HfFolder::read(path)? } else { HfFolder::default() };
+        let files = if path.is_dir() {
+            HfFolder::read(path)?
+        } else {
+            HfFolder::default()
+        };
         Opened::new(checkpoint, files.files(), quantize).await
     }
 }
@@ -73,12 +91,20 @@ fn find<'a>(sources: &'a [Rc<dyn ByteSource>], name: &str) -> Option<&'a Rc<dyn 
 }
 
 fn with_suffix(sources: &[Rc<dyn ByteSource>], suffix: &str) -> Vec<Rc<dyn ByteSource>> {
-    sources.iter().filter(|source| source.name().to_ascii_lowercase().ends_with(suffix)).cloned().collect()
+    sources
+        .iter()
+        .filter(|source| source.name().to_ascii_lowercase().ends_with(suffix))
+        .cloned()
+        .collect()
 }
 
 async fn read_small(source: &Rc<dyn ByteSource>) -> Result<Vec<u8>> {
     match usize::try_from(source.len()) {
         Ok(len) if source.len() <= MAX_SMALL_FILE => source.read(0, len).await,
-        _ => Err(Error::invalid_file(format!("{} has {} bytes, which is no such file", source.name(), source.len()))),
+        _ => Err(Error::invalid_file(format!(
+            "{} has {} bytes, which is no such file",
+            source.name(),
+            source.len()
+        ))),
     }
 }

@@ -13,7 +13,11 @@ pub struct PagePool {
 impl PagePool {
     /// All pages free.
     pub fn new(page_size: u32, num_pages: u32) -> PagePool {
-        PagePool { page_size, counts: vec![0; num_pages as usize], free: (0..num_pages).rev().collect() }
+        PagePool {
+            page_size,
+            counts: vec![0; num_pages as usize],
+            free: (0..num_pages).rev().collect(),
+        }
     }
 
     /// Pages that nobody holds.
@@ -28,7 +32,9 @@ impl PagePool {
 
     /// Pages that `pages` lack to hold `positions`.
     pub fn missing(&self, pages: &[u32], positions: u32) -> u32 {
-        positions.div_ceil(self.page_size).saturating_sub(pages.len() as u32)
+        positions
+            .div_ceil(self.page_size)
+            .saturating_sub(pages.len() as u32)
     }
 
     /// Extends `pages` until they hold `positions`. Takes nothing if it cannot take all.
@@ -98,7 +104,10 @@ mod tests {
     fn a_request_that_does_not_fit_takes_nothing() {
         let mut pool = PagePool::new(32, 2);
         let mut a = Vec::new();
-        assert_eq!(pool.grow(&mut a, 65).expect_err("needs three").kind(), ErrorKind::ContextOverflow);
+        assert_eq!(
+            pool.grow(&mut a, 65).expect_err("needs three").kind(),
+            ErrorKind::ContextOverflow
+        );
         assert_eq!((a.len(), pool.available()), (0, 2));
     }
 }

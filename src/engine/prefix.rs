@@ -45,7 +45,11 @@ impl PrefixTree {
         let right = |page: &u32| (common(&self.nodes[page].tokens, &tokens[valid..]), *page);
         if let Some((length, page)) = self.children(pages.last()).iter().map(right).max() {
             let node = &self.nodes[&page];
-            if length > 0 && 2 * length >= node.tokens.len() && node.children.is_empty() && pool.holders(page) == 1 {
+            if length > 0
+                && 2 * length >= node.tokens.len()
+                && node.children.is_empty()
+                && pool.holders(page) == 1
+            {
                 self.remove(page);
                 pages.push(page);
                 valid += length;
@@ -70,7 +74,12 @@ impl PrefixTree {
                 Some(known) => *known,
                 None => {
                     pool.hold(*page);
-                    let node = Node { tokens: tokens.to_vec(), parent, children: Vec::new(), last_used: 0 };
+                    let node = Node {
+                        tokens: tokens.to_vec(),
+                        parent,
+                        children: Vec::new(),
+                        last_used: 0,
+                    };
                     self.nodes.insert(*page, node);
                     self.siblings(parent).push(*page);
                     *page
@@ -85,9 +94,16 @@ impl PrefixTree {
 
     /// Gives up the least recently used leaf whose page nobody else holds. False if there is none.
     pub fn evict(&mut self, pool: &mut PagePool) -> bool {
-        let idle = |(page, node): &(&u32, &Node)| node.children.is_empty() && pool.holders(**page) == 1;
-        let oldest = self.nodes.iter().filter(idle).min_by_key(|(_, node)| node.last_used);
-        let Some(page) = oldest.map(|(page, _)| *page) else { return false };
+        let idle =
+            |(page, node): &(&u32, &Node)| node.children.is_empty() && pool.holders(**page) == 1;
+        let oldest = self
+            .nodes
+            .iter()
+            .filter(idle)
+            .min_by_key(|(_, node)| node.last_used);
+        let Some(page) = oldest.map(|(page, _)| *page) else {
+            return false;
+        };
         self.remove(page);
         pool.release(page);
         true
@@ -95,7 +111,10 @@ impl PrefixTree {
 
     /// Pages that nobody else holds: what [`PrefixTree::evict`] can give up, one after the other.
     pub fn idle(&self, pool: &PagePool) -> u32 {
-        self.nodes.keys().filter(|page| pool.holders(**page) == 1).count() as u32
+        self.nodes
+            .keys()
+            .filter(|page| pool.holders(**page) == 1)
+            .count() as u32
     }
 
     /// Forgets everything.
@@ -109,7 +128,10 @@ impl PrefixTree {
     fn walk(&self, tokens: &[u32], page_size: u32) -> Vec<u32> {
         let mut pages: Vec<u32> = Vec::new();
         for tokens in tokens.chunks_exact(page_size as usize) {
-            let next = self.children(pages.last()).iter().find(|page| self.nodes[*page].tokens == tokens);
+            let next = self
+                .children(pages.last())
+                .iter()
+                .find(|page| self.nodes[*page].tokens == tokens);
             match next {
                 Some(page) => pages.push(*page),
                 None => break,
@@ -131,7 +153,8 @@ impl PrefixTree {
 
     fn remove(&mut self, page: u32) {
         if let Some(node) = self.nodes.remove(&page) {
-            self.siblings(node.parent).retain(|sibling| *sibling != page);
+            self.siblings(node.parent)
+                .retain(|sibling| *sibling != page);
         }
     }
 }
@@ -148,7 +171,8 @@ mod tests {
     /// A pool of pages of 4, and the pages of an ended sequence in it.
     fn ended(tree: &mut PrefixTree, pool: &mut PagePool, tokens: &[u32]) -> Vec<u32> {
         let (mut pages, _) = tree.take(tokens, pool);
-        pool.grow(&mut pages, tokens.len() as u32).expect("pages are free");
+        pool.grow(&mut pages, tokens.len() as u32)
+            .expect("pages are free");
         tree.insert(tokens, &pages, pool);
         pages.iter().for_each(|page| pool.release(*page));
         pages

@@ -30,7 +30,13 @@ pub struct GenerationConfig {
 impl GenerationConfig {
     /// From the keys `general.sampling.*` of a GGUF.
     pub fn from_gguf(metadata: &Metadata) -> GenerationConfig {
-        let number = |name: &str| metadata.f64(&format!("general.sampling.{name}")).ok().flatten().map(shortest);
+        let number = |name: &str| {
+            metadata
+                .f64(&format!("general.sampling.{name}"))
+                .ok()
+                .flatten()
+                .map(shortest)
+        };
         GenerationConfig {
             do_sample: None,
             temperature: number("temp"),
@@ -44,7 +50,9 @@ impl GenerationConfig {
 
     /// From a `generation_config.json`; whatever is wrong with it, what it says of anything else is read elsewhere.
     pub fn from_json(bytes: &[u8]) -> GenerationConfig {
-        let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes) else { return GenerationConfig::default() };
+        let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes) else {
+            return GenerationConfig::default();
+        };
         let number = |name: &str| json.get(name).and_then(serde_json::Value::as_f64);
         GenerationConfig {
             do_sample: json.get("do_sample").and_then(serde_json::Value::as_bool),
@@ -58,7 +66,9 @@ impl GenerationConfig {
     }
 
     fn checked(self) -> GenerationConfig {
-        let within = |value: Option<f64>, low: f64, high: f64| value.filter(|value| (low..=high).contains(value));
+        let within = |value: Option<f64>, low: f64, high: f64| {
+            value.filter(|value| (low..=high).contains(value))
+        };
         GenerationConfig {
             temperature: within(self.temperature, 0.0, 100.0),
             top_p: within(self.top_p, 0.0, 1.0),
@@ -85,14 +95,18 @@ mod tests {
     #[test]
     fn gguf_keys_under_the_names_of_requests() {
         let mut metadata = Metadata::default();
-        assert_eq!(GenerationConfig::from_gguf(&metadata), GenerationConfig::default());
+        assert_eq!(
+            GenerationConfig::from_gguf(&metadata),
+            GenerationConfig::default()
+        );
         metadata.insert("general.sampling.temp", 0.6_f32.into());
         metadata.insert("general.sampling.top_k", 20_i32.into());
         metadata.insert("general.sampling.top_p", 0.95_f32.into());
         metadata.insert("general.sampling.min_p", 0_i32.into());
         metadata.insert("general.sampling.penalty_repeat", 1.05_f32.into());
         let config = GenerationConfig::from_gguf(&metadata);
-        let json = r#"{"temperature":0.6,"top_k":20,"top_p":0.95,"min_p":0.0,"repetition_penalty":1.05}"#;
+        let json =
+            r#"{"temperature":0.6,"top_k":20,"top_p":0.95,"min_p":0.0,"repetition_penalty":1.05}"#;
         assert_eq!(serde_json::to_string(&config).expect("plain data"), json);
         // Nothing that a request would refuse.
         metadata.insert("general.sampling.temp", f32::NAN.into());
@@ -100,7 +114,10 @@ mod tests {
         metadata.insert("general.sampling.top_p", 1.5_f32.into());
         metadata.insert("general.sampling.min_p", "low".into());
         metadata.insert("general.sampling.penalty_repeat", 0.0_f32.into());
-        assert_eq!(GenerationConfig::from_gguf(&metadata), GenerationConfig::default());
+        assert_eq!(
+            GenerationConfig::from_gguf(&metadata),
+            GenerationConfig::default()
+        );
     }
 
     #[test]
@@ -115,7 +132,13 @@ mod tests {
             ..GenerationConfig::default()
         };
         assert_eq!(config, wanted);
-        assert_eq!(GenerationConfig::from_json(b"[1]"), GenerationConfig::default());
-        assert_eq!(GenerationConfig::from_json(b"{"), GenerationConfig::default());
+        assert_eq!(
+            GenerationConfig::from_json(b"[1]"),
+            GenerationConfig::default()
+        );
+        assert_eq!(
+            GenerationConfig::from_json(b"{"),
+            GenerationConfig::default()
+        );
     }
 }

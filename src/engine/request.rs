@@ -99,7 +99,13 @@ impl Request {
     /// # Errors
     ///
     /// [`crate::error::ErrorKind::InvalidInput`], which names the option that is out of its range.
-    pub fn options(&self, prompt_tokens: u32, context: u32, vocab: u32, random_seed: u64) -> Result<Options> {
+    pub fn options(
+        &self,
+        prompt_tokens: u32,
+        context: u32,
+        vocab: u32,
+        random_seed: u64,
+    ) -> Result<Options> {
         let room = context.saturating_sub(prompt_tokens);
         let max_new_tokens = match (self.max_new_tokens, self.max_length) {
             (Some(_), Some(_)) => return Err(Error::invalid_input("give max_new_tokens or max_length, not both")),
@@ -121,10 +127,16 @@ impl Request {
                 "num_return_sequences is {sequences}; it must be between 1 and 1000"
             )));
         }
-        let any_option =
-            self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let any_option = self.temperature.is_some()
+            || self.top_k.is_some()
+            || self.top_p.is_some()
+            || self.min_p.is_some();
         let do_sample = self.do_sample.unwrap_or(any_option || sequences > 1);
-        let temperature = if do_sample { self.temperature.unwrap_or(1.0) } else { 0.0 };
+        let temperature = if do_sample {
+            self.temperature.unwrap_or(1.0)
+        } else {
+            0.0
+        };
         let sampling = Sampling {
             temperature: number("temperature", temperature, 0.0, 100.0)?,
             top_k: self.top_k.unwrap_or(0),
@@ -132,9 +144,24 @@ impl Request {
             min_p: number("min_p", self.min_p.unwrap_or(0.0), 0.0, 1.0)?,
             seed: self.seed.unwrap_or(random_seed),
             penalties: Penalties {
-                repetition: number("repetition_penalty", self.repetition_penalty.unwrap_or(1.0), 0.01, 100.0)?,
-                presence: number("presence_penalty", self.presence_penalty.unwrap_or(0.0), -2.0, 2.0)?,
-                frequency: number("frequency_penalty", self.frequency_penalty.unwrap_or(0.0), -2.0, 2.0)?,
+                repetition: number(
+                    "repetition_penalty",
+                    self.repetition_penalty.unwrap_or(1.0),
+                    0.01,
+                    100.0,
+                )?,
+                presence: number(
+                    "presence_penalty",
+                    self.presence_penalty.unwrap_or(0.0),
+                    -2.0,
+                    2.0,
+                )?,
+                frequency: number(
+                    "frequency_penalty",
+                    self.frequency_penalty.unwrap_or(0.0),
+                    -2.0,
+                    2.0,
+                )?,
             },
             bias: self.bias(vocab)?,
             mask: self.mask(vocab)?,
@@ -148,7 +175,9 @@ impl Request {
         // Each sequence has its own noise: a fixed odd stride keeps neighbouring seeds apart.
         let sampling = (0..u64::from(sequences))
             .map(|i| Sampling {
-                seed: sampling.seed.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+                seed: sampling
+                    .seed
+                    .wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
                 ..sampling.clone()
             })
             .collect();
@@ -160,11 +189,18 @@ impl Request {
         if stop.iter().any(String::is_empty) {
             return Err(Error::invalid_input("a stop text is empty"));
         }
-        Ok(Options { max_new_tokens, sampling, stop, ignore_eos: self.ignore_eos.unwrap_or(false) })
+        Ok(Options {
+            max_new_tokens,
+            sampling,
+            stop,
+            ignore_eos: self.ignore_eos.unwrap_or(false),
+        })
     }
 
     fn bias(&self, vocab: u32) -> Result<Option<Rc<[(u32, f32)]>>> {
-        let Some(biases) = self.logit_bias.as_ref().filter(|biases| !biases.is_empty()) else { return Ok(None) };
+        let Some(biases) = self.logit_bias.as_ref().filter(|biases| !biases.is_empty()) else {
+            return Ok(None);
+        };
         if biases.len() > MAX_BIASES {
             return Err(Error::invalid_input(format!(
                 "logit_bias has {} tokens; it may have {MAX_BIASES}",
@@ -173,12 +209,16 @@ impl Request {
         }
         let mut list = BTreeMap::new();
         for (text, bias) in biases {
-            let id = text
-                .parse()
-                .map_err(|_| Error::invalid_input(format!("logit_bias: {text:?} is no token id; ids are numbers")))?;
+            let id = text.parse().map_err(|_| {
+                Error::invalid_input(format!(
+                    "logit_bias: {text:?} is no token id; ids are numbers"
+                ))
+            })?;
             let bias = number(&format!("logit_bias of token {id}"), *bias, -100.0, 100.0)?;
             if list.insert(token("logit_bias", id, vocab)?, bias).is_some() {
-                return Err(Error::invalid_input(format!("logit_bias names token {id} twice")));
+                return Err(Error::invalid_input(format!(
+                    "logit_bias names token {id} twice"
+                )));
             }
         }
         Ok(Some(list.into_iter().collect()))
@@ -198,7 +238,9 @@ impl Request {
             mask.set(token("suppress_tokens", *id, vocab)?, false);
         }
         if mask.count() == 0 {
-            return Err(Error::invalid_input("allowed_tokens and suppress_tokens leave no token to draw"));
+            return Err(Error::invalid_input(
+                "allowed_tokens and suppress_tokens leave no token to draw",
+            ));
         }
         Ok(Some(Rc::new(mask)))
     }
@@ -209,14 +251,18 @@ fn token(option: &str, id: u32, vocab: u32) -> Result<u32> {
     if id < vocab {
         return Ok(id);
     }
-    Err(Error::invalid_input(format!("{option}: token id {id} is not below the vocabulary size {vocab}")))
+    Err(Error::invalid_input(format!(
+        "{option}: token id {id} is not below the vocabulary size {vocab}"
+    )))
 }
 
 fn number(name: &str, value: f32, low: f32, high: f32) -> Result<f32> {
     if value.is_finite() && value >= low && value <= high {
         return Ok(value);
     }
-    Err(Error::invalid_input(format!("{name} is {value}; it must be between {low} and {high}")))
+    Err(Error::invalid_input(format!(
+        "{name} is {value}; it must be between {low} and {high}"
+    )))
 }
 
 #[cfg(test)]
@@ -229,17 +275,31 @@ mod tests {
 
     #[test]
     fn greedy_unless_asked() {
-        let options = parse(r#"{"prompt":"a"}"#).options(3, 100, 320, 7).expect("valid");
-        assert_eq!(options.sampling, [Sampling { seed: 7, ..Sampling::GREEDY }]);
+        let options = parse(r#"{"prompt":"a"}"#)
+            .options(3, 100, 320, 7)
+            .expect("valid");
+        assert_eq!(
+            options.sampling,
+            [Sampling {
+                seed: 7,
+                ..Sampling::GREEDY
+            }]
+        );
         assert_eq!(options.max_new_tokens, 97);
-        let options = parse(r#"{"prompt":"a","top_p":0.9}"#).options(3, 100, 320, 7).expect("valid");
-        assert_eq!((options.sampling[0].temperature, options.sampling[0].top_p), (1.0, 0.9));
+        let options = parse(r#"{"prompt":"a","top_p":0.9}"#)
+            .options(3, 100, 320, 7)
+            .expect("valid");
+        assert_eq!(
+            (options.sampling[0].temperature, options.sampling[0].top_p),
+            (1.0, 0.9)
+        );
     }
 
     #[test]
     fn several_sequences_sample_with_different_seeds() {
-        let options =
-            parse(r#"{"prompt":"a","num_return_sequences":5,"seed":1}"#).options(1, 100, 320, 7).expect("valid");
+        let options = parse(r#"{"prompt":"a","num_return_sequences":5,"seed":1}"#)
+            .options(1, 100, 320, 7)
+            .expect("valid");
         assert_eq!(options.sampling.len(), 5);
         assert_eq!(options.sampling[0].seed, 1);
         assert_ne!(options.sampling[0].seed, options.sampling[1].seed);
@@ -250,16 +310,35 @@ mod tests {
         let json = r#"{"prompt":"a","repetition_penalty":1.3,"presence_penalty":0.5,"frequency_penalty":-0.25,
             "logit_bias":{"7":-100,"31":2.5},"suppress_tokens":[3],"allowed_tokens":[3,4,319]}"#;
         let options = parse(json).options(3, 100, 320, 7).expect("valid");
-        let [sampling] = &options.sampling[..] else { panic!("one sequence") };
+        let [sampling] = &options.sampling[..] else {
+            panic!("one sequence")
+        };
         assert_eq!(sampling.temperature, 0.0);
-        assert_eq!(sampling.penalties, Penalties { repetition: 1.3, presence: 0.5, frequency: -0.25 });
-        assert_eq!(sampling.bias.as_deref(), Some(&[(7, -100.0), (31, 2.5)][..]));
+        assert_eq!(
+            sampling.penalties,
+            Penalties {
+                repetition: 1.3,
+                presence: 0.5,
+                frequency: -0.25
+            }
+        );
+        assert_eq!(
+            sampling.bias.as_deref(),
+            Some(&[(7, -100.0), (31, 2.5)][..])
+        );
         let mask = sampling.mask.as_ref().expect("a mask");
         let allowed: Vec<u32> = (0..320).filter(|id| mask.allows(*id)).collect();
         assert_eq!(allowed, [4, 319]);
-        let none = parse(r#"{"prompt":"a","repetition_penalty":1,"logit_bias":{},"suppress_tokens":[]}"#);
+        let none =
+            parse(r#"{"prompt":"a","repetition_penalty":1,"logit_bias":{},"suppress_tokens":[]}"#);
         let none = none.options(3, 100, 320, 7).expect("valid");
-        assert_eq!(none.sampling, [Sampling { seed: 7, ..Sampling::GREEDY }]);
+        assert_eq!(
+            none.sampling,
+            [Sampling {
+                seed: 7,
+                ..Sampling::GREEDY
+            }]
+        );
     }
 
     #[test]
@@ -284,7 +363,10 @@ mod tests {
             (r#"{"suppress_tokens":[320]}"#, "suppress_tokens"),
             (r#"{"allowed_tokens":[1,320]}"#, "allowed_tokens"),
             (r#"{"allowed_tokens":[]}"#, "allowed_tokens"),
-            (r#"{"allowed_tokens":[5],"suppress_tokens":[5]}"#, "no token"),
+            (
+                r#"{"allowed_tokens":[5],"suppress_tokens":[5]}"#,
+                "no token",
+            ),
         ] {
             let error = parse(json).options(5, 100, 320, 0).expect_err(json);
             assert!(error.to_string().contains(word), "{json}: {error}");

@@ -16,7 +16,8 @@ use super::prefix::{PrefixTree, common};
 use super::request::Options;
 use super::text::TextStream;
 use crate::error::{Error, Result};
-use crate::plan::{Executor, History, Limits, Output, Pending, Row, Step, Want};
+use crate::exec::{Executor, Limits, Output, Pending, Step, Want};
+use crate::plan::{History, Row};
 use crate::tokenizer::Tokenizer;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -100,7 +101,11 @@ impl Lane {
 
     /// Tokens whose keys and values are in the cache: all but the last drawn one, which has not been run.
     fn cached(&self) -> &[u32] {
-        &self.tokens[..if self.decodes() { self.tokens.len() - 1 } else { self.computed }]
+        &self.tokens[..if self.decodes() {
+            self.tokens.len() - 1
+        } else {
+            self.computed
+        }]
     }
 }
 
@@ -151,7 +156,8 @@ impl Scheduler {
         let id = RequestId(self.next_key);
         self.next_key += 1;
         let sequences = options.sampling.len();
-        self.waiting.extend((0..sequences as u32).map(|index| (id, index)));
+        self.waiting
+            .extend((0..sequences as u32).map(|index| (id, index)));
         let ongoing = Ongoing {
             prompt: prompt.into(),
             stop: options.stop.as_slice().into(),
@@ -169,7 +175,9 @@ impl Scheduler {
     /// Ends a request that its caller gave up: it is answered with what it has, [`ABORTED`] being the finish reason of
     /// sequences that had not ended. It frees what it holds; the others go on.
     pub fn cancel(&mut self, id: RequestId) {
-        let Some(ongoing) = self.requests.get_mut(&id) else { return };
+        let Some(ongoing) = self.requests.get_mut(&id) else {
+            return;
+        };
         self.waiting.retain(|(request, _)| *request != id);
         while let Some(at) = self.lanes.iter().position(|lane| lane.request == id) {
             let mut lane = self.lanes.remove(at);
@@ -178,12 +186,29 @@ impl Scheduler {
             let mut text = std::mem::take(&mut lane.text);
             // What was held back is given out: nothing follows that could make it a stop text.
             let _ = text.finish();
-            let sequence = Sequence { ids, text: text.into_text(), finish_reason: ABORTED };
+            let sequence = Sequence {
+                ids,
+                text: text.into_text(),
+                finish_reason: ABORTED,
+            };
             ongoing.sequences[lane.index as usize] = Some(sequence);
-            Self::vacate(lane, &mut self.prefixes, &mut self.pool, &mut self.free_slots);
+            Self::vacate(
+                lane,
+                &mut self.prefixes,
+                &mut self.pool,
+                &mut self.free_slots,
+            );
         }
-        let unbegun = Sequence { ids: Vec::new(), text: String::new(), finish_reason: ABORTED };
-        for sequence in ongoing.sequences.iter_mut().filter(|sequence| sequence.is_none()) {
+        let unbegun = Sequence {
+            ids: Vec::new(),
+            text: String::new(),
+            finish_reason: ABORTED,
+        };
+        for sequence in ongoing
+            .sequences
+            .iter_mut()
+            .filter(|sequence| sequence.is_none())
+        {
             *sequence = Some(unbegun.clone());
         }
         self.answer(id);
@@ -197,7 +222,12 @@ impl Scheduler {
         self.waiting.retain(|(request, _)| *request != id);
         while let Some(at) = self.lanes.iter().position(|lane| lane.request == id) {
             let lane = self.lanes.remove(at);
-            Self::vacate(lane, &mut self.prefixes, &mut self.pool, &mut self.free_slots);
+            Self::vacate(
+                lane,
+                &mut self.prefixes,
+                &mut self.pool,
+                &mut self.free_slots,
+            );
         }
         self.updates.push((id, Update::Done(Err(error))));
     }
@@ -210,7 +240,9 @@ impl Scheduler {
     /// What happened since the last call, in order; of one request, or of all.
     pub fn take_updates(&mut self, of: Option<RequestId>) -> Vec<(RequestId, Update)> {
         let wanted = |id: &RequestId| of.is_none_or(|of| of == *id);
-        let (taken, left) = std::mem::take(&mut self.updates).into_iter().partition(|(id, _)| wanted(id));
+        let (taken, left) = std::mem::take(&mut self.updates)
+            .into_iter()
+            .partition(|(id, _)| wanted(id));
         self.updates = left;
         taken
     }
@@ -231,13 +263,17 @@ impl Scheduler {
     /// [`Scheduler::arrived`] before the next call. `None`: nothing is to be done.
     pub fn advance(&mut self, executor: &mut dyn Executor) -> Option<Pending> {
         if self.awaited.take().is_some() {
-            self.fail(&Error::internal("a step was begun, and its result not waited for"));
+            self.fail(&Error::internal(
+                "a step was begun, and its result not waited for",
+            ));
         }
         while self.in_flight.len() < self.limits.run_ahead.max(1) as usize {
             match self.submit(executor) {
                 Ok(true) => {}
                 Ok(false) if self.in_flight.is_empty() && !self.requests.is_empty() => {
-                    self.fail(&Error::internal("requests wait for cache pages that nobody frees"));
+                    self.fail(&Error::internal(
+                        "requests wait for cache pages that nobody frees",
+                    ));
                 }
                 Ok(false) => break,
                 Err(error) => self.fail(&error),
@@ -250,11 +286,17 @@ impl Scheduler {
 
     /// Takes what the awaited step gave.
     pub fn arrived(&mut self, output: Result<Output>) {
-        let Some(heads) = self.awaited.take() else { return };
+        let Some(heads) = self.awaited.take() else {
+            return;
+        };
         let ids = match output {
             Ok(Output::Ids(ids)) if ids.len() == heads.len() => ids,
             Ok(Output::Nothing) if heads.is_empty() => return,
-            Ok(_) => return self.fail(&Error::internal("a step gave something else than was asked for")),
+            Ok(_) => {
+                return self.fail(&Error::internal(
+                    "a step gave something else than was asked for",
+                ));
+            }
             Err(error) => return self.fail(&error),
         };
         for (key, id) in heads.into_iter().zip(ids) {
@@ -268,14 +310,25 @@ impl Scheduler {
     /// Submits one step. False if there is none to submit now.
     fn submit(&mut self, executor: &mut dyn Executor) -> Result<bool> {
         while self.admit(executor) {}
-        let decoding: Vec<LaneKey> = self.lanes.iter().filter(|lane| lane.decodes()).map(|lane| lane.key).collect();
+        let decoding: Vec<LaneKey> = self
+            .lanes
+            .iter()
+            .filter(|lane| lane.decodes())
+            .map(|lane| lane.key)
+            .collect();
         let same = !decoding.is_empty()
             && self.drawn.len() == decoding.len()
             && decoding.iter().all(|key| self.drawn.contains(key));
-        let missing: usize = self.lanes.iter().map(|lane| lane.prompt - lane.computed).sum();
+        let missing: usize = self
+            .lanes
+            .iter()
+            .map(|lane| lane.prompt - lane.computed)
+            .sum();
         if self.lanes.iter().all(|lane| lane.ahead == 0) {
             if missing == 0 && same {
-                return self.run(executor, Step::Next, self.drawn.clone()).map(|()| true);
+                return self
+                    .run(executor, Step::Next, self.drawn.clone())
+                    .map(|()| true);
             }
             return self.submit_rows(executor, true);
         }
@@ -287,7 +340,9 @@ impl Scheduler {
             return self.submit_rows(executor, false);
         }
         if can_go_on && (is_long || missing == 0) {
-            return self.run(executor, Step::Next, self.drawn.clone()).map(|()| true);
+            return self
+                .run(executor, Step::Next, self.drawn.clone())
+                .map(|()| true);
         }
         // Someone joins, or has left, when they have come.
         Ok(false)
@@ -300,7 +355,11 @@ impl Scheduler {
         if known {
             for lane in self.lanes.iter().filter(|lane| lane.decodes()) {
                 let pos = lane.tokens.len() - 1;
-                batch.rows.push(Row { token: lane.tokens[pos], seq: lane.slot, pos: pos as u32 });
+                batch.rows.push(Row {
+                    token: lane.tokens[pos],
+                    seq: lane.slot,
+                    pos: pos as u32,
+                });
                 batch.head(lane.key);
             }
         }
@@ -315,36 +374,70 @@ impl Scheduler {
             return Ok(false);
         }
         let Batch { rows, heads, keys } = batch;
-        let want = if heads.is_empty() { Want::Nothing } else { Want::Ids };
-        self.run(executor, Step::Rows { rows: &rows, heads: &heads, want }, keys).map(|()| true)
+        let want = if heads.is_empty() {
+            Want::Nothing
+        } else {
+            Want::Ids
+        };
+        self.run(
+            executor,
+            Step::Rows {
+                rows: &rows,
+                heads: &heads,
+                want,
+            },
+            keys,
+        )
+        .map(|()| true)
     }
 
     /// Adds rows of prompts to a step.
     fn place_prompts(&mut self, batch: &mut Batch, with_last: bool) {
         for lane in &mut self.lanes {
             let room = self.limits.max_rows as usize - batch.rows.len();
-            let end = if with_last { lane.prompt } else { lane.prompt - 1 };
+            let end = if with_last {
+                lane.prompt
+            } else {
+                lane.prompt - 1
+            };
             let end = end.min(lane.computed + room);
             if lane.decodes() || end <= lane.computed {
                 continue;
             }
-            let row = |pos: usize| Row { token: lane.tokens[pos], seq: lane.slot, pos: pos as u32 };
+            let row = |pos: usize| Row {
+                token: lane.tokens[pos],
+                seq: lane.slot,
+                pos: pos as u32,
+            };
             batch.rows.extend((lane.computed..end).map(row));
             lane.computed = end;
             let whole = end / self.limits.page_size as usize * self.limits.page_size as usize;
-            self.prefixes.insert(&lane.tokens[..whole], &lane.pages, &mut self.pool);
+            self.prefixes
+                .insert(&lane.tokens[..whole], &lane.pages, &mut self.pool);
             if lane.decodes() {
                 batch.head(lane.key);
             } else if lane.index == 0 {
-                let event = Event::Prefill { done: end as u32, total: lane.prompt as u32 };
+                let event = Event::Prefill {
+                    done: end as u32,
+                    total: lane.prompt as u32,
+                };
                 self.updates.push((lane.request, Update::Event(event)));
             }
         }
     }
 
-    fn run(&mut self, executor: &mut dyn Executor, step: Step<'_>, heads: Vec<LaneKey>) -> Result<()> {
+    fn run(
+        &mut self,
+        executor: &mut dyn Executor,
+        step: Step<'_>,
+        heads: Vec<LaneKey>,
+    ) -> Result<()> {
         let pending = executor.submit(step)?;
-        for lane in self.lanes.iter_mut().filter(|lane| heads.contains(&lane.key)) {
+        for lane in self
+            .lanes
+            .iter_mut()
+            .filter(|lane| heads.contains(&lane.key))
+        {
             lane.ahead += 1;
         }
         self.was_chunk = heads.is_empty();
@@ -357,7 +450,10 @@ impl Scheduler {
 
     /// Gives the sequence that has waited longest a slot and pages. False if it has to wait, or none does.
     fn admit(&mut self, executor: &mut dyn Executor) -> bool {
-        let (Some((id, index)), Some(slot)) = (self.waiting.front().copied(), self.free_slots.last().copied()) else {
+        let (Some((id, index)), Some(slot)) = (
+            self.waiting.front().copied(),
+            self.free_slots.last().copied(),
+        ) else {
             return false;
         };
         let Some(request) = self.requests.get(&id) else {
@@ -365,20 +461,27 @@ impl Scheduler {
             return true;
         };
         let (prompt, stop) = (request.prompt.clone(), request.stop.clone());
-        let (sampling, max_new_tokens) =
-            (request.options.sampling[index as usize].clone(), request.options.max_new_tokens);
+        let (sampling, max_new_tokens) = (
+            request.options.sampling[index as usize].clone(),
+            request.options.max_new_tokens,
+        );
         // The last token of the prompt is always computed: its logits are needed.
         let reusable = &prompt[..prompt.len() - 1];
         let page = self.limits.page_size as usize;
         let shared = self.prefixes.shared(reusable, page as u32) as usize;
         // Others are about to compute more of it.
         let mut filling = self.lanes.iter().filter(|lane| !lane.decodes());
-        if filling.any(|lane| common(reusable, &lane.tokens[..lane.prompt]) / page * page > shared) {
+        if filling.any(|lane| common(reusable, &lane.tokens[..lane.prompt]) / page * page > shared)
+        {
             return false;
         }
         let (mut pages, held) = self.prefixes.take(reusable, &mut self.pool);
-        if self.grow(&mut pages, prompt.len() as u32 + max_new_tokens).is_err() {
-            self.prefixes.insert(&reusable[..held as usize], &pages, &mut self.pool);
+        if self
+            .grow(&mut pages, prompt.len() as u32 + max_new_tokens)
+            .is_err()
+        {
+            self.prefixes
+                .insert(&reusable[..held as usize], &pages, &mut self.pool);
             self.give_back(&pages);
             return false;
         }
@@ -402,11 +505,19 @@ impl Scheduler {
             if let Some(request) = self.requests.get_mut(&id) {
                 request.cached_tokens = held;
             }
-            let event = Event::Prefill { done: held, total: lane.prompt as u32 };
+            let event = Event::Prefill {
+                done: held,
+                total: lane.prompt as u32,
+            };
             self.updates.push((id, Update::Event(event)));
         }
-        let history = History { prompt: &lane.tokens, generated: &[] };
-        let set = executor.set_pages(slot, &lane.pages).and_then(|()| executor.set_sampling(slot, &sampling, history));
+        let history = History {
+            prompt: &lane.tokens,
+            generated: &[],
+        };
+        let set = executor
+            .set_pages(slot, &lane.pages)
+            .and_then(|()| executor.set_sampling(slot, &sampling, history));
         self.lanes.push(lane);
         if let Err(error) = set {
             self.end(id, error);
@@ -427,21 +538,34 @@ impl Scheduler {
     fn accept(&mut self, at: usize, id: u32) {
         let lane = &mut self.lanes[at];
         let (request, index) = (lane.request, lane.index);
-        let Some(ongoing) = self.requests.get_mut(&request) else { return };
+        let Some(ongoing) = self.requests.get_mut(&request) else {
+            return;
+        };
         lane.ahead -= 1;
         lane.tokens.push(id);
         let first = ongoing.first_token.is_none() && index == 0;
         if first {
             ongoing.first_token = Some(Instant::now());
             let total = lane.prompt as u32;
-            self.updates.push((request, Update::Event(Event::Prefill { done: total, total })));
+            self.updates.push((
+                request,
+                Update::Event(Event::Prefill { done: total, total }),
+            ));
         }
-        let is_end = !ongoing.options.ignore_eos && self.tokenizer.as_ref().is_some_and(|t| t.end_ids().contains(&id));
+        let is_end = !ongoing.options.ignore_eos
+            && self
+                .tokenizer
+                .as_ref()
+                .is_some_and(|t| t.end_ids().contains(&id));
         let is_full = lane.generated().len() as u32 >= lane.max_new_tokens;
         let (text, finish_reason) = match lane.text.push(id) {
             Ok((text, true)) => (Ok(text), Some("stop")),
-            Ok((text, false)) if is_end => (lane.text.finish().map(|end| text + &end), Some("stop")),
-            Ok((text, false)) if is_full => (lane.text.finish().map(|end| text + &end), Some("length")),
+            Ok((text, false)) if is_end => {
+                (lane.text.finish().map(|end| text + &end), Some("stop"))
+            }
+            Ok((text, false)) if is_full => {
+                (lane.text.finish().map(|end| text + &end), Some("length"))
+            }
             Ok((text, false)) => (Ok(text), None),
             Err(error) => (Err(error), None),
         };
@@ -449,19 +573,34 @@ impl Scheduler {
             Ok(text) => text,
             Err(error) => return self.end(request, error),
         };
-        self.updates.push((request, Update::Event(Event::Token { index, id, text })));
+        self.updates
+            .push((request, Update::Event(Event::Token { index, id, text })));
         if let Some(finish_reason) = finish_reason {
             let mut lane = self.lanes.remove(at);
             let ids = lane.generated().to_vec();
             let text = std::mem::take(&mut lane.text).into_text();
-            ongoing.sequences[index as usize] = Some(Sequence { ids, text, finish_reason });
-            Self::vacate(lane, &mut self.prefixes, &mut self.pool, &mut self.free_slots);
+            ongoing.sequences[index as usize] = Some(Sequence {
+                ids,
+                text,
+                finish_reason,
+            });
+            Self::vacate(
+                lane,
+                &mut self.prefixes,
+                &mut self.pool,
+                &mut self.free_slots,
+            );
             self.answer(request);
         }
     }
 
     /// Frees what a lane holds, and remembers what it computed.
-    fn vacate(lane: Lane, prefixes: &mut PrefixTree, pool: &mut PagePool, free_slots: &mut Vec<u32>) {
+    fn vacate(
+        lane: Lane,
+        prefixes: &mut PrefixTree,
+        pool: &mut PagePool,
+        free_slots: &mut Vec<u32>,
+    ) {
         prefixes.insert(lane.cached(), &lane.pages, pool);
         lane.pages.iter().for_each(|page| pool.release(*page));
         free_slots.push(lane.slot);
@@ -469,10 +608,16 @@ impl Scheduler {
 
     /// Answers a request all of whose sequences have ended.
     fn answer(&mut self, id: RequestId) {
-        if !self.requests.get(&id).is_some_and(|request| request.sequences.iter().all(Option::is_some)) {
+        if !self
+            .requests
+            .get(&id)
+            .is_some_and(|request| request.sequences.iter().all(Option::is_some))
+        {
             return;
         }
-        let Some(request) = self.requests.remove(&id) else { return };
+        let Some(request) = self.requests.remove(&id) else {
+            return;
+        };
         let sequences: Vec<Sequence> = request.sequences.into_iter().flatten().collect();
         let prompt_tokens = request.prompt.len() as u32;
         let now = Instant::now();
@@ -483,8 +628,14 @@ impl Scheduler {
         };
         let prefill_ms = (first_token - request.start).as_secs_f64() * 1e3;
         let decode_ms = (now - first_token).as_secs_f64() * 1e3;
-        let begun = sequences.iter().filter(|sequence| !sequence.ids.is_empty()).count() as u32;
-        let completion_tokens = sequences.iter().map(|sequence| sequence.ids.len() as u32).sum::<u32>();
+        let begun = sequences
+            .iter()
+            .filter(|sequence| !sequence.ids.is_empty())
+            .count() as u32;
+        let completion_tokens = sequences
+            .iter()
+            .map(|sequence| sequence.ids.len() as u32)
+            .sum::<u32>();
         let usage = Usage {
             prompt_tokens,
             completion_tokens,
@@ -494,10 +645,20 @@ impl Scheduler {
         let timings = Timings {
             prefill_ms,
             decode_ms,
-            prefill_tokens_per_second: per_second(computed.saturating_sub(request.cached_tokens), prefill_ms),
+            prefill_tokens_per_second: per_second(
+                computed.saturating_sub(request.cached_tokens),
+                prefill_ms,
+            ),
             decode_tokens_per_second: per_second(completion_tokens - begun, decode_ms),
         };
-        self.updates.push((id, Update::Done(Ok(Generation { sequences, usage, timings }))));
+        self.updates.push((
+            id,
+            Update::Done(Ok(Generation {
+                sequences,
+                usage,
+                timings,
+            })),
+        ));
     }
 
     /// Ends everything after a step went wrong: what the cache holds is not known any more.
@@ -512,5 +673,9 @@ impl Scheduler {
 }
 
 fn per_second(tokens: u32, ms: f64) -> f64 {
-    if ms > 0.0 { f64::from(tokens) / ms * 1e3 } else { 0.0 }
+    if ms > 0.0 {
+        f64::from(tokens) / ms * 1e3
+    } else {
+        0.0
+    }
 }

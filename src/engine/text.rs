@@ -58,12 +58,19 @@ impl Held {
 impl TextStream {
     /// An empty stream.
     pub fn new(decoder: Option<DecodeStream>, stop: Rc<[String]>) -> TextStream {
-        TextStream { decoder, stop, text: String::new(), held: Held::default() }
+        TextStream {
+            decoder,
+            stop,
+            text: String::new(),
+            held: Held::default(),
+        }
     }
 
     /// The text to show for this token (maybe empty), and whether a stop text ended the sequence.
     pub fn push(&mut self, id: u32) -> Result<(String, bool)> {
-        let Some(decoder) = &mut self.decoder else { return Ok((String::new(), false)) };
+        let Some(decoder) = &mut self.decoder else {
+            return Ok((String::new(), false));
+        };
         let piece = match decoder.push(id) {
             // An embedding table may have more rows than the vocabulary has tokens; these have no text.
             Err(error) if error.kind() == ErrorKind::InvalidInput => String::new(),
@@ -78,7 +85,10 @@ impl TextStream {
 
     /// What was still withheld, and not the stop text that it may complete.
     pub fn finish(&mut self) -> Result<String> {
-        let piece = self.decoder.as_mut().map_or_else(String::new, DecodeStream::finish);
+        let piece = self
+            .decoder
+            .as_mut()
+            .map_or_else(String::new, DecodeStream::finish);
         self.held.push(&piece, false);
         Ok(self.emit(true).0)
     }
@@ -94,7 +104,15 @@ impl TextStream {
         let end = match found {
             Some(at) => at,
             None if last => held.len(),
-            None => held.len() - self.stop.iter().map(|s| overlap(held, s)).max().unwrap_or(0),
+            None => {
+                held.len()
+                    - self
+                        .stop
+                        .iter()
+                        .map(|s| overlap(held, s))
+                        .max()
+                        .unwrap_or(0)
+            }
         };
         let out = self.held.take(end);
         if found.is_some() {
@@ -107,7 +125,11 @@ impl TextStream {
 
 /// Bytes of the longest end of `text` that is a beginning of `stop` (and not all of it).
 fn overlap(text: &str, stop: &str) -> usize {
-    stop.char_indices().map(|(at, _)| at).filter(|at| *at > 0 && text.ends_with(&stop[..*at])).max().unwrap_or(0)
+    stop.char_indices()
+        .map(|(at, _)| at)
+        .filter(|at| *at > 0 && text.ends_with(&stop[..*at]))
+        .max()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -125,11 +147,24 @@ mod tests {
 
     fn tokenizer() -> Tokenizer {
         let mut metadata = Metadata::default();
-        let texts: StringArray = ["<unk>", "a", "b", "<|start|>", "<|end|>", "<0xC3>", "<0xA9>"].into_iter().collect();
+        let texts: StringArray = [
+            "<unk>",
+            "a",
+            "b",
+            "<|start|>",
+            "<|end|>",
+            "<0xC3>",
+            "<0xA9>",
+        ]
+        .into_iter()
+        .collect();
         metadata.insert("tokenizer.ggml.model", "llama".into());
         metadata.insert("tokenizer.ggml.tokens", texts.into());
         metadata.insert("tokenizer.ggml.scores", vec![0.0f32; 7].into());
-        metadata.insert("tokenizer.ggml.token_type", vec![2i32, 1, 1, 3, 3, 6, 6].into());
+        metadata.insert(
+            "tokenizer.ggml.token_type",
+            vec![2i32, 1, 1, 3, 3, 6, 6].into(),
+        );
         metadata.insert("tokenizer.ggml.add_space_prefix", false.into());
         Tokenizer::from_gguf(&metadata).expect("a tokenizer")
     }
@@ -168,11 +203,31 @@ mod tests {
             (&[A, B, END], &["b<|start|>"], &["a", "", "b", ""], false),
             // Text after it.
             (&[B, START, A], &["<|start|>a"], &["b", "", ""], true),
-            (&[B, START, B, A], &["<|start|>a"], &["b", "", "b", "a", ""], false),
+            (
+                &[B, START, B, A],
+                &["<|start|>a"],
+                &["b", "", "b", "a", ""],
+                false,
+            ),
             // On both sides, and several tokens long.
-            (&[A, END, START, B], &["<|end|><|start|>b"], &["a", "", "", ""], true),
-            (&[A, A, START, B, A], &["a<|start|>b"], &["", "a", "", ""], true),
-            (&[A, A, START, A, B], &["a<|start|>b"], &["", "a", "", "a", "ab", ""], false),
+            (
+                &[A, END, START, B],
+                &["<|end|><|start|>b"],
+                &["a", "", "", ""],
+                true,
+            ),
+            (
+                &[A, A, START, B, A],
+                &["a<|start|>b"],
+                &["", "a", "", ""],
+                true,
+            ),
+            (
+                &[A, A, START, A, B],
+                &["a<|start|>b"],
+                &["", "a", "", "a", "ab", ""],
+                false,
+            ),
             // It begins or ends within one.
             (&[A, END, B], &["|>b"], &["a", "", ""], true),
             (&[A, B, START], &["b<|st"], &["a", "", ""], true),
@@ -181,7 +236,12 @@ mod tests {
             (&[A, B, END], &["<|end|>", "b"], &["a", ""], true),
             (&[B, END], &["<|end|>", "b<|end|>"], &["", ""], true),
             // A character whose bytes have a special token between them.
-            (&[ACUTE[0], START, ACUTE[1], A], &["<|end|>"], &["", "", "\u{e9}", "a", ""], false),
+            (
+                &[ACUTE[0], START, ACUTE[1], A],
+                &["<|end|>"],
+                &["", "", "\u{e9}", "a", ""],
+                false,
+            ),
         ];
         for (ids, stop, pieces, stopped) in cases {
             let pieces = pieces.iter().map(|piece| (*piece).to_owned()).collect();
@@ -191,18 +251,32 @@ mod tests {
 
     #[test]
     fn without_a_stop_text_the_text_is_the_decoded_one() {
-        let ids = [START, A, ACUTE[0], END, ACUTE[1], B, ACUTE[0], START, A, 0, ACUTE[0]];
+        let ids = [
+            START, A, ACUTE[0], END, ACUTE[1], B, ACUTE[0], START, A, 0, ACUTE[0],
+        ];
         let tokenizer = tokenizer();
         let want = tokenizer.decode(&ids, true).expect("text");
-        for stop in [&[][..], &["zz"], &["<|start|>z", "a<|q"], &["\u{e9}<|end|>z"]] {
+        for stop in [
+            &[][..],
+            &["zz"],
+            &["<|start|>z", "a<|q"],
+            &["\u{e9}<|end|>z"],
+        ] {
             let (pieces, stopped) = run(&ids, stop);
-            assert_eq!((pieces.concat(), stopped), (want.clone(), false), "{stop:?}");
+            assert_eq!(
+                (pieces.concat(), stopped),
+                (want.clone(), false),
+                "{stop:?}"
+            );
         }
     }
 
     #[test]
     fn ids_without_a_text_show_nothing() {
-        assert_eq!(run(&[A, 99, B], &["ab"]), (vec!["".into(), "".into(), "".into()], true));
+        assert_eq!(
+            run(&[A, 99, B], &["ab"]),
+            (vec!["".into(), "".into(), "".into()], true)
+        );
         let mut stream = TextStream::new(None, [].into());
         assert_eq!(stream.push(7).expect("no text"), (String::new(), false));
     }

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use super::source::read_exactly;
 use super::{
-    Array, ByteSource, FIRST_READ_BYTES, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS, Metadata, Stored,
-    StringArray, TensorInfo, Unread, Value, broken, sniff,
+    Array, ByteSource, FIRST_READ_BYTES, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS,
+    Metadata, Stored, StringArray, TensorInfo, Unread, Value, broken, sniff,
 };
 use crate::error::{Error, Result, Warnings};
 use crate::quant::DType;
@@ -105,14 +105,33 @@ type Parsed<T> = std::result::Result<T, Stop>;
 /// Parses a header from `bytes`, the start of a file of `file_len` bytes.
 fn parse(bytes: &[u8], file_len: u64) -> Parsed<Header> {
     if !bytes.starts_with(MAGIC) {
-        return Err(sniff::not_gguf(&bytes[..bytes.len().min(sniff::SNIFF_BYTES)], file_len).into());
+        return Err(
+            sniff::not_gguf(&bytes[..bytes.len().min(sniff::SNIFF_BYTES)], file_len).into(),
+        );
     }
-    let mut cursor = Cursor { bytes, at: MAGIC.len(), file_len, warnings: Warnings::default() };
+    let mut cursor = Cursor {
+        bytes,
+        at: MAGIC.len(),
+        file_len,
+        warnings: Warnings::default(),
+    };
     check_version(cursor.u32("the version")?)?;
     let tensor_count = cursor.u64("the tensor count")?;
     let key_count = cursor.u64("the metadata count")?;
-    check_count("tensors", tensor_count, MAX_TENSORS, MIN_TENSOR_ENTRY_BYTES, cursor.remaining())?;
-    check_count("metadata keys", key_count, MAX_KEYS, MIN_KEY_ENTRY_BYTES, cursor.remaining())?;
+    check_count(
+        "tensors",
+        tensor_count,
+        MAX_TENSORS,
+        MIN_TENSOR_ENTRY_BYTES,
+        cursor.remaining(),
+    )?;
+    check_count(
+        "metadata keys",
+        key_count,
+        MAX_KEYS,
+        MIN_KEY_ENTRY_BYTES,
+        cursor.remaining(),
+    )?;
 
     let mut metadata = Metadata::default();
     for _ in 0..key_count {
@@ -158,17 +177,26 @@ fn parse(bytes: &[u8], file_len: u64) -> Parsed<Header> {
     for tensor in &mut unread {
         tensor.offset = absolute(&tensor.name, tensor.offset, tensor.bytes)?;
     }
-    Ok(Header { metadata, tensors, unread, warnings: cursor.warnings })
+    Ok(Header {
+        metadata,
+        tensors,
+        unread,
+        warnings: cursor.warnings,
+    })
 }
 
 fn check_version(version: u32) -> Result<()> {
     match version {
         2 | 3 => Ok(()),
-        1 => Err(Error::unsupported("GGUF version 1 (August 2023) is not supported; get a newer file of this model")),
-        _ if version.swap_bytes() <= 0xffff && version > 0xffff => {
-            Err(Error::unsupported("this GGUF file is big-endian; get the little-endian one"))
-        }
-        0 => Err(Error::invalid_file("GGUF version 0 does not exist; the file is broken, download it again")),
+        1 => Err(Error::unsupported(
+            "GGUF version 1 (August 2023) is not supported; get a newer file of this model",
+        )),
+        _ if version.swap_bytes() <= 0xffff && version > 0xffff => Err(Error::unsupported(
+            "this GGUF file is big-endian; get the little-endian one",
+        )),
+        0 => Err(Error::invalid_file(
+            "GGUF version 0 does not exist; the file is broken, download it again",
+        )),
         _ => Err(Error::unsupported(format!(
             "GGUF version {version} is newer than the versions 2 and 3 that this build reads; get an update"
         ))),
@@ -186,10 +214,14 @@ fn check_count(what: &str, count: u64, cap: u64, min_bytes: u64, remaining: u64)
 }
 
 fn alignment(metadata: &Metadata) -> Result<u64> {
-    let stored = metadata.u32(ALIGNMENT_KEY).map_err(|error| error.advise("the file is broken, download it again"))?;
+    let stored = metadata
+        .u32(ALIGNMENT_KEY)
+        .map_err(|error| error.advise("the file is broken, download it again"))?;
     let alignment = stored.unwrap_or(DEFAULT_ALIGNMENT);
     if !alignment.is_power_of_two() {
-        return Err(broken(format_args!("{ALIGNMENT_KEY} is {alignment}, which is not a power of two")));
+        return Err(broken(format_args!(
+            "{ALIGNMENT_KEY} is {alignment}, which is not a power of two"
+        )));
     }
     Ok(u64::from(alignment))
 }
@@ -221,7 +253,10 @@ impl<'a> Cursor<'a> {
         }
         let end = self.at as u64 + len;
         if end > MAX_HEADER_BYTES {
-            let detail = format!("the header is longer than {} MiB (at {what})", MAX_HEADER_BYTES >> 20);
+            let detail = format!(
+                "the header is longer than {} MiB (at {what})",
+                MAX_HEADER_BYTES >> 20
+            );
             return Err(Error::invalid_file(detail).into());
         }
         if end > self.bytes.len() as u64 {
@@ -256,12 +291,19 @@ impl<'a> Cursor<'a> {
     fn text(&mut self, what: &str, max_bytes: u64) -> Parsed<&'a str> {
         let len = self.u64(what)?;
         if len > max_bytes {
-            let detail = format_args!("the length of {what} is {len} bytes, at most {max_bytes} are allowed");
+            let detail = format_args!(
+                "the length of {what} is {len} bytes, at most {max_bytes} are allowed"
+            );
             return Err(broken(detail).into());
         }
         let bytes = self.take(len, what)?;
-        std::str::from_utf8(bytes)
-            .map_err(|_| broken(format_args!("{what} is not UTF-8: {:?}", String::from_utf8_lossy(bytes))).into())
+        std::str::from_utf8(bytes).map_err(|_| {
+            broken(format_args!(
+                "{what} is not UTF-8: {:?}",
+                String::from_utf8_lossy(bytes)
+            ))
+            .into()
+        })
     }
 
     /// A metadata value: its type, then its bytes. Numbers are those of `gguf_metadata_value_type`.
@@ -281,7 +323,10 @@ impl<'a> Cursor<'a> {
             11 => Value::I64(i64::from_le_bytes(self.array(key)?)),
             12 => Value::F64(f64::from_le_bytes(self.array(key)?)),
             other => {
-                return Err(broken(format_args!("metadata key {key} has the unknown type {other}")).into());
+                return Err(broken(format_args!(
+                    "metadata key {key} has the unknown type {other}"
+                ))
+                .into());
             }
         })
     }
@@ -313,16 +358,28 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    fn numbers<const N: usize, T>(&mut self, len: u64, key: &str, number: fn([u8; N]) -> T) -> Parsed<Vec<T>> {
+    fn numbers<const N: usize, T>(
+        &mut self,
+        len: u64,
+        key: &str,
+        number: fn([u8; N]) -> T,
+    ) -> Parsed<Vec<T>> {
         // An overflow cannot be in the file either.
         let bytes = self.take(len.saturating_mul(N as u64), key)?;
-        Ok(bytes.as_chunks::<N>().0.iter().map(|&bytes| number(bytes)).collect())
+        Ok(bytes
+            .as_chunks::<N>()
+            .0
+            .iter()
+            .map(|&bytes| number(bytes))
+            .collect())
     }
 
     fn strings(&mut self, len: u64, key: &str) -> Parsed<StringArray> {
         // Each string has at least its length in the file.
         if len > self.remaining().min(MAX_HEADER_BYTES) / 8 {
-            let detail = format_args!("metadata key {key} announces {len} strings, more than the file can hold");
+            let detail = format_args!(
+                "metadata key {key} announces {len} strings, more than the file can hold"
+            );
             return Err(broken(detail).into());
         }
         let mut strings = StringArray::with_capacity(len as usize);
@@ -332,7 +389,10 @@ impl<'a> Cursor<'a> {
                 return Err(broken(format_args!("metadata key {key} is too long")).into());
             }
             if strings.raw_len() > MAX_MENDED_BYTES_OF_LIST {
-                return Err(broken(format_args!("metadata key {key}: the strings up to {i} are not UTF-8")).into());
+                return Err(broken(format_args!(
+                    "metadata key {key}: the strings up to {i} are not UTF-8"
+                ))
+                .into());
             }
         }
         strings.shrink();
@@ -354,7 +414,8 @@ impl<'a> Cursor<'a> {
         }
         let dims = self.u32(name)?;
         if !(1..=MAX_DIMS).contains(&dims) {
-            let detail = format_args!("tensor {name} has {dims} dimensions, 1 to {MAX_DIMS} are possible");
+            let detail =
+                format_args!("tensor {name} has {dims} dimensions, 1 to {MAX_DIMS} are possible");
             return Err(broken(detail).into());
         }
         let mut shape = Vec::with_capacity(dims as usize);
@@ -364,7 +425,10 @@ impl<'a> Cursor<'a> {
         // The file has the innermost dimension first.
         shape.reverse();
         let type_id = self.u32(name)?;
-        let (dtype, other) = (DType::from_ggml(type_id), OTHER_TYPES.iter().find(|(id, ..)| *id == type_id));
+        let (dtype, other) = (
+            DType::from_ggml(type_id),
+            OTHER_TYPES.iter().find(|(id, ..)| *id == type_id),
+        );
         if dtype.is_none() && other.is_none() {
             return Err(unknown_type(name, type_id).into());
         }
@@ -373,13 +437,25 @@ impl<'a> Cursor<'a> {
             (Some(dtype), _) if !shape.contains(&0) => {
                 Stored::Weights(TensorInfo::new(name.to_owned(), dtype, shape, 0, offset)?)
             }
-            (_, Some((_, type_name, bytes))) => {
-                Stored::Unread(Unread::new(name.to_owned(), type_name, *bytes, &shape, 0, offset)?)
-            }
+            (_, Some((_, type_name, bytes))) => Stored::Unread(Unread::new(
+                name.to_owned(),
+                type_name,
+                *bytes,
+                &shape,
+                0,
+                offset,
+            )?),
             // Without elements the type does not matter.
             (dtype, _) => {
                 let type_name = dtype.map_or("nothing", DType::name);
-                Stored::Unread(Unread::new(name.to_owned(), type_name, 0, &shape, 0, offset)?)
+                Stored::Unread(Unread::new(
+                    name.to_owned(),
+                    type_name,
+                    0,
+                    &shape,
+                    0,
+                    offset,
+                )?)
             }
         })
     }
@@ -405,14 +481,21 @@ impl<'a> Cursor<'a> {
 }
 
 /// Types of `enum ggml_type` that hold no weights of a LLaMA, with their names and the bytes of an element.
-const OTHER_TYPES: &[(u32, &str, u64)] =
-    &[(24, "I8", 1), (25, "I16", 2), (26, "I32", 4), (27, "I64", 8), (28, "F64", 8)];
+const OTHER_TYPES: &[(u32, &str, u64)] = &[
+    (24, "I8", 1),
+    (25, "I16", 2),
+    (26, "I32", 4),
+    (27, "I64", 8),
+    (28, "F64", 8),
+];
 
 /// Numbers of `enum ggml_type` that are no weights of ours, by name.
 fn unknown_type(name: &str, type_id: u32) -> Error {
     let what = match type_id {
         4 | 5 => "Q4_2 or Q4_3, which ggml removed in 2023",
-        31..=33 | 36..=38 => "a repacked layout, which ggml removed; get the plain Q4_0 or IQ4_NL file",
+        31..=33 | 36..=38 => {
+            "a repacked layout, which ggml removed; get the plain Q4_0 or IQ4_NL file"
+        }
         9 | 15 => "Q8_1 or Q8_K, which is for intermediate results",
         41 => "Q1_0",
         _ => {
@@ -421,7 +504,9 @@ fn unknown_type(name: &str, type_id: u32) -> Error {
             ));
         }
     };
-    Error::unsupported(format!("tensor {name} is stored as {what}; choose another file of this model"))
+    Error::unsupported(format!(
+        "tensor {name} is stored as {what}; choose another file of this model"
+    ))
 }
 
 /// The sources in order, the metadata of the first, and all tensors with their file's number.
@@ -437,9 +522,20 @@ pub(super) struct Joined {
 pub(super) fn join_parts(parts: Vec<(Rc<dyn ByteSource>, Header)>) -> Result<Joined> {
     let mut numbered = Vec::with_capacity(parts.len());
     for (source, header) in parts {
-        let number = header.metadata.u32(SPLIT_NO).map_err(|error| error.at(source.name()))?;
-        let count = header.metadata.u32(SPLIT_COUNT).map_err(|error| error.at(source.name()))?;
-        numbered.push((number.unwrap_or(0), count.unwrap_or(0).max(1), source, header));
+        let number = header
+            .metadata
+            .u32(SPLIT_NO)
+            .map_err(|error| error.at(source.name()))?;
+        let count = header
+            .metadata
+            .u32(SPLIT_COUNT)
+            .map_err(|error| error.at(source.name()))?;
+        numbered.push((
+            number.unwrap_or(0),
+            count.unwrap_or(0).max(1),
+            source,
+            header,
+        ));
     }
     numbered.sort_by_key(|(number, ..)| *number);
     let Some((_, count, first, header)) = numbered.first() else {
@@ -469,8 +565,18 @@ pub(super) fn join_parts(parts: Vec<(Rc<dyn ByteSource>, Header)>) -> Result<Joi
         warnings.append(header.warnings.at(source.name()));
         sources.push(source);
         metadata.get_or_insert(header.metadata);
-        tensors.extend(header.tensors.into_iter().map(|tensor| TensorInfo { file, ..tensor }));
-        unread.extend(header.unread.into_iter().map(|tensor| Unread { file, ..tensor }));
+        tensors.extend(
+            header
+                .tensors
+                .into_iter()
+                .map(|tensor| TensorInfo { file, ..tensor }),
+        );
+        unread.extend(
+            header
+                .unread
+                .into_iter()
+                .map(|tensor| Unread { file, ..tensor }),
+        );
     }
     let held = tensors.len() + unread.len();
     if let Some(announced) = announced.filter(|&announced| announced != held as u64) {
@@ -478,7 +584,13 @@ pub(super) fn join_parts(parts: Vec<(Rc<dyn ByteSource>, Header)>) -> Result<Joi
             "{first}: the split set announces {announced} tensors and holds {held}; download its parts again"
         )));
     }
-    Ok(Joined { sources, metadata: metadata.unwrap_or_default(), tensors, unread, warnings })
+    Ok(Joined {
+        sources,
+        metadata: metadata.unwrap_or_default(),
+        tensors,
+        unread,
+        warnings,
+    })
 }
 
 /// Checks that the metadata is that of a whole model, or of the first part of a set.
@@ -505,7 +617,11 @@ fn part_missing(index: usize, count: u32, first: &str) -> Error {
 pub fn split_names(name: &str) -> Option<Vec<String>> {
     const SUFFIX: &str = ".gguf";
     let part = numbered(name, SUFFIX)?;
-    Some((1..=part.count).map(|number| part.name(number, SUFFIX)).collect())
+    Some(
+        (1..=part.count)
+            .map(|number| part.name(number, SUFFIX))
+            .collect(),
+    )
 }
 
 /// A part of a set, by its name.
@@ -528,7 +644,11 @@ pub(super) fn numbered<'a>(name: &'a str, suffix: &str) -> Option<Numbered<'a>> 
     let (stem, count) = number_at_end(name.strip_suffix(suffix)?)?;
     let (stem, number) = number_at_end(stem.strip_suffix("-of-")?)?;
     let stem = stem.strip_suffix('-')?;
-    (1..=count).contains(&number).then_some(Numbered { stem, number, count })
+    (1..=count).contains(&number).then_some(Numbered {
+        stem,
+        number,
+        count,
+    })
 }
 
 /// Splits five digits off the end of `text`.

@@ -58,7 +58,10 @@ pub struct StringArray {
 impl StringArray {
     /// No strings, with room for `strings`.
     pub fn with_capacity(strings: usize) -> StringArray {
-        StringArray { ends: Vec::with_capacity(strings), ..StringArray::default() }
+        StringArray {
+            ends: Vec::with_capacity(strings),
+            ..StringArray::default()
+        }
     }
 
     /// Appends a string; `false` when the text would pass 4 GiB, which no header this crate reads can hold.
@@ -97,9 +100,16 @@ impl StringArray {
 
     /// The exact bytes of string `i`.
     pub fn bytes(&self, i: usize) -> Option<&[u8]> {
-        match self.raw_ends.binary_search_by_key(&i, |(number, _)| *number as usize) {
+        match self
+            .raw_ends
+            .binary_search_by_key(&i, |(number, _)| *number as usize)
+        {
             Ok(at) => {
-                let start = if at == 0 { 0 } else { self.raw_ends[at - 1].1 as usize };
+                let start = if at == 0 {
+                    0
+                } else {
+                    self.raw_ends[at - 1].1 as usize
+                };
                 self.raw.get(start..self.raw_ends[at].1 as usize)
             }
             Err(_) => self.get(i).map(str::as_bytes),
@@ -108,7 +118,9 @@ impl StringArray {
 
     /// Whether string `i` is UTF-8, so that its text is all of it.
     pub fn is_utf8(&self, i: usize) -> bool {
-        self.raw_ends.binary_search_by_key(&i, |(number, _)| *number as usize).is_err()
+        self.raw_ends
+            .binary_search_by_key(&i, |(number, _)| *number as usize)
+            .is_err()
     }
 
     /// How many bytes the strings that are not UTF-8 have together.
@@ -280,7 +292,10 @@ pub struct Metadata {
 impl Metadata {
     /// Metadata that is a JSON object; it has no GGUF keys.
     pub(super) fn from_json(json: serde_json::Value) -> Metadata {
-        Metadata { entries: BTreeMap::new(), json: Some(json) }
+        Metadata {
+            entries: BTreeMap::new(),
+            json: Some(json),
+        }
     }
 
     /// Sets `key`; gives back its former value.
@@ -310,7 +325,9 @@ impl Metadata {
 
     /// All pairs, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.entries.iter().map(|(key, value)| (key.as_str(), value))
+        self.entries
+            .iter()
+            .map(|(key, value)| (key.as_str(), value))
     }
 
     /// How many keys there are.
@@ -399,7 +416,9 @@ impl Metadata {
         match self.array(key, "an array of numbers")? {
             None => Ok(None),
             Some(Array::F32(numbers)) => Ok(Some(numbers.clone())),
-            Some(Array::F64(numbers)) => Ok(Some(numbers.iter().map(|&number| number as f32).collect())),
+            Some(Array::F64(numbers)) => {
+                Ok(Some(numbers.iter().map(|&number| number as f32).collect()))
+            }
             Some(array) => match array.integers() {
                 Some(integers) => Ok(Some(integers.map(|integer| integer as f32).collect())),
                 None => Err(self.wrong_type(key, "an array of numbers")),
@@ -443,14 +462,24 @@ impl Metadata {
     }
 
     fn integer<T: TryFrom<i128>>(&self, key: &str) -> Result<Option<T>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let integer = value.integer().ok_or_else(|| wrong_type(key, value, "an integer"))?;
-        T::try_from(integer).map(Some).map_err(|_| out_of_range::<T>(key, integer))
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let integer = value
+            .integer()
+            .ok_or_else(|| wrong_type(key, value, "an integer"))?;
+        T::try_from(integer)
+            .map(Some)
+            .map_err(|_| out_of_range::<T>(key, integer))
     }
 
     fn integers<T: TryFrom<i128>>(&self, key: &str) -> Result<Option<Vec<T>>> {
-        let Some(array) = self.array(key, "an array of integers")? else { return Ok(None) };
-        let integers = array.integers().ok_or_else(|| self.wrong_type(key, "an array of integers"))?;
+        let Some(array) = self.array(key, "an array of integers")? else {
+            return Ok(None);
+        };
+        let integers = array
+            .integers()
+            .ok_or_else(|| self.wrong_type(key, "an array of integers"))?;
         let mut values = Vec::with_capacity(array.len());
         for integer in integers {
             values.push(T::try_from(integer).map_err(|_| out_of_range::<T>(key, integer))?);
@@ -479,9 +508,15 @@ fn missing(key: &str) -> Error {
 }
 
 fn wrong_type(key: &str, value: &Value, wanted: &str) -> Error {
-    Error::invalid_file(format!("metadata key {key} is {}, expected {wanted}", value.kind()))
+    Error::invalid_file(format!(
+        "metadata key {key} is {}, expected {wanted}",
+        value.kind()
+    ))
 }
 
 fn out_of_range<T>(key: &str, integer: i128) -> Error {
-    Error::invalid_file(format!("metadata key {key}: {integer} does not fit {}", std::any::type_name::<T>()))
+    Error::invalid_file(format!(
+        "metadata key {key}: {integer} does not fit {}",
+        std::any::type_name::<T>()
+    ))
 }

@@ -98,10 +98,23 @@ impl TensorInfo {
 
     /// Makes the entry after checking everything that can be checked without the file: dimensions, block size,
     /// overflow. `bytes` is computed.
-    fn new(name: String, dtype: DType, shape: Vec<u64>, file: usize, offset: u64) -> Result<TensorInfo> {
+    fn new(
+        name: String,
+        dtype: DType,
+        shape: Vec<u64>,
+        file: usize,
+        offset: u64,
+    ) -> Result<TensorInfo> {
         let overflow = || overflow(&name, &shape);
         elements(&shape).ok_or_else(overflow)?;
-        let mut tensor = TensorInfo { name: String::new(), dtype, shape: Vec::new(), file, offset, bytes: 0 };
+        let mut tensor = TensorInfo {
+            name: String::new(),
+            dtype,
+            shape: Vec::new(),
+            file,
+            offset,
+            bytes: 0,
+        };
         let cols = shape.last().copied().unwrap_or(1);
         if !cols.is_multiple_of(dtype.block_len() as u64) {
             return Err(broken(format_args!(
@@ -110,7 +123,10 @@ impl TensorInfo {
             )));
         }
         let rows = shape.iter().rev().skip(1).product::<u64>();
-        tensor.bytes = dtype.row_bytes(cols).and_then(|row| row.checked_mul(rows)).ok_or_else(overflow)?;
+        tensor.bytes = dtype
+            .row_bytes(cols)
+            .and_then(|row| row.checked_mul(rows))
+            .ok_or_else(overflow)?;
         tensor.name = name;
         tensor.shape = shape;
         Ok(tensor)
@@ -119,11 +135,15 @@ impl TensorInfo {
 
 /// The number of elements of a shape; `None` where it does not fit.
 fn elements(shape: &[u64]) -> Option<u64> {
-    shape.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim))
+    shape
+        .iter()
+        .try_fold(1u64, |product, &dim| product.checked_mul(dim))
 }
 
 fn overflow(name: &str, shape: &[u64]) -> Error {
-    broken(format_args!("tensor {name}: the size of {shape:?} overflows 64 bits"))
+    broken(format_args!(
+        "tensor {name}: the size of {shape:?} overflows 64 bits"
+    ))
 }
 
 /// A tensor that can be no weight of a model: its elements have a type that no weight has (buffers of integers), or it
@@ -151,15 +171,27 @@ impl Unread {
     ) -> Result<Unread> {
         let bytes = elements(shape).and_then(|count| count.checked_mul(element_bytes));
         let bytes = bytes.ok_or_else(|| overflow(&name, shape))?;
-        let empty = shape.iter().position(|&dim| dim == 0).map(|at| (at, shape.to_vec()));
-        Ok(Unread { name, type_name: type_name.to_owned(), empty, file, offset, bytes })
+        let empty = shape
+            .iter()
+            .position(|&dim| dim == 0)
+            .map(|at| (at, shape.to_vec()));
+        Ok(Unread {
+            name,
+            type_name: type_name.to_owned(),
+            empty,
+            file,
+            offset,
+            bytes,
+        })
     }
 
     /// What to say where a model needs it.
     fn refuse(&self, format: FileFormat) -> Error {
         let name = &self.name;
         if let Some((at, shape)) = &self.empty {
-            return broken(format_args!("tensor {name}: dimension {at} of {shape:?} is 0"));
+            return broken(format_args!(
+                "tensor {name}: dimension {at} of {shape:?} is 0"
+            ));
         }
         let type_name = &self.type_name;
         Error::unsupported(match format {
@@ -224,14 +256,24 @@ impl Checkpoint {
     pub async fn open_gguf(sources: Vec<Rc<dyn ByteSource>>) -> Result<Checkpoint> {
         let mut parts = Vec::with_capacity(sources.len());
         for source in sources {
-            let header = gguf::read_header(source.as_ref()).await.map_err(|error| error.at(source.name()))?;
+            let header = gguf::read_header(source.as_ref())
+                .await
+                .map_err(|error| error.at(source.name()))?;
             parts.push((source, header));
         }
         let joined = gguf::join_parts(parts)?;
-        let first = joined.sources.first().map_or_else(String::new, |source| source.name().to_owned());
-        let mut checkpoint =
-            Checkpoint::new(FileFormat::Gguf, joined.sources, joined.metadata, joined.tensors, joined.unread)
-                .map_err(|error| error.at(first))?;
+        let first = joined
+            .sources
+            .first()
+            .map_or_else(String::new, |source| source.name().to_owned());
+        let mut checkpoint = Checkpoint::new(
+            FileFormat::Gguf,
+            joined.sources,
+            joined.metadata,
+            joined.tensors,
+            joined.unread,
+        )
+        .map_err(|error| error.at(first))?;
         checkpoint.warnings.append(joined.warnings);
         Ok(checkpoint)
     }
@@ -277,13 +319,18 @@ impl Checkpoint {
         if tensors.is_empty() {
             return Err(match unread.first() {
                 Some(tensor) => tensor.refuse(format),
-                None => Error::invalid_file("the file holds no tensors; get the file with the weights"),
+                None => {
+                    Error::invalid_file("the file holds no tensors; get the file with the weights")
+                }
             });
         }
         tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
         for pair in tensors.windows(2) {
             if pair[0].file == pair[1].file && pair[1].offset - pair[0].offset < pair[0].bytes {
-                return Err(broken(format_args!("tensors {} and {} overlap", pair[0].name, pair[1].name)));
+                return Err(broken(format_args!(
+                    "tensors {} and {} overlap",
+                    pair[0].name, pair[1].name
+                )));
             }
         }
         // What is not read may overlap what it likes.
@@ -291,18 +338,36 @@ impl Checkpoint {
         let mut by_name = HashMap::with_capacity(tensors.len());
         for (index, tensor) in tensors.iter().enumerate() {
             if by_name.insert(tensor.name.clone(), index).is_some() {
-                return Err(broken(format_args!("two tensors are called {}", tensor.name)));
+                return Err(broken(format_args!(
+                    "two tensors are called {}",
+                    tensor.name
+                )));
             }
         }
-        if let Some(tensor) = unread.iter().find(|tensor| by_name.contains_key(&tensor.name)) {
-            return Err(broken(format_args!("two tensors are called {}", tensor.name)));
+        if let Some(tensor) = unread
+            .iter()
+            .find(|tensor| by_name.contains_key(&tensor.name))
+        {
+            return Err(broken(format_args!(
+                "two tensors are called {}",
+                tensor.name
+            )));
         }
         let mut warnings = Warnings::default();
         if !unread.is_empty() {
             warnings.add(left_aside(&unread, &sources));
             unread.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        Ok(Checkpoint { format, sources, metadata, tensors, by_name, unread, promised: Vec::new(), warnings })
+        Ok(Checkpoint {
+            format,
+            sources,
+            metadata,
+            tensors,
+            by_name,
+            unread,
+            promised: Vec::new(),
+            warnings,
+        })
     }
 
     /// Which kind of file this is.
@@ -336,7 +401,10 @@ impl Checkpoint {
     }
 
     fn unread(&self, name: &str) -> Option<&Unread> {
-        let at = self.unread.binary_search_by(|tensor| tensor.name.as_str().cmp(name)).ok()?;
+        let at = self
+            .unread
+            .binary_search_by(|tensor| tensor.name.as_str().cmp(name))
+            .ok()?;
         self.unread.get(at)
     }
 
@@ -357,7 +425,9 @@ impl Checkpoint {
                 "model.safetensors.index.json puts {name} into {shard}, which does not hold it; download both again"
             ))
         } else {
-            Error::invalid_file(format!("the file has no tensor {name}, which this model needs; get the whole model"))
+            Error::invalid_file(format!(
+                "the file has no tensor {name}, which this model needs; get the whole model"
+            ))
         })
     }
 
@@ -381,8 +451,15 @@ impl Checkpoint {
     ///
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) when the range leaves the tensor, or the error of
     /// the source.
-    pub async fn read(&self, tensor: &TensorInfo, offset_in_tensor: u64, len: usize) -> Result<Vec<u8>> {
-        let in_range = offset_in_tensor.checked_add(len as u64).is_some_and(|end| end <= tensor.bytes);
+    pub async fn read(
+        &self,
+        tensor: &TensorInfo,
+        offset_in_tensor: u64,
+        len: usize,
+    ) -> Result<Vec<u8>> {
+        let in_range = offset_in_tensor
+            .checked_add(len as u64)
+            .is_some_and(|end| end <= tensor.bytes);
         let (Some(source), true) = (self.sources.get(tensor.file), in_range) else {
             return Err(Error::internal(format!(
                 "a read of {len} bytes at {offset_in_tensor} leaves the {} bytes of {}",
@@ -406,9 +483,19 @@ fn left_aside(unread: &[Unread], sources: &[Rc<dyn ByteSource>]) -> String {
         None => format!("{:.60} ({:.20})", tensor.name, tensor.type_name),
     };
     let shown: Vec<String> = unread.iter().take(SHOWN).map(show).collect();
-    let more = if unread.len() > SHOWN { format!(" and {} more", unread.len() - SHOWN) } else { String::new() };
-    let file = unread.first().and_then(|tensor| sources.get(tensor.file)).map_or("", |source| source.name());
-    format!("{file}: {}{more} can be no weights and are left aside; the model does not use them", shown.join(", "))
+    let more = if unread.len() > SHOWN {
+        format!(" and {} more", unread.len() - SHOWN)
+    } else {
+        String::new()
+    };
+    let file = unread
+        .first()
+        .and_then(|tensor| sources.get(tensor.file))
+        .map_or("", |source| source.name());
+    format!(
+        "{file}: {}{more} can be no weights and are left aside; the model does not use them",
+        shown.join(", ")
+    )
 }
 
 impl std::fmt::Debug for Checkpoint {

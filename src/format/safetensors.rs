@@ -15,8 +15,8 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 use super::gguf::{Numbered, numbered};
 use super::source::{file_name, read_exactly};
 use super::{
-    ByteSource, Checkpoint, FIRST_READ_BYTES, FileFormat, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS,
-    Metadata, Stored, TensorInfo, Unread, broken, sniff,
+    ByteSource, Checkpoint, FIRST_READ_BYTES, FileFormat, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES,
+    MAX_TENSORS, Metadata, Stored, TensorInfo, Unread, broken, sniff,
 };
 use crate::error::{Error, Result, Warnings};
 use crate::quant::DType;
@@ -46,13 +46,25 @@ pub(super) async fn open(
 ) -> Result<Checkpoint> {
     let metadata = Metadata::from_json(parse_config(config_json)?);
     let index = index_json.map(parse_index).transpose()?;
-    let names: Vec<&str> = sources.iter().map(|source| file_name(source.name())).collect();
-    let Choice { files, by_index, mut warnings } = choose(&names, index.as_ref())?;
+    let names: Vec<&str> = sources
+        .iter()
+        .map(|source| file_name(source.name()))
+        .collect();
+    let Choice {
+        files,
+        by_index,
+        mut warnings,
+    } = choose(&names, index.as_ref())?;
     let index = index.filter(|_| by_index);
-    let sources: Vec<Rc<dyn ByteSource>> = files.into_iter().filter_map(|file| sources.get(file).cloned()).collect();
+    let sources: Vec<Rc<dyn ByteSource>> = files
+        .into_iter()
+        .filter_map(|file| sources.get(file).cloned())
+        .collect();
     let (mut tensors, mut unread) = (Vec::new(), Vec::new());
     for (file, source) in sources.iter().enumerate() {
-        let of_file = read_header(source.as_ref(), file).await.map_err(|error| error.at(source.name()))?;
+        let of_file = read_header(source.as_ref(), file)
+            .await
+            .map_err(|error| error.at(source.name()))?;
         for stored in of_file {
             match stored {
                 Stored::Weights(tensor) => tensors.push(tensor),
@@ -60,13 +72,16 @@ pub(super) async fn open(
             }
         }
         if (tensors.len() + unread.len()) as u64 > MAX_TENSORS {
-            return Err(Error::invalid_file(format!("the files hold more than {MAX_TENSORS} tensors")));
+            return Err(Error::invalid_file(format!(
+                "the files hold more than {MAX_TENSORS} tensors"
+            )));
         }
     }
     if let Some(index) = &index {
         resolve_twins(index, &mut tensors, &mut warnings);
     }
-    let mut checkpoint = Checkpoint::new(FileFormat::Safetensors, sources, metadata, tensors, unread)?;
+    let mut checkpoint =
+        Checkpoint::new(FileFormat::Safetensors, sources, metadata, tensors, unread)?;
     if let Some(index) = index {
         check_index(index, &mut checkpoint);
     }
@@ -92,9 +107,13 @@ fn parse_config(json: &[u8]) -> Result<serde_json::Value> {
         )));
     }
     let config: serde_json::Value = serde_json::from_slice(&sniff::json_text("config.json", json)?)
-        .map_err(|error| Error::invalid_file("config.json is not JSON; download it again").with_source(error))?;
+        .map_err(|error| {
+            Error::invalid_file("config.json is not JSON; download it again").with_source(error)
+        })?;
     if !config.is_object() {
-        return Err(Error::invalid_file("config.json is not a JSON object; download it again"));
+        return Err(Error::invalid_file(
+            "config.json is not a JSON object; download it again",
+        ));
     }
     Ok(config)
 }
@@ -113,12 +132,16 @@ fn parse_index(json: &[u8]) -> Result<Index> {
         weight_map: Table<Cow<'a, str>>,
     }
     if json.len() as u64 > MAX_HEADER_BYTES {
-        return Err(Error::invalid_file("model.safetensors.index.json is too long; download it again"));
+        return Err(Error::invalid_file(
+            "model.safetensors.index.json is too long; download it again",
+        ));
     }
     let json = sniff::json_text(INDEX, json)?;
     let raw: Raw = serde_json::from_slice(&json).map_err(|error| {
-        Error::invalid_file("model.safetensors.index.json is not a safetensors index; download it again")
-            .with_source(error)
+        Error::invalid_file(
+            "model.safetensors.index.json is not a safetensors index; download it again",
+        )
+        .with_source(error)
     })?;
     let mut shards: Vec<String> = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
@@ -140,7 +163,10 @@ fn parse_index(json: &[u8]) -> Result<Index> {
 
 /// An index must not reach out of its folder.
 fn check_shard_name(shard: &str) -> Result<()> {
-    if shard.is_empty() || shard.starts_with('.') || shard.contains(['/', '\\', ':', '\0', '?', '#', '%']) {
+    if shard.is_empty()
+        || shard.starts_with('.')
+        || shard.contains(['/', '\\', ':', '\0', '?', '#', '%'])
+    {
         return Err(Error::invalid_file(format!(
             "model.safetensors.index.json names {shard:?}, which is not a plain file name; get the model from a source you trust"
         )));
@@ -180,7 +206,10 @@ fn choose(names: &[&str], index: Option<&Index>) -> Result<Choice> {
     let (whole, mut warnings) = (find(SINGLE), Warnings::default());
     if let Some(index) = index {
         let shards: Vec<Option<usize>> = index.shards.iter().map(|shard| find(shard)).collect();
-        let missing = shards.iter().position(Option::is_none).and_then(|at| index.shards.get(at));
+        let missing = shards
+            .iter()
+            .position(Option::is_none)
+            .and_then(|at| index.shards.get(at));
         match (missing, whole) {
             (None, _) => {
                 let files = shards.into_iter().flatten().collect();
@@ -198,31 +227,58 @@ fn choose(names: &[&str], index: Option<&Index>) -> Result<Choice> {
         Some(file) => vec![file],
         None => match numbered_set(names)? {
             Some(files) => {
-                warnings.add(format!("{INDEX} is missing; the parts are numbered, and all of them are there"));
+                warnings.add(format!(
+                    "{INDEX} is missing; the parts are numbered, and all of them are there"
+                ));
                 files
             }
             None => without_others(names),
         },
     };
     if index.is_none() && files.len() < names.len() {
-        let others: Vec<&str> = (0..names.len()).filter(|file| !files.contains(file)).map(|file| names[file]).collect();
-        let count = if others.len() > 1 { format!(" and {} more", others.len() - 1) } else { String::new() };
+        let others: Vec<&str> = (0..names.len())
+            .filter(|file| !files.contains(file))
+            .map(|file| names[file])
+            .collect();
+        let count = if others.len() > 1 {
+            format!(" and {} more", others.len() - 1)
+        } else {
+            String::new()
+        };
         let first = files.first().map_or("", |file| names[*file]);
-        warnings.add(format!("{:.80}{count} left aside: {first:.80} holds the model", others[0]));
+        warnings.add(format!(
+            "{:.80}{count} left aside: {first:.80} holds the model",
+            others[0]
+        ));
     }
-    Ok(Choice { files, by_index: false, warnings })
+    Ok(Choice {
+        files,
+        by_index: false,
+        warnings,
+    })
 }
 
 /// The parts of the one set `STEM-00001-of-00003.safetensors` among the files, in order, if there is one.
 fn numbered_set(names: &[&str]) -> Result<Option<Vec<usize>>> {
-    let parts: Vec<(usize, Numbered)> =
-        names.iter().enumerate().filter_map(|(file, name)| Some((file, numbered(name, ".safetensors")?))).collect();
-    let Some((_, first)) = parts.first() else { return Ok(None) };
-    if parts.iter().any(|(_, part)| (part.stem, part.count) != (first.stem, first.count)) {
+    let parts: Vec<(usize, Numbered)> = names
+        .iter()
+        .enumerate()
+        .filter_map(|(file, name)| Some((file, numbered(name, ".safetensors")?)))
+        .collect();
+    let Some((_, first)) = parts.first() else {
+        return Ok(None);
+    };
+    if parts
+        .iter()
+        .any(|(_, part)| (part.stem, part.count) != (first.stem, first.count))
+    {
         return Ok(None);
     }
     let find = |number: u32| {
-        let part = parts.iter().find(|(_, part)| part.number == number).map(|(file, _)| *file);
+        let part = parts
+            .iter()
+            .find(|(_, part)| part.number == number)
+            .map(|(file, _)| *file);
         part.ok_or_else(|| {
             let name = first.name(number, ".safetensors");
             Error::invalid_input(format!(
@@ -239,13 +295,21 @@ fn numbered_set(names: &[&str]) -> Result<Option<Vec<usize>>> {
 fn without_others(names: &[&str]) -> Vec<usize> {
     let is_other = |name: &str| {
         let stem = name.strip_suffix(".safetensors").unwrap_or(name);
-        let variant = stem
-            .rsplit_once('.')
-            .is_some_and(|(base, _)| names.iter().any(|other| other.strip_suffix(".safetensors") == Some(base)));
+        let variant = stem.rsplit_once('.').is_some_and(|(base, _)| {
+            names
+                .iter()
+                .any(|other| other.strip_suffix(".safetensors") == Some(base))
+        });
         variant || stem.starts_with("adapter_") || stem.starts_with("consolidated")
     };
-    let files: Vec<usize> = (0..names.len()).filter(|file| !is_other(names[*file])).collect();
-    if files.is_empty() { (0..names.len()).collect() } else { files }
+    let files: Vec<usize> = (0..names.len())
+        .filter(|file| !is_other(names[*file]))
+        .collect();
+    if files.is_empty() {
+        (0..names.len()).collect()
+    } else {
+        files
+    }
 }
 
 /// Of tensors that several files hold under one name, keeps the one in the file that the index names.
@@ -260,20 +324,33 @@ fn resolve_twins(index: &Index, tensors: &mut Vec<TensorInfo>, warnings: &mut Wa
     if !files.values().any(|(_, twins)| *twins) {
         return;
     }
-    let twins: HashSet<String> =
-        files.into_iter().filter(|(_, (_, twins))| *twins).map(|(name, _)| name.to_owned()).collect();
-    let chosen: HashMap<&str, usize> = index.tensors.iter().map(|(name, shard)| (name.as_str(), *shard)).collect();
+    let twins: HashSet<String> = files
+        .into_iter()
+        .filter(|(_, (_, twins))| *twins)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let chosen: HashMap<&str, usize> = index
+        .tensors
+        .iter()
+        .map(|(name, shard)| (name.as_str(), *shard))
+        .collect();
     let before = tensors.len();
     // A name that the index does not settle stays twice, which is refused.
     tensors.retain(|tensor| {
-        let settled = chosen.get(tensor.name.as_str()).filter(|_| twins.contains(&tensor.name));
+        let settled = chosen
+            .get(tensor.name.as_str())
+            .filter(|_| twins.contains(&tensor.name));
         settled.is_none_or(|file| *file == tensor.file)
     });
     if tensors.len() < before {
         let first = twins.iter().min().map_or("", String::as_str);
         warnings.add(format!(
             "several shards hold {first:.80}{}; the one that {INDEX} names counts",
-            if twins.len() > 1 { format!(" and {} tensors more", twins.len() - 1) } else { String::new() }
+            if twins.len() > 1 {
+                format!(" and {} tensors more", twins.len() - 1)
+            } else {
+                String::new()
+            }
         ));
     }
 }
@@ -290,7 +367,13 @@ fn check_index(index: Index, checkpoint: &mut Checkpoint) {
             None => missing.push((name, index.shards[shard].clone())),
         }
     }
-    let more = |count: usize| if count > 1 { format!(" and {} tensors more", count - 1) } else { String::new() };
+    let more = |count: usize| {
+        if count > 1 {
+            format!(" and {} tensors more", count - 1)
+        } else {
+            String::new()
+        }
+    };
     if let Some(first) = elsewhere.first() {
         checkpoint.warnings.add(format!(
             "{INDEX} puts {first:.80}{} into another shard than holds it; it is read from where it is",
@@ -313,30 +396,47 @@ async fn read_header(source: &dyn ByteSource, file: usize) -> Result<Vec<Stored>
     let mut bytes = read_exactly(source, 0, file_len.min(FIRST_READ_BYTES) as usize).await?;
     let start = &bytes[..bytes.len().min(sniff::SNIFF_BYTES)];
     let Some(length) = bytes.first_chunk::<8>() else {
-        return Err(not_safetensors(start, file_len, "it is shorter than 8 bytes"));
+        return Err(not_safetensors(
+            start,
+            file_len,
+            "it is shorter than 8 bytes",
+        ));
     };
     let length = u64::from_le_bytes(*length);
     if length > file_len - LENGTH_BYTES {
-        let detail = format!("its header should have {length} bytes, the whole file has {file_len}");
+        let detail =
+            format!("its header should have {length} bytes, the whole file has {file_len}");
         return Err(not_safetensors(start, file_len, &detail));
     }
     // The header must begin with a brace; where it does not, the file may be something we can name.
-    if let (Some(error), false) = (sniff::not_safetensors(start, file_len), start.get(8) == Some(&b'{')) {
+    if let (Some(error), false) = (
+        sniff::not_safetensors(start, file_len),
+        start.get(8) == Some(&b'{'),
+    ) {
         return Err(error);
     }
     if length > MAX_HEADER_BYTES {
-        let detail = format!("its header has {length} bytes, at most {} MiB are read", MAX_HEADER_BYTES >> 20);
+        let detail = format!(
+            "its header has {length} bytes, at most {} MiB are read",
+            MAX_HEADER_BYTES >> 20
+        );
         return Err(not_safetensors(start, file_len, &detail));
     }
     let data_start = LENGTH_BYTES + length;
     if data_start > bytes.len() as u64 {
-        let rest = read_exactly(source, bytes.len() as u64, (data_start - bytes.len() as u64) as usize).await?;
+        let rest = read_exactly(
+            source,
+            bytes.len() as u64,
+            (data_start - bytes.len() as u64) as usize,
+        )
+        .await?;
         bytes.reserve_exact(rest.len());
         bytes.extend_from_slice(&rest);
     }
     let header = &bytes[LENGTH_BYTES as usize..data_start as usize];
     let table: Table<Entry> = serde_json::from_slice(header).map_err(|error| {
-        Error::invalid_file("the safetensors header is broken; download it again").with_source(error)
+        Error::invalid_file("the safetensors header is broken; download it again")
+            .with_source(error)
     })?;
 
     let data_len = file_len - data_start;
@@ -351,7 +451,9 @@ async fn read_header(source: &dyn ByteSource, file: usize) -> Result<Vec<Stored>
         }
         let (shape, start, len) = (entry.shape.0, data_start + begin, end - begin);
         let stored = match dtype(&entry.dtype) {
-            Some(dtype) if !shape.contains(&0) => Stored::Weights(TensorInfo::new(name, dtype, shape, file, start)?),
+            Some(dtype) if !shape.contains(&0) => {
+                Stored::Weights(TensorInfo::new(name, dtype, shape, file, start)?)
+            }
             known => {
                 // Types of less than a byte, and those newer than this build, take what the header gives them.
                 let element = match known {
@@ -386,7 +488,11 @@ fn check_coverage(tensors: &mut [Stored], data_start: u64, file_len: u64) -> Res
     for tensor in tensors.iter() {
         let (name, bytes) = tensor.name_and_bytes();
         if tensor.offset() != covered {
-            let what = if tensor.offset() < covered { "overlaps the one before it" } else { "comes after a hole" };
+            let what = if tensor.offset() < covered {
+                "overlaps the one before it"
+            } else {
+                "comes after a hole"
+            };
             return Err(broken(format_args!("tensor {name} {what}")));
         }
         covered += bytes;
@@ -401,7 +507,9 @@ fn check_coverage(tensors: &mut [Stored], data_start: u64, file_len: u64) -> Res
 
 fn not_safetensors(start: &[u8], file_len: u64, otherwise: &str) -> Error {
     sniff::not_safetensors(start, file_len).unwrap_or_else(|| {
-        Error::invalid_file(format!("this is not a safetensors file: {otherwise}; download it again"))
+        Error::invalid_file(format!(
+            "this is not a safetensors file: {otherwise}; download it again"
+        ))
     })
 }
 
@@ -418,7 +526,8 @@ fn dtype(name: &str) -> Option<DType> {
 /// Bytes of an element of a type that weights do not have, where they are whole and known.
 fn element_bytes(name: &str) -> Option<u64> {
     match name {
-        "BOOL" | "I8" | "U8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => Some(1),
+        "BOOL" | "I8" | "U8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ"
+        | "F8_E5M2FNUZ" => Some(1),
         "I16" | "U16" => Some(2),
         "I32" | "U32" => Some(4),
         "I64" | "U64" | "F64" | "C64" => Some(8),
@@ -485,12 +594,17 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Table<V> {
                         continue;
                     }
                     if key.is_empty() || key.len() as u64 > MAX_TENSOR_NAME_BYTES {
-                        return Err(A::Error::custom(format!("a tensor name has {} bytes", key.len())));
+                        return Err(A::Error::custom(format!(
+                            "a tensor name has {} bytes",
+                            key.len()
+                        )));
                     }
                     if entries.len() as u64 == MAX_TENSORS {
                         return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
                     }
-                    let value = map.next_value().map_err(|error| A::Error::custom(format!("tensor {key}: {error}")))?;
+                    let value = map
+                        .next_value()
+                        .map_err(|error| A::Error::custom(format!("tensor {key}: {error}")))?;
                     entries.push((key.into_owned(), value));
                 }
                 Ok(Table(entries))

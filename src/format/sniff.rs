@@ -28,21 +28,96 @@ const SIGNATURES: &[(&[u8], ErrorKind, &str, Advice)] = &[
         "a zip archive or a PyTorch checkpoint",
         Instead("get the GGUF or safetensors file"),
     ),
-    (b"\x80\x02", ErrorKind::Unsupported, PICKLE, Instead("get the GGUF or safetensors file")),
-    (b"\x80\x03", ErrorKind::Unsupported, PICKLE, Instead("get the GGUF or safetensors file")),
-    (b"\x80\x04", ErrorKind::Unsupported, PICKLE, Instead("get the GGUF or safetensors file")),
-    (b"\x80\x05", ErrorKind::Unsupported, PICKLE, Instead("get the GGUF or safetensors file")),
-    (b"lmgg", ErrorKind::Unsupported, "an old GGML file of 2023", Instead("get the model as GGUF")),
-    (b"fmgg", ErrorKind::Unsupported, "an old GGMF file of 2023", Instead("get the model as GGUF")),
-    (b"tjgg", ErrorKind::Unsupported, "an old GGJT file of 2023", Instead("get the model as GGUF")),
-    (b"algg", ErrorKind::Unsupported, "a GGLA adapter, not a model", Instead("get the model as GGUF")),
-    (b"FUGG", ErrorKind::Unsupported, "a byte-swapped GGUF file", Instead("get the little-endian one")),
-    (b"\x89HDF", ErrorKind::Unsupported, "an HDF5 file (Keras)", Instead("get the GGUF or safetensors file")),
-    (b"\x1f\x8b", ErrorKind::Unsupported, "gzip-compressed", Always("unpack it first")),
-    (b"\x28\xb5\x2f\xfd", ErrorKind::Unsupported, "zstd-compressed", Always("unpack it first")),
-    (b"BZh", ErrorKind::Unsupported, "bzip2-compressed", Always("unpack it first")),
-    (b"\xfd7zXZ", ErrorKind::Unsupported, "xz-compressed", Always("unpack it first")),
-    (b"7z\xbc\xaf", ErrorKind::Unsupported, "a 7z archive", Always("unpack it first")),
+    (
+        b"\x80\x02",
+        ErrorKind::Unsupported,
+        PICKLE,
+        Instead("get the GGUF or safetensors file"),
+    ),
+    (
+        b"\x80\x03",
+        ErrorKind::Unsupported,
+        PICKLE,
+        Instead("get the GGUF or safetensors file"),
+    ),
+    (
+        b"\x80\x04",
+        ErrorKind::Unsupported,
+        PICKLE,
+        Instead("get the GGUF or safetensors file"),
+    ),
+    (
+        b"\x80\x05",
+        ErrorKind::Unsupported,
+        PICKLE,
+        Instead("get the GGUF or safetensors file"),
+    ),
+    (
+        b"lmgg",
+        ErrorKind::Unsupported,
+        "an old GGML file of 2023",
+        Instead("get the model as GGUF"),
+    ),
+    (
+        b"fmgg",
+        ErrorKind::Unsupported,
+        "an old GGMF file of 2023",
+        Instead("get the model as GGUF"),
+    ),
+    (
+        b"tjgg",
+        ErrorKind::Unsupported,
+        "an old GGJT file of 2023",
+        Instead("get the model as GGUF"),
+    ),
+    (
+        b"algg",
+        ErrorKind::Unsupported,
+        "a GGLA adapter, not a model",
+        Instead("get the model as GGUF"),
+    ),
+    (
+        b"FUGG",
+        ErrorKind::Unsupported,
+        "a byte-swapped GGUF file",
+        Instead("get the little-endian one"),
+    ),
+    (
+        b"\x89HDF",
+        ErrorKind::Unsupported,
+        "an HDF5 file (Keras)",
+        Instead("get the GGUF or safetensors file"),
+    ),
+    (
+        b"\x1f\x8b",
+        ErrorKind::Unsupported,
+        "gzip-compressed",
+        Always("unpack it first"),
+    ),
+    (
+        b"\x28\xb5\x2f\xfd",
+        ErrorKind::Unsupported,
+        "zstd-compressed",
+        Always("unpack it first"),
+    ),
+    (
+        b"BZh",
+        ErrorKind::Unsupported,
+        "bzip2-compressed",
+        Always("unpack it first"),
+    ),
+    (
+        b"\xfd7zXZ",
+        ErrorKind::Unsupported,
+        "xz-compressed",
+        Always("unpack it first"),
+    ),
+    (
+        b"7z\xbc\xaf",
+        ErrorKind::Unsupported,
+        "a 7z archive",
+        Always("unpack it first"),
+    ),
     (
         b"version https://git-lfs",
         ErrorKind::InvalidFile,
@@ -60,8 +135,12 @@ const PICKLE: &str = "a Python pickle (PyTorch)";
 /// `InvalidFile` or `Unsupported`, which names the file, what it seems to be, and what to do.
 pub(crate) fn check_small(name: &str, bytes: &[u8]) -> Result<()> {
     let start = &bytes[..bytes.len().min(SNIFF_BYTES)];
-    let complain =
-        |kind, what: &str, advice: &str| Err(Error::new(kind, format!("{name} seems to be {what}; {advice}")));
+    let complain = |kind, what: &str, advice: &str| {
+        Err(Error::new(
+            kind,
+            format!("{name} seems to be {what}; {advice}"),
+        ))
+    };
     if bytes.is_empty() {
         return complain(ErrorKind::InvalidFile, "an empty file", "download it again");
     }
@@ -72,7 +151,11 @@ pub(crate) fn check_small(name: &str, bytes: &[u8]) -> Result<()> {
         };
     }
     if start.starts_with(super::gguf::MAGIC) {
-        return complain(ErrorKind::InvalidFile, "a GGUF file", "download the file itself");
+        return complain(
+            ErrorKind::InvalidFile,
+            "a GGUF file",
+            "download the file itself",
+        );
     }
     if is_page(start) {
         return complain(ErrorKind::InvalidFile, PAGE.0, PAGE.1);
@@ -100,17 +183,27 @@ pub(crate) fn json_text<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>
         // Without a mark: JSON begins with a character of ASCII.
         [first, 0, ..] if first.is_ascii() && *first != 0 => u16::from_le_bytes,
         [0, second, ..] if second.is_ascii() && *second != 0 => u16::from_be_bytes,
-        _ => return Ok(Cow::Borrowed(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))),
+        _ => {
+            return Ok(Cow::Borrowed(
+                bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes),
+            ));
+        }
     };
     let (units, rest) = bytes.as_chunks::<2>();
-    let broken =
-        || Error::invalid_file(format!("{name} is broken UTF-16 text; save it as UTF-8, or download it again"));
+    let broken = || {
+        Error::invalid_file(format!(
+            "{name} is broken UTF-16 text; save it as UTF-8, or download it again"
+        ))
+    };
     if !rest.is_empty() {
         return Err(broken());
     }
     let units: Vec<u16> = units.iter().map(|&bytes| unit(bytes)).collect();
     let text = String::from_utf16(&units).map_err(|_| broken())?;
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+    let text = text
+        .strip_prefix('\u{feff}')
+        .map(str::to_owned)
+        .unwrap_or(text);
     Ok(Cow::Owned(text.into_bytes()))
 }
 
@@ -148,19 +241,37 @@ pub(crate) fn no_weights<S: AsRef<str>>(names: &[S]) -> Option<Error> {
 }
 
 fn signature(start: &[u8]) -> Option<(ErrorKind, &'static str, Advice)> {
-    let known = SIGNATURES.iter().find(|(signature, ..)| start.starts_with(signature));
+    let known = SIGNATURES
+        .iter()
+        .find(|(signature, ..)| start.starts_with(signature));
     known.map(|(_, kind, what, advice)| (*kind, *what, *advice))
 }
 
 /// What a web page is, and what to do.
-const PAGE: (&str, &str) = ("a web page, perhaps an error page of the server", "check the address and download again");
+const PAGE: (&str, &str) = (
+    "a web page, perhaps an error page of the server",
+    "check the address and download again",
+);
 
 /// Whether a text begins as web pages do. `<` alone is not enough: chat templates begin with tokens such as `<s>`.
 fn is_page(start: &[u8]) -> bool {
-    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
-    [&b"<!doctype html"[..], b"<html", b"<head", b"<?xml", b"<!--"]
-        .iter()
-        .any(|page| start.get(..page.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(page)))
+    let start = start
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(start)
+        .trim_ascii_start();
+    [
+        &b"<!doctype html"[..],
+        b"<html",
+        b"<head",
+        b"<?xml",
+        b"<!--",
+    ]
+    .iter()
+    .any(|page| {
+        start
+            .get(..page.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(page))
+    })
 }
 
 /// The error for a file that was expected to be GGUF and does not start like one.
@@ -171,12 +282,15 @@ pub(super) fn not_gguf(start: &[u8], len: u64) -> Error {
 /// The error for a file that was expected to be safetensors and does not start like one; `None` when nothing else was
 /// recognised, so that the caller can say what is wrong with the header.
 pub(super) fn not_safetensors(start: &[u8], len: u64) -> Option<Error> {
-    recognise(FileFormat::Safetensors, start, len).map(|(kind, what)| complain(kind, "a safetensors file", &what))
+    recognise(FileFormat::Safetensors, start, len)
+        .map(|(kind, what)| complain(kind, "a safetensors file", &what))
 }
 
 /// Whether a file starts like safetensors: a plausible header length, then a JSON object.
 fn looks_like_safetensors(start: &[u8], len: u64) -> bool {
-    let Some((length, rest)) = start.split_first_chunk::<8>() else { return false };
+    let Some((length, rest)) = start.split_first_chunk::<8>() else {
+        return false;
+    };
     u64::from_le_bytes(*length) < len && rest.first() == Some(&b'{')
 }
 
@@ -196,7 +310,10 @@ fn complain(kind: ErrorKind, wanted: &str, what: &str) -> Error {
 
 fn recognise(wanted: FileFormat, start: &[u8], len: u64) -> Option<(ErrorKind, String)> {
     if len == 0 {
-        return Some((ErrorKind::InvalidFile, "an empty file; download it again".to_owned()));
+        return Some((
+            ErrorKind::InvalidFile,
+            "an empty file; download it again".to_owned(),
+        ));
     }
     if let Some((kind, what, Instead(advice) | Always(advice))) = signature(start) {
         return Some((kind, format!("{what}; {advice}")));
@@ -213,7 +330,9 @@ fn recognise(wanted: FileFormat, start: &[u8], len: u64) -> Option<(ErrorKind, S
         return found(&format!("{}; {}", PAGE.0, PAGE.1));
     }
     if text.starts_with(b"{") {
-        return found("JSON text, perhaps an error message of the server; check the address and download again");
+        return found(
+            "JSON text, perhaps an error message of the server; check the address and download again",
+        );
     }
     if start.len() >= 8 && start.iter().all(|&byte| byte == 0) {
         return found("a download that did not finish (it starts with zeros); download it again");

@@ -34,7 +34,10 @@ pub struct MemorySource {
 impl MemorySource {
     /// A source named `name` over `bytes`.
     pub fn new(name: impl Into<String>, bytes: Vec<u8>) -> MemorySource {
-        MemorySource { name: name.into(), bytes }
+        MemorySource {
+            name: name.into(),
+            bytes,
+        }
     }
 
     fn slice(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
@@ -82,27 +85,47 @@ impl FileSource {
         let file = std::fs::File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
-            return Err(Error::new(ErrorKind::Io, format!("{} is a folder; name a file in it", path.display())));
+            return Err(Error::new(
+                ErrorKind::Io,
+                format!("{} is a folder; name a file in it", path.display()),
+            ));
         }
-        let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
-        Ok(FileSource { name: name.into_owned(), len: metadata.len(), file })
+        let name = path
+            .file_name()
+            .map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+        Ok(FileSource {
+            name: name.into_owned(),
+            len: metadata.len(),
+            file,
+        })
     }
 
     fn read_now(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
         use std::io::{Read, Seek, SeekFrom};
         check_range(self, offset, len)?;
         let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::Io, format!("{}: reading {len} bytes at {offset} failed", self.name))
-                .with_source(error)
+            Error::new(
+                ErrorKind::Io,
+                format!("{}: reading {len} bytes at {offset} failed", self.name),
+            )
+            .with_source(error)
         };
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| out_of_memory(&self.name, len))?;
+        bytes
+            .try_reserve_exact(len)
+            .map_err(|_| out_of_memory(&self.name, len))?;
         let mut file = &self.file;
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         // `take` and not a zeroed buffer: the bytes are written once.
-        let read = file.take(len as u64).read_to_end(&mut bytes).map_err(failed)?;
+        let read = file
+            .take(len as u64)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
         if read != len {
-            return Err(Error::new(ErrorKind::Io, format!("{}: the file became shorter while open", self.name)));
+            return Err(Error::new(
+                ErrorKind::Io,
+                format!("{}: the file became shorter while open", self.name),
+            ));
         }
         Ok(bytes)
     }
@@ -125,13 +148,21 @@ impl ByteSource for FileSource {
 }
 
 /// [`ByteSource::read`], with a check that the source kept its promise about the length.
-pub(super) async fn read_exactly(source: &dyn ByteSource, offset: u64, len: usize) -> Result<Vec<u8>> {
+pub(super) async fn read_exactly(
+    source: &dyn ByteSource,
+    offset: u64,
+    len: usize,
+) -> Result<Vec<u8>> {
     check_range(source, offset, len)?;
     let bytes = source.read(offset, len).await?;
     if bytes.len() != len {
         return Err(Error::new(
             ErrorKind::Io,
-            format!("{}: asked for {len} bytes at {offset}, got {}; try again", source.name(), bytes.len()),
+            format!(
+                "{}: asked for {len} bytes at {offset}, got {}; try again",
+                source.name(),
+                bytes.len()
+            ),
         ));
     }
     Ok(bytes)
@@ -156,5 +187,8 @@ fn check_range(source: &(impl ByteSource + ?Sized), offset: u64, len: usize) -> 
 
 #[cfg(not(target_arch = "wasm32"))]
 fn out_of_memory(name: &str, len: usize) -> Error {
-    Error::new(ErrorKind::ModelTooLarge, format!("{name}: no memory for {len} bytes; close other programs"))
+    Error::new(
+        ErrorKind::ModelTooLarge,
+        format!("{name}: no memory for {len} bytes; close other programs"),
+    )
 }

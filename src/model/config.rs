@@ -154,13 +154,21 @@ impl Config {
             ("num_key_value_heads", self.num_key_value_heads, MAX_WIDTH),
             ("head_dim", self.head_dim, MAX_HEAD_DIM),
             ("vocab_size", self.vocab_size, MAX_VOCAB),
-            ("max_position_embeddings", self.max_position_embeddings, u32::MAX),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                u32::MAX,
+            ),
             ("sliding_window", self.sliding_window.unwrap_or(1), u32::MAX),
         ] {
             in_range(name, value, max)?;
         }
         // All heads together, as rows of a matrix.
-        in_range("heads times head_dim", self.num_attention_heads.saturating_mul(self.head_dim), MAX_WIDTH)?;
+        in_range(
+            "heads times head_dim",
+            self.num_attention_heads.saturating_mul(self.head_dim),
+            MAX_WIDTH,
+        )?;
         if self.num_attention_heads % self.num_key_value_heads != 0 {
             return Err(Error::invalid_file(format!(
                 "{} attention heads do not share {} key/value heads evenly",
@@ -168,7 +176,10 @@ impl Config {
             )));
         }
         if self.head_dim % 2 != 0 {
-            return Err(Error::invalid_file(format!("head dimension {} is odd: rope needs pairs", self.head_dim)));
+            return Err(Error::invalid_file(format!(
+                "head dimension {} is odd: rope needs pairs",
+                self.head_dim
+            )));
         }
         if self.rope_dim == 0 || self.rope_dim % 2 != 0 || self.rope_dim > self.head_dim {
             return Err(Error::invalid_file(format!(
@@ -183,17 +194,31 @@ impl Config {
             )));
         }
         if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
-            return Err(Error::invalid_file(format!("rope base {} is not a positive number", self.rope_theta)));
+            return Err(Error::invalid_file(format!(
+                "rope base {} is not a positive number",
+                self.rope_theta
+            )));
         }
         if let Some(mixture) = &self.mixture {
             in_range("number of experts", mixture.num_local_experts, MAX_EXPERTS)?;
             let most = mixture.num_local_experts.min(MAX_EXPERTS_USED);
             in_range("experts per token", mixture.num_experts_per_tok, most)?;
-            in_range("width of an expert", mixture.moe_intermediate_size, MAX_WIDTH)?;
+            in_range(
+                "width of an expert",
+                mixture.moe_intermediate_size,
+                MAX_WIDTH,
+            )?;
         }
         if let Some(llama4) = &self.llama4 {
-            in_range("attention_chunk_size", llama4.attention_chunk_size, u32::MAX)?;
-            if !(llama4.floor_scale.is_finite() && llama4.floor_scale > 0.0 && llama4.attn_scale.is_finite()) {
+            in_range(
+                "attention_chunk_size",
+                llama4.attention_chunk_size,
+                u32::MAX,
+            )?;
+            if !(llama4.floor_scale.is_finite()
+                && llama4.floor_scale > 0.0
+                && llama4.attn_scale.is_finite())
+            {
                 return Err(Error::invalid_file(format!(
                     "attention temperature: floor_scale {} and attn_scale {} are not usable",
                     llama4.floor_scale, llama4.attn_scale
@@ -201,7 +226,10 @@ impl Config {
             }
         }
         let rope_scaling = self.rope_scaling.map(RopeScaling::checked).transpose()?;
-        Ok(Config { rope_scaling, ..self })
+        Ok(Config {
+            rope_scaling,
+            ..self
+        })
     }
 
     /// Rope angles per position for each rotated pair, all scaling applied.
@@ -221,7 +249,9 @@ pub(super) fn unknown_architecture(what: &str, name: &str, known: &[&str]) -> Er
 
 fn in_range(name: &str, value: u32, max: u32) -> Result<()> {
     if value == 0 || value > max {
-        return Err(Error::invalid_file(format!("{name} is {value}; it must be between 1 and {max}")));
+        return Err(Error::invalid_file(format!(
+            "{name} is {value}; it must be between 1 and {max}"
+        )));
     }
     Ok(())
 }

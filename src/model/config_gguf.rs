@@ -1,6 +1,8 @@
 //! [`Config`] from the metadata of a GGUF.
 
-use super::config::{Architecture, Config, Llama4Config, MAX_LAYERS, MixtureConfig, unknown_architecture};
+use super::config::{
+    Architecture, Config, Llama4Config, MAX_LAYERS, MixtureConfig, unknown_architecture,
+};
 use super::rope::RopeScaling;
 use crate::error::{Error, Result};
 use crate::format::Checkpoint;
@@ -17,9 +19,9 @@ const ARCHITECTURES: &[(&str, Architecture)] = &[
 /// See [`Config::read`].
 pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     let meta = checkpoint.metadata();
-    let arch = meta
-        .str("general.architecture")?
-        .ok_or_else(|| Error::invalid_file("general.architecture is missing, so that this is no language model"))?;
+    let arch = meta.str("general.architecture")?.ok_or_else(|| {
+        Error::invalid_file("general.architecture is missing, so that this is no language model")
+    })?;
     let Some((_, architecture)) = ARCHITECTURES.iter().find(|(name, _)| *name == arch) else {
         let names: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
         return Err(unknown_architecture("architecture", arch, &names));
@@ -27,17 +29,27 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     let key = |name: &str| format!("{arch}.{name}");
     let need = |name: &str| -> Result<u32> {
         let key = key(name);
-        meta.u32(&key)?.ok_or_else(|| Error::invalid_file(format!("{key} is missing")))
+        meta.u32(&key)?
+            .ok_or_else(|| Error::invalid_file(format!("{key} is missing")))
     };
 
     let hidden_size = need("embedding_length")?;
     let num_hidden_layers = need("block_count")?;
     if num_hidden_layers > MAX_LAYERS {
-        return Err(Error::invalid_file(format!("{num_hidden_layers} blocks; at most {MAX_LAYERS} are read")));
+        return Err(Error::invalid_file(format!(
+            "{num_hidden_layers} blocks; at most {MAX_LAYERS} are read"
+        )));
     }
     let heads = per_layer(checkpoint, &key("attention.head_count"), num_hidden_layers)?
-        .ok_or_else(|| Error::invalid_file(format!("{} is missing", key("attention.head_count"))))?;
-    let kv_heads = per_layer(checkpoint, &key("attention.head_count_kv"), num_hidden_layers)?.unwrap_or(heads);
+        .ok_or_else(|| {
+            Error::invalid_file(format!("{} is missing", key("attention.head_count")))
+        })?;
+    let kv_heads = per_layer(
+        checkpoint,
+        &key("attention.head_count_kv"),
+        num_hidden_layers,
+    )?
+    .unwrap_or(heads);
     let intermediate_size = per_layer(checkpoint, &key("feed_forward_length"), num_hidden_layers)?
         .ok_or_else(|| Error::invalid_file(format!("{} is missing", key("feed_forward_length"))))?;
     let head_dim = match meta.u32(&key("attention.key_length"))? {
@@ -52,25 +64,41 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     if let Some(n) = meta.u32(&key("attention.value_length"))?
         && n != head_dim
     {
-        return Err(Error::unsupported(format!("keys of {head_dim} and values of {n} values per head")));
+        return Err(Error::unsupported(format!(
+            "keys of {head_dim} and values of {n} values per head"
+        )));
     }
     let rope_dim = meta.u32(&key("rope.dimension_count"))?.unwrap_or(head_dim);
     let rms_norm_eps = meta
         .f32(&key("attention.layer_norm_rms_epsilon"))?
-        .ok_or_else(|| Error::invalid_file(format!("{} is missing", key("attention.layer_norm_rms_epsilon"))))?;
+        .ok_or_else(|| {
+            Error::invalid_file(format!(
+                "{} is missing",
+                key("attention.layer_norm_rms_epsilon")
+            ))
+        })?;
     let max_position_embeddings = need("context_length")?;
     let count = meta.u32(&key("expert_count"))?.unwrap_or(0);
     let mixture = if count == 0 {
         None
     } else {
-        let step = if *architecture == Architecture::Llama4 { need("interleave_moe_layer_step")? } else { 1 };
+        let step = if *architecture == Architecture::Llama4 {
+            need("interleave_moe_layer_step")?
+        } else {
+            1
+        };
         if step == 0 {
-            return Err(Error::invalid_file(format!("{} is 0", key("interleave_moe_layer_step"))));
+            return Err(Error::invalid_file(format!(
+                "{} is 0",
+                key("interleave_moe_layer_step")
+            )));
         }
         Some(MixtureConfig {
             num_local_experts: count,
             num_experts_per_tok: need("expert_used_count")?,
-            moe_intermediate_size: meta.u32(&key("expert_feed_forward_length"))?.unwrap_or(intermediate_size),
+            moe_intermediate_size: meta
+                .u32(&key("expert_feed_forward_length"))?
+                .unwrap_or(intermediate_size),
             moe_layers: (1..=num_hidden_layers).map(|i| i % step == 0).collect(),
         })
     };
@@ -89,8 +117,12 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     } else {
         None
     };
-    let sliding_window = meta.u32(&key("attention.sliding_window"))?.filter(|n| *n > 0);
-    if sliding_window.is_some() && !matches!(architecture, Architecture::Llama | Architecture::Llama4) {
+    let sliding_window = meta
+        .u32(&key("attention.sliding_window"))?
+        .filter(|n| *n > 0);
+    if sliding_window.is_some()
+        && !matches!(architecture, Architecture::Llama | Architecture::Llama4)
+    {
         return Err(Error::unsupported(format!(
             "{}: a sliding window in some of a Qwen's layers; the published models leave it off",
             key("attention.sliding_window")
@@ -131,7 +163,10 @@ fn per_layer(checkpoint: &Checkpoint, key: &str, layers: u32) -> Result<Option<u
         return meta.u32(key);
     };
     if list.len() != layers as usize {
-        return Err(Error::invalid_file(format!("{key} has {} entries for {layers} blocks", list.len())));
+        return Err(Error::invalid_file(format!(
+            "{key} has {} entries for {layers} blocks",
+            list.len()
+        )));
     }
     match list.iter().find(|n| **n != list[0]) {
         None => Ok(list.first().copied()),
@@ -146,9 +181,16 @@ fn vocab_size(checkpoint: &Checkpoint) -> Result<u32> {
 }
 
 /// The keys are those that llama.cpp reads (llama-arch.cpp, LLM_KV_ROPE_*), with its defaults.
-async fn rope_scaling(checkpoint: &Checkpoint, arch: &str, rope_dim: u32, context: u32) -> Result<Option<RopeScaling>> {
+async fn rope_scaling(
+    checkpoint: &Checkpoint,
+    arch: &str,
+    rope_dim: u32,
+    context: u32,
+) -> Result<Option<RopeScaling>> {
     let meta = checkpoint.metadata();
-    let number = |name: &str| -> Result<Option<f64>> { Ok(meta.f32(&format!("{arch}.rope.{name}"))?.map(f64::from)) };
+    let number = |name: &str| -> Result<Option<f64>> {
+        Ok(meta.f32(&format!("{arch}.rope.{name}"))?.map(f64::from))
+    };
     let factor = match number("scaling.factor")? {
         // The older name.
         None => number("scale_linear")?,
@@ -157,13 +199,17 @@ async fn rope_scaling(checkpoint: &Checkpoint, arch: &str, rope_dim: u32, contex
     // 0 stands for none.
     .filter(|factor| *factor != 0.0)
     .unwrap_or(1.0);
-    let kind = meta.str(&format!("{arch}.rope.scaling.type"))?.unwrap_or("linear");
+    let kind = meta
+        .str(&format!("{arch}.rope.scaling.type"))?
+        .unwrap_or("linear");
     let scaling = match kind {
         "none" => None,
         "linear" if factor == 1.0 => None,
         "linear" => Some(RopeScaling::Linear { factor }),
         "yarn" => {
-            let original = meta.u32(&format!("{arch}.rope.scaling.original_context_length"))?.unwrap_or(context);
+            let original = meta
+                .u32(&format!("{arch}.rope.scaling.original_context_length"))?
+                .unwrap_or(context);
             let attention = number("scaling.attn_factor")?.unwrap_or(1.0);
             Some(RopeScaling::Yarn {
                 factor,
@@ -196,7 +242,9 @@ async fn rope_scaling(checkpoint: &Checkpoint, arch: &str, rope_dim: u32, contex
     tensor.dtype.dequantize(&bytes, &mut divisors)?;
     match scaling {
         None => {}
-        Some(RopeScaling::Linear { factor }) => divisors.iter_mut().for_each(|d| *d *= factor as f32),
+        Some(RopeScaling::Linear { factor }) => {
+            divisors.iter_mut().for_each(|d| *d *= factor as f32)
+        }
         Some(_) => return Err(Error::unsupported("rope_freqs.weight together with YaRN")),
     }
     Ok(Some(RopeScaling::Divisors { divisors }))

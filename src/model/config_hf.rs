@@ -2,7 +2,9 @@
 //! (configuration_llama.py, configuration_mistral.py, configuration_mixtral.py, configuration_llama4.py), but for the
 //! sizes that no default fits.
 
-use super::config::{Architecture, Config, Llama4Config, MAX_LAYERS, MixtureConfig, unknown_architecture};
+use super::config::{
+    Architecture, Config, Llama4Config, MAX_LAYERS, MixtureConfig, unknown_architecture,
+};
 use super::rope::{RopeScaling, yarn_mscale};
 use crate::error::{Error, Result};
 use crate::format::Checkpoint;
@@ -97,7 +99,9 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
         Some(text) if text.is_object() => text,
         _ => whole,
     });
-    let model_type = c.text("model_type")?.ok_or_else(|| Error::invalid_file("model_type is missing"))?;
+    let model_type = c
+        .text("model_type")?
+        .ok_or_else(|| Error::invalid_file("model_type is missing"))?;
     let Some(family) = FAMILIES.iter().find(|family| family.name == model_type) else {
         let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
         return Err(unknown_architecture("model type", model_type, &names));
@@ -109,36 +113,56 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
     match c.text("hidden_act")? {
         None | Some("silu" | "swish") => {}
         Some(other) => {
-            return Err(Error::unsupported(format!("the activation {other:?} is not supported; LLaMAs use silu")));
+            return Err(Error::unsupported(format!(
+                "the activation {other:?} is not supported; LLaMAs use silu"
+            )));
         }
     }
 
     let hidden_size = c.need("hidden_size")?;
     let num_hidden_layers = c.need("num_hidden_layers")?;
     if num_hidden_layers > MAX_LAYERS {
-        return Err(Error::invalid_file(format!("{num_hidden_layers} blocks; at most {MAX_LAYERS} are read")));
+        return Err(Error::invalid_file(format!(
+            "{num_hidden_layers} blocks; at most {MAX_LAYERS} are read"
+        )));
     }
     let heads = c.need("num_attention_heads")?;
     let head_dim = match c.count("head_dim")? {
         Some(n) => n,
-        None if family.head_dim.is_some() && !c.has("head_dim") => family.head_dim.unwrap_or_default(),
+        None if family.head_dim.is_some() && !c.has("head_dim") => {
+            family.head_dim.unwrap_or_default()
+        }
         None if heads > 0 && hidden_size % heads == 0 => hidden_size / heads,
         None => {
-            return Err(Error::invalid_file(format!("hidden_size {hidden_size} is not a multiple of {heads} heads")));
+            return Err(Error::invalid_file(format!(
+                "hidden_size {hidden_size} is not a multiple of {heads} heads"
+            )));
         }
     };
     let is_llama4 = family.architecture == Architecture::Llama4;
     let expert_width = c.need("intermediate_size")?;
-    let max_position_embeddings = c.count("max_position_embeddings")?.unwrap_or(family.max_position_embeddings);
+    let max_position_embeddings = c
+        .count("max_position_embeddings")?
+        .unwrap_or(family.max_position_embeddings);
     // Transformers 5 keeps the base beside the scaling.
     let rope = c.object("rope_parameters")?.or(c.object("rope_scaling")?);
     let rope_theta = match rope {
         Some(rope) => rope.number("rope_theta")?,
         None => None,
     };
-    let rope_theta = rope_theta.or(c.number("rope_theta")?).unwrap_or(family.rope_theta);
-    let mixture = if family.moe { Some(mixture(&c, family, num_hidden_layers, expert_width)?) } else { None };
-    let llama4 = if is_llama4 { Some(llama4(&c, num_hidden_layers)?) } else { None };
+    let rope_theta = rope_theta
+        .or(c.number("rope_theta")?)
+        .unwrap_or(family.rope_theta);
+    let mixture = if family.moe {
+        Some(mixture(&c, family, num_hidden_layers, expert_width)?)
+    } else {
+        None
+    };
+    let llama4 = if is_llama4 {
+        Some(llama4(&c, num_hidden_layers)?)
+    } else {
+        None
+    };
     let bias = |name| -> Result<Option<bool>> { Ok(Some(c.flag(name)?.unwrap_or(false))) };
     // Only LLaMA's own class has these switches; LLaMA 4 has the first.
     let (attention_bias, mlp_bias) = match family.name {
@@ -152,37 +176,65 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
         refuse_partial_windows(&c)?;
     }
     // The rotated part of a head.
-    let partial = match rope.map(|rope| rope.number("partial_rotary_factor")).transpose()?.flatten() {
+    let partial = match rope
+        .map(|rope| rope.number("partial_rotary_factor"))
+        .transpose()?
+        .flatten()
+    {
         Some(factor) => Some(factor),
         None => c.number("partial_rotary_factor")?,
     };
     let rope_dim = partial.map_or(head_dim, |factor| (f64::from(head_dim) * factor) as u32);
     Ok(Config {
         architecture: family.architecture,
-        name: Fields(whole).text("_name_or_path")?.filter(|name| !name.is_empty()).map(str::to_owned),
+        name: Fields(whole)
+            .text("_name_or_path")?
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned),
         hidden_size,
-        intermediate_size: if is_llama4 { c.need("intermediate_size_mlp")? } else { expert_width },
+        intermediate_size: if is_llama4 {
+            c.need("intermediate_size_mlp")?
+        } else {
+            expert_width
+        },
         num_hidden_layers,
         num_attention_heads: heads,
-        num_key_value_heads: c
-            .count("num_key_value_heads")?
-            .unwrap_or_else(|| family.num_key_value_heads.filter(|_| !c.has("num_key_value_heads")).unwrap_or(heads)),
+        num_key_value_heads: c.count("num_key_value_heads")?.unwrap_or_else(|| {
+            family
+                .num_key_value_heads
+                .filter(|_| !c.has("num_key_value_heads"))
+                .unwrap_or(heads)
+        }),
         head_dim,
         rope_dim,
         vocab_size: c.need("vocab_size")?,
         rms_norm_eps: c.number("rms_norm_eps")?.unwrap_or(family.rms_norm_eps) as f32,
         rope_theta,
-        rope_scaling: rope.map(|rope| rope_scaling(&rope, max_position_embeddings)).transpose()?.flatten(),
+        rope_scaling: rope
+            .map(|rope| rope_scaling(&rope, max_position_embeddings))
+            .transpose()?
+            .flatten(),
         max_position_embeddings,
-        sliding_window: if c.has("sliding_window") { c.count("sliding_window")? } else { family.sliding_window }
-            .filter(|n| *n > 0 && family.architecture == Architecture::Llama && family.name != "llama"),
+        sliding_window: if c.has("sliding_window") {
+            c.count("sliding_window")?
+        } else {
+            family.sliding_window
+        }
+        .filter(|n| *n > 0 && family.architecture == Architecture::Llama && family.name != "llama"),
         tie_word_embeddings: match c.flag("tie_word_embeddings")? {
             Some(tied) => tied,
             None => Fields(whole).flag("tie_word_embeddings")?.unwrap_or(false),
         },
         attention_bias,
-        attention_output_bias: if is_qwen2 { Some(false) } else { attention_bias },
-        qk_norm: matches!(family.architecture, Architecture::Qwen3 | Architecture::Qwen3Moe),
+        attention_output_bias: if is_qwen2 {
+            Some(false)
+        } else {
+            attention_bias
+        },
+        qk_norm: matches!(
+            family.architecture,
+            Architecture::Qwen3 | Architecture::Qwen3Moe
+        ),
         rope_halves: !is_llama4,
         mlp_bias,
         mixture,
@@ -193,7 +245,10 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
 /// Qwen can have a sliding window in some layers and not in others.
 fn refuse_partial_windows(c: &Fields<'_>) -> Result<()> {
     let sliding = |kind: &Value| kind.as_str() == Some("sliding_attention");
-    let listed = c.0.get("layer_types").and_then(Value::as_array).is_some_and(|kinds| kinds.iter().any(sliding));
+    let listed =
+        c.0.get("layer_types")
+            .and_then(Value::as_array)
+            .is_some_and(|kinds| kinds.iter().any(sliding));
     let on = c.flag("use_sliding_window")?.unwrap_or(false) && c.count("sliding_window")?.is_some();
     if listed || on {
         return Err(Error::unsupported(
@@ -206,7 +261,9 @@ fn refuse_partial_windows(c: &Fields<'_>) -> Result<()> {
 /// Qwen 3's keys have other names.
 fn qwen_mixture(c: &Fields<'_>, layers: u32) -> Result<MixtureConfig> {
     if !c.flag("norm_topk_prob")?.unwrap_or(false) {
-        return Err(Error::unsupported("norm_topk_prob false: experts whose weights do not sum to 1"));
+        return Err(Error::unsupported(
+            "norm_topk_prob false: experts whose weights do not sum to 1",
+        ));
     }
     let step = c.count("decoder_sparse_step")?.unwrap_or(1);
     if step == 0 {
@@ -214,10 +271,15 @@ fn qwen_mixture(c: &Fields<'_>, layers: u32) -> Result<MixtureConfig> {
     }
     let dense = c.counts("mlp_only_layers")?.unwrap_or_default();
     Ok(MixtureConfig {
-        num_local_experts: c.count("num_experts")?.or(c.count("num_local_experts")?).unwrap_or(128),
+        num_local_experts: c
+            .count("num_experts")?
+            .or(c.count("num_local_experts")?)
+            .unwrap_or(128),
         num_experts_per_tok: c.count("num_experts_per_tok")?.unwrap_or(8),
         moe_intermediate_size: c.count("moe_intermediate_size")?.unwrap_or(768),
-        moe_layers: (0..layers).map(|i| !dense.contains(&i) && (i + 1) % step == 0).collect(),
+        moe_layers: (0..layers)
+            .map(|i| !dense.contains(&i) && (i + 1) % step == 0)
+            .collect(),
     })
 }
 
@@ -227,7 +289,10 @@ fn mixture(c: &Fields<'_>, family: &Family, layers: u32, width: u32) -> Result<M
     }
     let is_llama4 = family.architecture == Architecture::Llama4;
     let (count, used) = if is_llama4 { (16, 1) } else { (8, 2) };
-    let step = c.count("interleave_moe_layer_step")?.filter(|_| is_llama4).unwrap_or(1);
+    let step = c
+        .count("interleave_moe_layer_step")?
+        .filter(|_| is_llama4)
+        .unwrap_or(1);
     let moe_layers = match c.counts("moe_layers")?.filter(|_| is_llama4) {
         Some(list) => (0..layers).map(|i| list.contains(&i)).collect(),
         None if step == 0 => return Err(Error::invalid_file("interleave_moe_layer_step is 0")),
@@ -245,9 +310,15 @@ fn llama4(c: &Fields<'_>, layers: u32) -> Result<Llama4Config> {
     let interval = c.count("no_rope_layer_interval")?.unwrap_or(4);
     let rope_layers: Vec<bool> = match c.counts("no_rope_layers")?.filter(|list| !list.is_empty()) {
         // The name misleads: 1 marks a block with rope.
-        Some(list) if list.len() >= layers as usize => list[..layers as usize].iter().map(|mark| *mark != 0).collect(),
+        Some(list) if list.len() >= layers as usize => list[..layers as usize]
+            .iter()
+            .map(|mark| *mark != 0)
+            .collect(),
         Some(list) => {
-            return Err(Error::invalid_file(format!("no_rope_layers has {} entries for {layers} blocks", list.len())));
+            return Err(Error::invalid_file(format!(
+                "no_rope_layers has {} entries for {layers} blocks",
+                list.len()
+            )));
         }
         None if interval == 0 => return Err(Error::invalid_file("no_rope_layer_interval is 0")),
         None => (1..=layers).map(|i| i % interval != 0).collect(),
@@ -262,14 +333,25 @@ fn llama4(c: &Fields<'_>, layers: u32) -> Result<Llama4Config> {
             types.iter().map(chunked).collect::<Result<Vec<bool>>>()?
         }
         Some(types) => {
-            return Err(Error::invalid_file(format!("layer_types has {} entries for {layers} blocks", types.len())));
+            return Err(Error::invalid_file(format!(
+                "layer_types has {} entries for {layers} blocks",
+                types.len()
+            )));
         }
         None => rope_layers.clone(),
     };
-    let chunk = if c.has("attention_chunk_size") { c.count("attention_chunk_size")? } else { Some(8192) };
+    let chunk = if c.has("attention_chunk_size") {
+        c.count("attention_chunk_size")?
+    } else {
+        Some(8192)
+    };
     Ok(Llama4Config {
         // No chunk size: chunks without end.
-        chunked_layers: if chunk.is_some() { chunked_layers } else { vec![false; layers as usize] },
+        chunked_layers: if chunk.is_some() {
+            chunked_layers
+        } else {
+            vec![false; layers as usize]
+        },
         rope_layers,
         attention_chunk_size: chunk.unwrap_or(u32::MAX),
         use_qk_norm: c.flag("use_qk_norm")?.unwrap_or(true),
@@ -287,13 +369,18 @@ fn rope_scaling(rope: &Fields<'_>, context: u32) -> Result<Option<RopeScaling>> 
     };
     let need = |name: &str| {
         rope.number(name)?.ok_or_else(|| {
-            Error::invalid_file(format!("rope scaling {:?} needs {name}, which is missing", kind.unwrap_or_default()))
+            Error::invalid_file(format!(
+                "rope scaling {:?} needs {name}, which is missing",
+                kind.unwrap_or_default()
+            ))
         })
     };
     Ok(match kind.unwrap_or("default") {
         // The dynamic kind changes nothing up to max_position_embeddings, where our contexts end.
         "default" | "dynamic" => None,
-        "linear" => Some(RopeScaling::Linear { factor: need("factor")? }),
+        "linear" => Some(RopeScaling::Linear {
+            factor: need("factor")?,
+        }),
         "llama3" => Some(RopeScaling::Llama3 {
             factor: need("factor")?,
             low_freq_factor: need("low_freq_factor")?,
@@ -305,7 +392,10 @@ fn rope_scaling(rope: &Fields<'_>, context: u32) -> Result<Option<RopeScaling>> 
             let or_default = |name: &str, default: f64| -> Result<f64> {
                 Ok(rope.number(name)?.filter(|n| *n != 0.0).unwrap_or(default))
             };
-            let (mscale, mscale_all) = (or_default("mscale", 0.0)?, or_default("mscale_all_dim", 0.0)?);
+            let (mscale, mscale_all) = (
+                or_default("mscale", 0.0)?,
+                or_default("mscale_all_dim", 0.0)?,
+            );
             let attention_factor = match rope.number("attention_factor")? {
                 Some(given) => given,
                 None if mscale != 0.0 && mscale_all != 0.0 => {
@@ -318,7 +408,10 @@ fn rope_scaling(rope: &Fields<'_>, context: u32) -> Result<Option<RopeScaling>> 
                 attention_factor,
                 beta_fast: or_default("beta_fast", 32.0)?,
                 beta_slow: or_default("beta_slow", 1.0)?,
-                original_max_position_embeddings: or_default("original_max_position_embeddings", f64::from(context))?,
+                original_max_position_embeddings: or_default(
+                    "original_max_position_embeddings",
+                    f64::from(context),
+                )?,
                 truncate: rope.flag("truncate")?.unwrap_or(true),
             })
         }
@@ -332,8 +425,16 @@ fn rope_scaling(rope: &Fields<'_>, context: u32) -> Result<Option<RopeScaling>> 
 
 /// Weights that are packed in other ways than safetensors' own types.
 fn refuse_quantized(config: &Value) -> Result<()> {
-    let Some(how) = config.get("quantization_config").filter(|how| !how.is_null()) else { return Ok(()) };
-    let method = how.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
+    let Some(how) = config
+        .get("quantization_config")
+        .filter(|how| !how.is_null())
+    else {
+        return Ok(());
+    };
+    let method = how
+        .get("quant_method")
+        .and_then(Value::as_str)
+        .unwrap_or("unknown");
     Err(Error::unsupported(format!(
         "the safetensors are quantised ({method:.30}); choose the unquantised model, which can be quantised while it \
          loads (option quantize), or a GGUF file"
@@ -342,10 +443,20 @@ fn refuse_quantized(config: &Value) -> Result<()> {
 
 /// A classifier's weights are a LLaMA's, its answers are not.
 fn refuse_other_heads(config: &Value) -> Result<()> {
-    let class = config.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str).unwrap_or_default();
-    for head in ["SequenceClassification", "TokenClassification", "QuestionAnswering"] {
+    let class = config
+        .get("architectures")
+        .and_then(|list| list.get(0))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    for head in [
+        "SequenceClassification",
+        "TokenClassification",
+        "QuestionAnswering",
+    ] {
         if class.ends_with(head) {
-            return Err(Error::unsupported(format!("{class:.60} has no language model head; use a CausalLM model")));
+            return Err(Error::unsupported(format!(
+                "{class:.60} has no language model head; use a CausalLM model"
+            )));
         }
     }
     Ok(())
@@ -361,7 +472,12 @@ impl<'a> Fields<'a> {
         self.0.get(name).is_some()
     }
 
-    fn get<T>(&self, name: &str, kind: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+    fn get<T>(
+        &self,
+        name: &str,
+        kind: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => read(value).map(Some).ok_or_else(|| {
@@ -381,7 +497,9 @@ impl<'a> Fields<'a> {
 
     fn flag(&self, name: &str) -> Result<Option<bool>> {
         // Python takes a number for a flag, and so do published files (attn_temperature_tuning: 4).
-        self.get(name, "true or false", |value| value.as_bool().or(value.as_f64().map(|n| n != 0.0)))
+        self.get(name, "true or false", |value| {
+            value.as_bool().or(value.as_f64().map(|n| n != 0.0))
+        })
     }
 
     fn count(&self, name: &str) -> Result<Option<u32>> {
@@ -389,20 +507,30 @@ impl<'a> Fields<'a> {
     }
 
     fn counts(&self, name: &str) -> Result<Option<Vec<u32>>> {
-        self.get(name, "a list of whole numbers", |value| value.as_array()?.iter().map(whole).collect())
+        self.get(name, "a list of whole numbers", |value| {
+            value.as_array()?.iter().map(whole).collect()
+        })
     }
 
     fn need(&self, name: &str) -> Result<u32> {
-        self.count(name)?.ok_or_else(|| Error::invalid_file(format!("{name} is missing")))
+        self.count(name)?
+            .ok_or_else(|| Error::invalid_file(format!("{name} is missing")))
     }
 
     fn object(&self, name: &str) -> Result<Option<Fields<'a>>> {
-        self.get(name, "an object", |value| value.is_object().then_some(Fields(value)))
+        self.get(name, "an object", |value| {
+            value.is_object().then_some(Fields(value))
+        })
     }
 }
 
 fn whole(value: &Value) -> Option<u32> {
     // 4096.0 is whole too.
-    let float = value.as_f64().filter(|n| n.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(n));
-    value.as_u64().and_then(|n| u32::try_from(n).ok()).or(float.map(|n| n as u32))
+    let float = value
+        .as_f64()
+        .filter(|n| n.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(n));
+    value
+        .as_u64()
+        .and_then(|n| u32::try_from(n).ok())
+        .or(float.map(|n| n as u32))
 }

@@ -7,7 +7,8 @@ use super::source::{Arrangement, Source};
 use crate::error::{Error, Result};
 use crate::format::{Checkpoint, TensorInfo};
 use crate::plan::{
-    AttentionSpec, CacheSpec, Experts, Gating, Heads, Linear, Mask, Norm, Plan, Rope, Temperature, TensorId, ValueId,
+    AttentionSpec, CacheSpec, Experts, Gating, Heads, Linear, Mask, Norm, Plan, Rope, Temperature,
+    TensorId, ValueId,
 };
 use crate::quant::DType;
 use std::collections::HashMap;
@@ -23,7 +24,13 @@ pub struct ModelPlan {
 }
 
 /// Weight types that matrices can be quantised to while they load.
-const QUANTIZE_TO: &[DType] = &[DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1];
+const QUANTIZE_TO: &[DType] = &[
+    DType::Q8_0,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+];
 
 /// A type that weights can be quantised to while they load, by its name in any case (`q8_0`).
 ///
@@ -31,10 +38,18 @@ const QUANTIZE_TO: &[DType] = &[DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5
 ///
 /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for another, with those that there are.
 pub fn quantize_type(name: &str) -> Result<DType> {
-    DType::from_name(name).filter(|dtype| QUANTIZE_TO.contains(dtype)).ok_or_else(|| {
-        let names: Vec<String> = QUANTIZE_TO.iter().map(|dtype| dtype.name().to_lowercase()).collect();
-        Error::invalid_input(format!("quantize is {name:?}; it may be {}", names.join(", ")))
-    })
+    DType::from_name(name)
+        .filter(|dtype| QUANTIZE_TO.contains(dtype))
+        .ok_or_else(|| {
+            let names: Vec<String> = QUANTIZE_TO
+                .iter()
+                .map(|dtype| dtype.name().to_lowercase())
+                .collect();
+            Error::invalid_input(format!(
+                "quantize is {name:?}; it may be {}",
+                names.join(", ")
+            ))
+        })
 }
 
 /// Writes the plan of a model: checks that every weight is there, in the shape that the config demands.
@@ -45,52 +60,97 @@ pub fn quantize_type(name: &str) -> Result<DType> {
 /// # Errors
 ///
 /// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) for a weight that is missing or has another shape.
-pub fn plan(config: &Config, checkpoint: &Checkpoint, quantize: Option<DType>) -> Result<ModelPlan> {
+pub fn plan(
+    config: &Config,
+    checkpoint: &Checkpoint,
+    quantize: Option<DType>,
+) -> Result<ModelPlan> {
     let names = Names::of(checkpoint, config);
     let mut b = Builder {
         checkpoint,
         names,
         quantize,
-        halves: config.rope_halves.then_some((u64::from(config.head_dim), u64::from(config.rope_dim))),
-        plan: Plan::new(config.hidden_size, config.vocab_size, config.max_position_embeddings),
+        halves: config
+            .rope_halves
+            .then_some((u64::from(config.head_dim), u64::from(config.rope_dim))),
+        plan: Plan::new(
+            config.hidden_size,
+            config.vocab_size,
+            config.max_position_embeddings,
+        ),
         sources: Vec::new(),
         ids: HashMap::new(),
     };
     let (e, v, heads) = (config.hidden_size, config.vocab_size, heads(config));
-    b.plan.caches =
-        vec![CacheSpec { kv_heads: heads.kv_heads, head_dim: heads.head_dim }; config.num_hidden_layers as usize];
-    let magnitude = config.rope_scaling.as_ref().map_or(1.0, RopeScaling::magnitude) as f32;
-    b.plan.ropes = vec![Rope { inv_freq: config.inv_freq(), magnitude }];
+    b.plan.caches = vec![
+        CacheSpec {
+            kv_heads: heads.kv_heads,
+            head_dim: heads.head_dim
+        };
+        config.num_hidden_layers as usize
+    ];
+    let magnitude = config
+        .rope_scaling
+        .as_ref()
+        .map_or(1.0, RopeScaling::magnitude) as f32;
+    b.plan.ropes = vec![Rope {
+        inv_freq: config.inv_freq(),
+        magnitude,
+    }];
 
     let table = b.matrix(b.names.embedding(), v, e)?;
     let mut x = b.plan.embed(table);
     for i in 0..config.num_hidden_layers {
         b.plan.enter_layer(Some(i));
         x = b.attention_half(config, i, x)?;
-        x = match config.mixture.as_ref().filter(|mixture| mixture.moe_layers[i as usize]) {
+        x = match config
+            .mixture
+            .as_ref()
+            .filter(|mixture| mixture.moe_layers[i as usize])
+        {
             Some(mixture) => b.mixture_half(config, mixture, i, x)?,
             None => b.feed_forward_half(config, i, x)?,
         };
     }
     b.plan.enter_layer(None);
-    let norm = Norm { weight: b.vector(b.names.final_norm(), e)?, eps: config.rms_norm_eps };
-    let weight = if config.tie_word_embeddings { table } else { b.matrix(b.names.head(), v, e)? };
+    let norm = Norm {
+        weight: b.vector(b.names.final_norm(), e)?,
+        eps: config.rms_norm_eps,
+    };
+    let weight = if config.tie_word_embeddings {
+        table
+    } else {
+        b.matrix(b.names.head(), v, e)?
+    };
     let logits = b.plan.lm_head(x.normed(norm), weight);
     b.plan.sample(logits);
-    Ok(ModelPlan { plan: b.plan, sources: b.sources })
+    Ok(ModelPlan {
+        plan: b.plan,
+        sources: b.sources,
+    })
 }
 
 /// The attention geometry of every layer.
 fn heads(config: &Config) -> Heads {
-    Heads { heads: config.num_attention_heads, kv_heads: config.num_key_value_heads, head_dim: config.head_dim }
+    Heads {
+        heads: config.num_attention_heads,
+        kv_heads: config.num_key_value_heads,
+        head_dim: config.head_dim,
+    }
 }
 
 impl Builder<'_> {
     /// `x + Wo attention(norm(x))`
     fn attention_half(&mut self, config: &Config, i: u32, x: ValueId) -> Result<ValueId> {
         let (at, e, heads) = (i as usize, config.hidden_size, heads(config));
-        let (q_rows, kv_rows) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
-        let norm = Norm { weight: self.norm(i, Part::AttentionNorm, e)?, eps: config.rms_norm_eps };
+        let (q_rows, kv_rows) = (
+            heads.heads * heads.head_dim,
+            heads.kv_heads * heads.head_dim,
+        );
+        let norm = Norm {
+            weight: self.norm(i, Part::AttentionNorm, e)?,
+            eps: config.rms_norm_eps,
+        };
         let bias = config.attention_bias;
         let q = self.linear(i, Part::Query, q_rows, e, bias)?;
         let k = self.linear(i, Part::Key, kv_rows, e, bias)?;
@@ -108,9 +168,10 @@ impl Builder<'_> {
                 qk_norm = llama4.use_qk_norm;
             } else {
                 rope = None;
-                spec.temperature = llama4
-                    .attn_temperature_tuning
-                    .then_some(Temperature { floor_scale: llama4.floor_scale, scale: llama4.attn_scale });
+                spec.temperature = llama4.attn_temperature_tuning.then_some(Temperature {
+                    floor_scale: llama4.floor_scale,
+                    scale: llama4.attn_scale,
+                });
             }
             if llama4.chunked_layers[at] {
                 spec.mask = Mask::Chunk(llama4.attention_chunk_size);
@@ -120,12 +181,24 @@ impl Builder<'_> {
         let query = if config.qk_norm {
             // Rotated once they are normalised.
             let d = config.head_dim;
-            let weights = [self.head_norm(i, Part::QueryNorm, d)?, self.head_norm(i, Part::KeyNorm, d)?];
-            let query = self.plan.qkv_rope(x.normed(norm), [q, k, v], heads, None, at);
-            self.plan.qk_norm(query, heads, at, eps, Some(weights), rope)
+            let weights = [
+                self.head_norm(i, Part::QueryNorm, d)?,
+                self.head_norm(i, Part::KeyNorm, d)?,
+            ];
+            let query = self
+                .plan
+                .qkv_rope(x.normed(norm), [q, k, v], heads, None, at);
+            self.plan
+                .qk_norm(query, heads, at, eps, Some(weights), rope)
         } else {
-            let query = self.plan.qkv_rope(x.normed(norm), [q, k, v], heads, rope, at);
-            if qk_norm { self.plan.qk_norm(query, heads, at, eps, None, None) } else { query }
+            let query = self
+                .plan
+                .qkv_rope(x.normed(norm), [q, k, v], heads, rope, at);
+            if qk_norm {
+                self.plan.qk_norm(query, heads, at, eps, None, None)
+            } else {
+                query
+            }
         };
         let z = self.plan.attention(query, spec);
         let o = self.linear(i, Part::Output, e, q_rows, config.attention_output_bias)?;
@@ -134,8 +207,15 @@ impl Builder<'_> {
 
     /// `x + Wd (silu(Wg norm(x)) * (Wu norm(x)))`
     fn feed_forward_half(&mut self, config: &Config, i: u32, x: ValueId) -> Result<ValueId> {
-        let (e, f, bias) = (config.hidden_size, config.intermediate_size, config.mlp_bias);
-        let norm = Norm { weight: self.norm(i, Part::FeedForwardNorm, e)?, eps: config.rms_norm_eps };
+        let (e, f, bias) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.mlp_bias,
+        );
+        let norm = Norm {
+            weight: self.norm(i, Part::FeedForwardNorm, e)?,
+            eps: config.rms_norm_eps,
+        };
         let gate = self.linear(i, Part::Gate, f, e, bias)?;
         let up = self.linear(i, Part::Up, f, e, bias)?;
         let inner = self.plan.gate_up_silu(x.normed(norm), gate, up);
@@ -144,23 +224,38 @@ impl Builder<'_> {
     }
 
     /// `x +` what the experts of a row give, and the shared expert where there is one.
-    fn mixture_half(&mut self, config: &Config, mixture: &MixtureConfig, i: u32, x: ValueId) -> Result<ValueId> {
+    fn mixture_half(
+        &mut self,
+        config: &Config,
+        mixture: &MixtureConfig,
+        i: u32,
+        x: ValueId,
+    ) -> Result<ValueId> {
         let (e, bias) = (config.hidden_size, config.mlp_bias);
-        let norm = Norm { weight: self.norm(i, Part::FeedForwardNorm, e)?, eps: config.rms_norm_eps };
+        let norm = Norm {
+            weight: self.norm(i, Part::FeedForwardNorm, e)?,
+            eps: config.rms_norm_eps,
+        };
         let input = x.normed(norm);
         // LLaMA 4 weighs what the experts get by a sigmoid, and has an expert that every row uses.
         let is_llama4 = config.architecture == Architecture::Llama4;
         let experts = Experts {
             count: mixture.num_local_experts,
             used: mixture.num_experts_per_tok,
-            gating: if is_llama4 { Gating::Sigmoid } else { Gating::Softmax },
+            gating: if is_llama4 {
+                Gating::Sigmoid
+            } else {
+                Gating::Softmax
+            },
         };
         let (count, f) = (experts.count, mixture.moe_intermediate_size);
         let router = self.router(i, count, e)?;
         let routes = self.plan.moe_route(input, router, experts);
         let gate = self.experts(i, Part::ExpertGate, count, f, e)?;
         let up = self.experts(i, Part::ExpertUp, count, f, e)?;
-        let inner = self.plan.moe_gate_up_silu(input, routes, [gate, up], experts);
+        let inner = self
+            .plan
+            .moe_gate_up_silu(input, routes, [gate, up], experts);
         let down = self.experts(i, Part::ExpertDown, count, e, f)?;
         if !is_llama4 {
             return Ok(self.plan.moe_down_residual(inner, routes, down, experts, x));
@@ -218,11 +313,20 @@ impl Builder<'_> {
     }
 
     /// A weight and its bias. `with_bias`: whether it has one; `None`: if the file does.
-    fn linear(&mut self, i: u32, part: Part, rows: u32, cols: u32, with_bias: Option<bool>) -> Result<Linear> {
+    fn linear(
+        &mut self,
+        i: u32,
+        part: Part,
+        rows: u32,
+        cols: u32,
+        with_bias: Option<bool>,
+    ) -> Result<Linear> {
         let name = self.names.block(i, part);
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         let with_bias = with_bias.unwrap_or_else(|| self.checkpoint.holds(&bias));
-        let halves = self.halves.filter(|_| matches!(part, Part::Query | Part::Key));
+        let halves = self
+            .halves
+            .filter(|_| matches!(part, Part::Query | Part::Key));
         let mut source = Source::whole(self.stored(&weight, &[u64::from(rows), u64::from(cols)])?);
         if let Some((head_dim, rotary)) = halves {
             source.arrangement = Arrangement::RotaryHalves { head_dim, rotary };
@@ -236,20 +340,42 @@ impl Builder<'_> {
             source.arrangement = Arrangement::RotaryHalfValues { head_dim, rotary };
         }
         let bias = self.add(bias, u64::from(rows), vec![source], false);
-        Ok(Linear { weight, bias: Some(bias) })
+        Ok(Linear {
+            weight,
+            bias: Some(bias),
+        })
     }
 
     /// `[count rows, cols]`, from one tensor or from one for each expert.
-    fn experts(&mut self, block: u32, part: Part, count: u32, rows: u32, cols: u32) -> Result<TensorId> {
+    fn experts(
+        &mut self,
+        block: u32,
+        part: Part,
+        count: u32,
+        rows: u32,
+        cols: u32,
+    ) -> Result<TensorId> {
         let (x, rows, cols) = (u64::from(count), u64::from(rows), u64::from(cols));
         let stacked = self.names.stacked_experts(block, part);
         let first = self.names.expert(block, part, 0);
-        let (Stacked::Whole(stacked_name) | Stacked::Columns { name: stacked_name, .. }) = &stacked;
+        let (Stacked::Whole(stacked_name)
+        | Stacked::Columns {
+            name: stacked_name, ..
+        }) = &stacked;
         if !self.checkpoint.holds(stacked_name) && self.checkpoint.holds(&first) {
-            let one = |x| Ok(Source::whole(self.stored(&self.names.expert(block, part, x), &[rows, cols])?));
+            let one = |x| {
+                Ok(Source::whole(self.stored(
+                    &self.names.expert(block, part, x),
+                    &[rows, cols],
+                )?))
+            };
             let sources: Vec<Source> = (0..count).map(one).collect::<Result<_>>()?;
             let first = &sources[0].info;
-            if let Some(other) = sources.iter().map(|s| &s.info).find(|info| info.dtype != first.dtype) {
+            if let Some(other) = sources
+                .iter()
+                .map(|s| &s.info)
+                .find(|info| info.dtype != first.dtype)
+            {
                 return Err(Error::unsupported(format!(
                     "{} is {} and {} is {}; the experts of a block must share a type",
                     first.name, first.dtype, other.name, other.dtype
@@ -267,23 +393,41 @@ impl Builder<'_> {
                 let one = |matrix| Source {
                     info: info.clone(),
                     rows,
-                    arrangement: Arrangement::Columns { matrix, first: part * rows },
+                    arrangement: Arrangement::Columns {
+                        matrix,
+                        first: part * rows,
+                    },
                 };
-                Ok(self.add(format!("{name}[{part}]"), cols, (0..x).map(one).collect(), true))
+                Ok(self.add(
+                    format!("{name}[{part}]"),
+                    cols,
+                    (0..x).map(one).collect(),
+                    true,
+                ))
             }
         }
     }
 
     /// Adds a tensor to the plan, once. `quantizable`: it may become another type.
-    fn add(&mut self, name: String, cols: u64, sources: Vec<Source>, quantizable: bool) -> TensorId {
+    fn add(
+        &mut self,
+        name: String,
+        cols: u64,
+        sources: Vec<Source>,
+        quantizable: bool,
+    ) -> TensorId {
         if let Some(id) = self.ids.get(&name) {
             return *id;
         }
         let stored = sources[0].info.dtype;
         let float = matches!(stored, DType::F32 | DType::F16 | DType::BF16);
-        let wanted = self.quantize.filter(|to| quantizable && float && to.row_bytes(cols).is_some());
+        let wanted = self
+            .quantize
+            .filter(|to| quantizable && float && to.row_bytes(cols).is_some());
         let rows = sources.iter().map(|source| source.rows).sum();
-        let id = self.plan.tensor_spec(name.clone(), wanted.unwrap_or(stored), rows, cols);
+        let id = self
+            .plan
+            .tensor_spec(name.clone(), wanted.unwrap_or(stored), rows, cols);
         self.sources.push(sources);
         self.ids.insert(name, id);
         id
@@ -294,7 +438,11 @@ impl Builder<'_> {
         let info = self.checkpoint.require(name)?;
         // GGUF drops outer dimensions of 1, and nothing else.
         let squeeze = |shape: &[u64]| -> Vec<u64> {
-            let skip = shape.iter().take_while(|d| **d == 1).count().min(shape.len().saturating_sub(1));
+            let skip = shape
+                .iter()
+                .take_while(|d| **d == 1)
+                .count()
+                .min(shape.len().saturating_sub(1));
             shape[skip..].to_vec()
         };
         if squeeze(&info.shape) != squeeze(shape) {

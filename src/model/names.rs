@@ -40,7 +40,11 @@ pub(super) enum Names {
     /// llama.cpp's (`gguf-py/gguf/constants.py`).
     Gguf,
     /// Transformers'. `prefix` comes before everything but the head.
-    HuggingFace { prefix: String, head: String, architecture: Architecture },
+    HuggingFace {
+        prefix: String,
+        head: String,
+        architecture: Architecture,
+    },
 }
 
 impl Names {
@@ -50,10 +54,17 @@ impl Names {
             return Names::Gguf;
         }
         // A bare model has no prefix; one that also sees puts its language model below another name.
-        let known =
-            [("model.", ""), ("language_model.model.", "language_model."), ("model.language_model.", ""), ("", "")];
+        let known = [
+            ("model.", ""),
+            ("language_model.model.", "language_model."),
+            ("model.language_model.", ""),
+            ("", ""),
+        ];
         let there = |prefix: &str| checkpoint.holds(&format!("{prefix}embed_tokens.weight"));
-        let (prefix, head) = known.into_iter().find(|(prefix, _)| there(prefix)).unwrap_or(known[0]);
+        let (prefix, head) = known
+            .into_iter()
+            .find(|(prefix, _)| there(prefix))
+            .unwrap_or(known[0]);
         Names::HuggingFace {
             prefix: prefix.to_owned(),
             head: format!("{head}lm_head.weight"),
@@ -84,7 +95,12 @@ impl Names {
 
     /// A block's weight, without `.weight` or `.bias`.
     pub(super) fn block(&self, i: u32, part: Part) -> String {
-        let Names::HuggingFace { prefix, architecture, .. } = self else {
+        let Names::HuggingFace {
+            prefix,
+            architecture,
+            ..
+        } = self
+        else {
             let name = match part {
                 Part::AttentionNorm => "attn_norm",
                 Part::Query => "attn_q",
@@ -140,7 +156,9 @@ impl Names {
         let name = self.block(i, part);
         match self {
             Names::Gguf => format!("{name}.{expert}.weight"),
-            Names::HuggingFace { .. } => format!("{}.weight", name.replace("{}", &expert.to_string())),
+            Names::HuggingFace { .. } => {
+                format!("{}.weight", name.replace("{}", &expert.to_string()))
+            }
         }
     }
 
@@ -155,7 +173,11 @@ impl Names {
                     Part::ExpertDown => ("down_proj", 0, 1),
                     _ => ("gate_up_proj", 0, 2),
                 };
-                Stacked::Columns { name: format!("{prefix}layers.{i}.feed_forward.experts.{name}"), part, parts }
+                Stacked::Columns {
+                    name: format!("{prefix}layers.{i}.feed_forward.experts.{name}"),
+                    part,
+                    parts,
+                }
             }
         }
     }

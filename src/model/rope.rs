@@ -92,22 +92,28 @@ impl RopeScaling {
                 ("beta_slow", *beta_slow),
                 ("original_max_position_embeddings", *original),
             ],
-            RopeScaling::Divisors { divisors } => {
-                divisors.iter().map(|d| ("rope_freqs.weight", f64::from(*d))).collect()
-            }
+            RopeScaling::Divisors { divisors } => divisors
+                .iter()
+                .map(|d| ("rope_freqs.weight", f64::from(*d)))
+                .collect(),
         };
-        match numbers.iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
+        match numbers
+            .iter()
+            .find(|(_, value)| !(value.is_finite() && *value > 0.0))
+        {
             None => Ok(self),
-            Some((name, value)) => {
-                Err(Error::invalid_file(format!("rope scaling: {name} is {value}, not a positive number")))
-            }
+            Some((name, value)) => Err(Error::invalid_file(format!(
+                "rope scaling: {name} is {value}, not a positive number"
+            ))),
         }
     }
 
     /// What cos and sin are multiplied by.
     pub fn magnitude(&self) -> f64 {
         match self {
-            RopeScaling::Yarn { attention_factor, .. } => *attention_factor,
+            RopeScaling::Yarn {
+                attention_factor, ..
+            } => *attention_factor,
             _ => 1.0,
         }
     }
@@ -115,7 +121,11 @@ impl RopeScaling {
 
 /// `0.1 mscale ln(scale) + 1` for contexts that grow, 1 otherwise.
 pub(super) fn yarn_mscale(scale: f64, mscale: f64) -> f64 {
-    if scale <= 1.0 { 1.0 } else { 0.1 * mscale * scale.ln() + 1.0 }
+    if scale <= 1.0 {
+        1.0
+    } else {
+        0.1 * mscale * scale.ln() + 1.0
+    }
 }
 
 /// Angles per position of the pairs of `dim` rotated values, all scaling applied.
@@ -125,9 +135,10 @@ pub(super) fn inv_freq(theta: f64, dim: u32, scaling: Option<&RopeScaling>) -> V
     match scaling {
         None => plain.collect(),
         Some(RopeScaling::Linear { factor }) => plain.map(|freq| freq / factor).collect(),
-        Some(RopeScaling::Divisors { divisors }) => {
-            plain.zip(divisors).map(|(freq, divisor)| freq / f64::from(*divisor)).collect()
-        }
+        Some(RopeScaling::Divisors { divisors }) => plain
+            .zip(divisors)
+            .map(|(freq, divisor)| freq / f64::from(*divisor))
+            .collect(),
         Some(RopeScaling::Llama3 {
             factor,
             low_freq_factor: low,
@@ -155,7 +166,8 @@ pub(super) fn inv_freq(theta: f64, dim: u32, scaling: Option<&RopeScaling>) -> V
             ..
         }) => {
             // The pair that turns `rotations` times over the training's context.
-            let pair_of = |rotations: f64| d * (original / (rotations * 2.0 * PI)).ln() / (2.0 * theta.ln());
+            let pair_of =
+                |rotations: f64| d * (original / (rotations * 2.0 * PI)).ln() / (2.0 * theta.ln());
             let (mut low, mut high) = (pair_of(*beta_fast), pair_of(*beta_slow));
             if *truncate {
                 (low, high) = (low.floor(), high.ceil());
@@ -205,7 +217,9 @@ mod tests {
         for scaling in [
             RopeScaling::Linear { factor: 0.0 },
             RopeScaling::Linear { factor: f64::NAN },
-            RopeScaling::Divisors { divisors: vec![1.0, -1.0] },
+            RopeScaling::Divisors {
+                divisors: vec![1.0, -1.0],
+            },
             RopeScaling::Llama3 {
                 factor: 8.0,
                 low_freq_factor: 4.0,

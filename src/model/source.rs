@@ -52,13 +52,19 @@ pub struct Source {
 impl Source {
     /// All rows of a stored tensor, as they are.
     pub fn whole(info: TensorInfo) -> Source {
-        Source { rows: info.rows(), info, arrangement: Arrangement::Rows }
+        Source {
+            rows: info.rows(),
+            info,
+            arrangement: Arrangement::Rows,
+        }
     }
 
     /// Where reading begins, for an order that goes through files once.
     pub(super) fn position(&self) -> (usize, u64, u64) {
         match self.arrangement {
-            Arrangement::Columns { matrix, first } => (self.info.file, self.info.offset, matrix << 32 | first),
+            Arrangement::Columns { matrix, first } => {
+                (self.info.file, self.info.offset, matrix << 32 | first)
+            }
             _ => (self.info.file, self.info.offset, 0),
         }
     }
@@ -101,20 +107,42 @@ impl Source {
     /// The stored bytes of rows `first..first + rows`, in the plan's order.
     async fn stored(&self, checkpoint: &Checkpoint, first: u64, rows: u64) -> Result<Vec<u8>> {
         let size = |bytes: u64| {
-            usize::try_from(bytes).map_err(|_| Error::internal(format!("{}: {bytes} bytes at once", self.info.name)))
+            usize::try_from(bytes)
+                .map_err(|_| Error::internal(format!("{}: {bytes} bytes at once", self.info.name)))
         };
         let row = self.info.row_bytes();
         match self.arrangement {
-            Arrangement::Rows => checkpoint.read(&self.info, first * row, size(rows * row)?).await,
+            Arrangement::Rows => {
+                checkpoint
+                    .read(&self.info, first * row, size(rows * row)?)
+                    .await
+            }
             Arrangement::RotaryHalves { head_dim, rotary } => {
-                let stored = checkpoint.read(&self.info, first * row, size(rows * row)?).await?;
-                Ok(pair_halves(&stored, size(row)?, size(head_dim)?, size(rotary)?))
+                let stored = checkpoint
+                    .read(&self.info, first * row, size(rows * row)?)
+                    .await?;
+                Ok(pair_halves(
+                    &stored,
+                    size(row)?,
+                    size(head_dim)?,
+                    size(rotary)?,
+                ))
             }
             Arrangement::RotaryHalfValues { head_dim, rotary } => {
-                let stored = checkpoint.read(&self.info, first * row, size(rows * row)?).await?;
-                Ok(pair_halves(&stored, size(self.value_bytes())?, size(head_dim)?, size(rotary)?))
+                let stored = checkpoint
+                    .read(&self.info, first * row, size(rows * row)?)
+                    .await?;
+                Ok(pair_halves(
+                    &stored,
+                    size(self.value_bytes())?,
+                    size(head_dim)?,
+                    size(rotary)?,
+                ))
             }
-            Arrangement::Columns { matrix, first: column } => {
+            Arrangement::Columns {
+                matrix,
+                first: column,
+            } => {
                 let (inputs, value) = (self.stored_in(), self.value_bytes());
                 let mut out = vec![0; size(rows * inputs * value)?];
                 // Whole stored rows, as many as a piece holds, of which a part is used.
@@ -123,10 +151,16 @@ impl Source {
                 let (row_size, value, out_row) = (size(row)?, size(value)?, size(inputs * value)?);
                 for at in (0..inputs).step_by(size(batch)?) {
                     let count = batch.min(inputs - at);
-                    let stored = checkpoint.read(&self.info, (matrix * inputs + at) * row, size(count * row)?).await?;
+                    let stored = checkpoint
+                        .read(&self.info, (matrix * inputs + at) * row, size(count * row)?)
+                        .await?;
                     for (i, line) in stored.chunks_exact(row_size).enumerate() {
                         let place = (size(at)? + i) * value;
-                        for (r, bytes) in line[from..].chunks_exact(value).take(size(rows)?).enumerate() {
+                        for (r, bytes) in line[from..]
+                            .chunks_exact(value)
+                            .take(size(rows)?)
+                            .enumerate()
+                        {
                             out[r * out_row + place..][..value].copy_from_slice(bytes);
                         }
                     }
@@ -148,10 +182,13 @@ impl Source {
         if spec.dtype == self.info.dtype {
             return Ok(stored);
         }
-        let cols = usize::try_from(spec.cols).map_err(|_| Error::internal("a row longer than memory"))?;
+        let cols =
+            usize::try_from(spec.cols).map_err(|_| Error::internal("a row longer than memory"))?;
         let mut values = vec![0.0; cols];
         let mut out = Vec::new();
-        for row in stored.chunks_exact(cols * self.info.dtype.block_bytes() / self.info.dtype.block_len()) {
+        for row in
+            stored.chunks_exact(cols * self.info.dtype.block_bytes() / self.info.dtype.block_len())
+        {
             self.info.dtype.dequantize(row, &mut values)?;
             spec.dtype.quantize(&values, &mut out)?;
         }
@@ -183,13 +220,24 @@ mod tests {
     fn halves_of_each_head_are_put_in_pairs() {
         let rows: Vec<u8> = (0..8).flat_map(|r| [r, 100 + r]).collect();
         let paired = pair_halves(&rows, 2, 4, 4);
-        assert_eq!(paired.iter().step_by(2).copied().collect::<Vec<u8>>(), [0, 2, 1, 3, 4, 6, 5, 7]);
         assert_eq!(
-            paired.iter().skip(1).step_by(2).copied().collect::<Vec<u8>>(),
+            paired.iter().step_by(2).copied().collect::<Vec<u8>>(),
+            [0, 2, 1, 3, 4, 6, 5, 7]
+        );
+        assert_eq!(
+            paired
+                .iter()
+                .skip(1)
+                .step_by(2)
+                .copied()
+                .collect::<Vec<u8>>(),
             [100, 102, 101, 103, 104, 106, 105, 107]
         );
         // Four of six are rotated.
         let rows: Vec<u8> = (0..12).collect();
-        assert_eq!(pair_halves(&rows, 1, 6, 4), [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
+        assert_eq!(
+            pair_halves(&rows, 1, 6, 4),
+            [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]
+        );
     }
 }

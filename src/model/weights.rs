@@ -2,8 +2,9 @@
 
 use super::llama::ModelPlan;
 use crate::error::{Error, Result};
+use crate::exec::Executor;
 use crate::format::Checkpoint;
-use crate::plan::{Executor, TensorId};
+use crate::plan::TensorId;
 
 /// Bytes of weights loaded so far.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,10 @@ pub async fn load_weights(
             first_row += source.rows;
         }
         if first_row != spec.rows || spec.row_bytes() == 0 {
-            return Err(Error::internal(format!("{}: {first_row} rows stored of {}", spec.name, spec.rows)));
+            return Err(Error::internal(format!(
+                "{}: {first_row} rows stored of {}",
+                spec.name, spec.rows
+            )));
         }
     }
     order.sort_by_key(|(source, ..)| source.position());
@@ -45,7 +49,9 @@ pub async fn load_weights(
         while row < source.rows {
             let rows = per_piece.min(source.rows - row);
             let bytes = source.read(checkpoint, spec, row, rows).await?;
-            executor.load_rows(TensorId(i), first_row + row, &bytes).map_err(|e| e.at(&source.info.name))?;
+            executor
+                .load_rows(TensorId(i), first_row + row, &bytes)
+                .map_err(|e| e.at(&source.info.name))?;
             drop(bytes);
             executor.flush_loads().await?;
             row += rows;

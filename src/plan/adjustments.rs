@@ -18,7 +18,11 @@ pub struct Penalties {
 
 impl Penalties {
     /// No penalty.
-    pub const NONE: Penalties = Penalties { repetition: 1.0, presence: 0.0, frequency: 0.0 };
+    pub const NONE: Penalties = Penalties {
+        repetition: 1.0,
+        presence: 0.0,
+        frequency: 0.0,
+    };
 }
 
 /// Which tokens may be drawn: a bit for each, token `i` in bit `i % 32` of word `i / 32`.
@@ -31,7 +35,10 @@ pub struct TokenMask {
 impl TokenMask {
     /// Every token, or none, of a vocabulary of `vocab`.
     pub fn new(vocab: u32, allowed: bool) -> TokenMask {
-        let mut mask = TokenMask { words: vec![0; vocab.div_ceil(32) as usize], vocab };
+        let mut mask = TokenMask {
+            words: vec![0; vocab.div_ceil(32) as usize],
+            vocab,
+        };
         if allowed {
             (0..vocab).for_each(|id| mask.set(id, true));
         }
@@ -44,12 +51,18 @@ impl TokenMask {
             return;
         }
         let word = &mut self.words[id as usize / 32];
-        *word = if allowed { *word | 1 << (id % 32) } else { *word & !(1 << (id % 32)) };
+        *word = if allowed {
+            *word | 1 << (id % 32)
+        } else {
+            *word & !(1 << (id % 32))
+        };
     }
 
     /// Whether a token may be drawn.
     pub fn allows(&self, id: u32) -> bool {
-        self.words.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)
+        self.words
+            .get(id as usize / 32)
+            .is_some_and(|word| word >> (id % 32) & 1 == 1)
     }
 
     /// How many tokens may be drawn.
@@ -110,25 +123,43 @@ pub struct SequenceSampling {
 impl SequenceSampling {
     /// For a sequence that holds `history`, over a vocabulary of `vocab`.
     pub fn new(settings: &Sampling, vocab: u32, history: History<'_>) -> Result<SequenceSampling> {
-        let counts = settings.penalises().then(|| TokenCounts::new(vocab, history)).transpose()?;
-        Ok(SequenceSampling { settings: settings.clone(), counts })
+        let counts = settings
+            .penalises()
+            .then(|| TokenCounts::new(vocab, history))
+            .transpose()?;
+        Ok(SequenceSampling {
+            settings: settings.clone(),
+            counts,
+        })
     }
 
     /// Greedy.
     pub fn greedy() -> SequenceSampling {
-        SequenceSampling { settings: Sampling::GREEDY, counts: None }
+        SequenceSampling {
+            settings: Sampling::GREEDY,
+            counts: None,
+        }
     }
 
     /// Counts a token that was drawn.
     pub(super) fn count(&mut self, token: u32) {
-        if let Some(count) = self.counts.as_mut().and_then(|counts| counts.0.get_mut(token as usize)) {
+        if let Some(count) = self
+            .counts
+            .as_mut()
+            .and_then(|counts| counts.0.get_mut(token as usize))
+        {
             *count += 1;
         }
     }
 
     /// Adjusts logits `[V]` as [`Sampling`] says. A token that may not be drawn gets minus infinity.
     pub(super) fn adjust(&self, logits: &mut [f32]) {
-        let Sampling { penalties, bias, mask, .. } = &self.settings;
+        let Sampling {
+            penalties,
+            bias,
+            mask,
+            ..
+        } = &self.settings;
         for (id, bias) in bias.iter().flat_map(|bias| bias.iter()) {
             if let Some(logit) = logits.get_mut(*id as usize) {
                 *logit += bias;
@@ -137,8 +168,16 @@ impl SequenceSampling {
         if let Some(counts) = &self.counts {
             // The inverse, as on a GPU, where a quotient need not be the nearest number.
             let inverse = 1.0 / penalties.repetition;
-            for (logit, count) in logits.iter_mut().zip(&counts.0).filter(|(_, count)| **count != 0) {
-                *logit *= if *logit > 0.0 { inverse } else { penalties.repetition };
+            for (logit, count) in logits
+                .iter_mut()
+                .zip(&counts.0)
+                .filter(|(_, count)| **count != 0)
+            {
+                *logit *= if *logit > 0.0 {
+                    inverse
+                } else {
+                    penalties.repetition
+                };
                 let drawn = count & !TokenCounts::PROMPT;
                 if drawn > 0 {
                     *logit -= penalties.frequency * drawn as f32 + penalties.presence;
@@ -166,7 +205,15 @@ mod tests {
         assert_eq!((mask.count(), mask.words()), (33, &[u32::MAX, 1][..]));
         mask.set(32, false);
         mask.set(33, true);
-        assert_eq!((mask.count(), mask.allows(32), mask.allows(33), mask.allows(0)), (32, false, false, true));
+        assert_eq!(
+            (
+                mask.count(),
+                mask.allows(32),
+                mask.allows(33),
+                mask.allows(0)
+            ),
+            (32, false, false, true)
+        );
         assert_eq!(TokenMask::new(40, false).count(), 0);
     }
 
@@ -176,17 +223,34 @@ mod tests {
         let mut mask = TokenMask::new(6, true);
         mask.set(5, false);
         let settings = Sampling {
-            penalties: Penalties { repetition: 2.0, presence: 0.25, frequency: 0.5 },
+            penalties: Penalties {
+                repetition: 2.0,
+                presence: 0.25,
+                frequency: 0.5,
+            },
             bias: Some(Rc::new([(0, 1.0), (4, -3.0)])),
             mask: Some(Rc::new(mask)),
             ..Sampling::GREEDY
         };
-        let history = History { prompt: &[0, 1], generated: &[2, 4, 2] };
+        let history = History {
+            prompt: &[0, 1],
+            generated: &[2, 4, 2],
+        };
         let sequence = SequenceSampling::new(&settings, 6, history).expect("in the vocabulary");
         let mut logits = [3.0, -1.0, 4.0, 5.0, 1.0, 9.0];
         sequence.adjust(&mut logits);
         // (3 + 1) / 2; -1 * 2; 4 / 2 - 2 * 0.5 - 0.25; untouched; (1 - 3) * 2 - 0.5 - 0.25; forbidden.
         assert_eq!(logits, [2.0, -2.0, 0.75, 5.0, -4.75, f32::NEG_INFINITY]);
-        assert!(SequenceSampling::new(&settings, 6, History { prompt: &[6], generated: &[] }).is_err());
+        assert!(
+            SequenceSampling::new(
+                &settings,
+                6,
+                History {
+                    prompt: &[6],
+                    generated: &[]
+                }
+            )
+            .is_err()
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! Writing a plan, operation by operation. Each function adds one operation and gives the value that it writes.
 
-use super::{AttentionSpec, Experts, Heads, Input, Linear, Norm, Op, Plan, Role, TensorId, TensorSpec, Value, ValueId};
+use super::{
+    AttentionSpec, Experts, Heads, Input, Linear, Norm, Op, Plan, Role, TensorId, TensorSpec,
+    Value, ValueId,
+};
 use crate::quant::DType;
 
 impl Plan {
@@ -21,12 +24,28 @@ impl Plan {
 
     /// The same tensors, ropes and caches, and no operations.
     pub fn without_ops(&self) -> Plan {
-        Plan { values: Vec::new(), ops: Vec::new(), layer: None, ..self.clone() }
+        Plan {
+            values: Vec::new(),
+            ops: Vec::new(),
+            layer: None,
+            ..self.clone()
+        }
     }
 
     /// Adds a tensor.
-    pub fn tensor_spec(&mut self, name: impl Into<String>, dtype: DType, rows: u64, cols: u64) -> TensorId {
-        self.tensors.push(TensorSpec { name: name.into(), dtype, rows, cols });
+    pub fn tensor_spec(
+        &mut self,
+        name: impl Into<String>,
+        dtype: DType,
+        rows: u64,
+        cols: u64,
+    ) -> TensorId {
+        self.tensors.push(TensorSpec {
+            name: name.into(),
+            dtype,
+            rows,
+            cols,
+        });
         TensorId(self.tensors.len() - 1)
     }
 
@@ -37,7 +56,11 @@ impl Plan {
 
     /// Adds a value. One that no operation writes is set from outside before a step.
     pub fn value(&mut self, role: Role, width: u32) -> ValueId {
-        self.values.push(Value { role, layer: self.layer, width });
+        self.values.push(Value {
+            role,
+            layer: self.layer,
+            width,
+        });
         ValueId(self.values.len() - 1)
     }
 
@@ -62,7 +85,16 @@ impl Plan {
         cache: usize,
     ) -> ValueId {
         let query = self.value(Role::Query, heads.heads * heads.head_dim);
-        self.ops.push(Op::QkvRope { input, q, k, v, heads, rope, cache, query });
+        self.ops.push(Op::QkvRope {
+            input,
+            q,
+            k,
+            v,
+            heads,
+            rope,
+            cache,
+            query,
+        });
         query
     }
 
@@ -77,7 +109,15 @@ impl Plan {
         rope: Option<usize>,
     ) -> ValueId {
         let out = self.value(Role::Query, heads.heads * heads.head_dim);
-        self.ops.push(Op::QkNorm { query, out, heads, cache, eps, weights, rope });
+        self.ops.push(Op::QkNorm {
+            query,
+            out,
+            heads,
+            cache,
+            eps,
+            weights,
+            rope,
+        });
         out
     }
 
@@ -91,21 +131,36 @@ impl Plan {
     /// [`Op::Residual`]
     pub fn residual(&mut self, input: ValueId, linear: Linear, x: ValueId) -> ValueId {
         let out = self.value(Role::Residual, self.hidden_size);
-        self.ops.push(Op::Residual { input, linear, x, out });
+        self.ops.push(Op::Residual {
+            input,
+            linear,
+            x,
+            out,
+        });
         out
     }
 
     /// [`Op::GateUpSilu`]
     pub fn gate_up_silu(&mut self, input: Input, gate: Linear, up: Linear) -> ValueId {
         let out = self.value(Role::FeedForward, self.outputs(gate));
-        self.ops.push(Op::GateUpSilu { input, gate, up, out });
+        self.ops.push(Op::GateUpSilu {
+            input,
+            gate,
+            up,
+            out,
+        });
         out
     }
 
     /// [`Op::MoeRoute`]
     pub fn moe_route(&mut self, input: Input, router: TensorId, experts: Experts) -> ValueId {
         let out = self.value(Role::Routes, 2 * experts.used);
-        self.ops.push(Op::MoeRoute { input, router, experts, out });
+        self.ops.push(Op::MoeRoute {
+            input,
+            router,
+            experts,
+            out,
+        });
         out
     }
 
@@ -119,7 +174,14 @@ impl Plan {
     ) -> ValueId {
         let inner = self.tensor(gate).rows as u32 / experts.count;
         let out = self.value(Role::ExpertFeedForward, experts.used * inner);
-        self.ops.push(Op::MoeGateUpSilu { input, routes, gate, up, experts, out });
+        self.ops.push(Op::MoeGateUpSilu {
+            input,
+            routes,
+            gate,
+            up,
+            experts,
+            out,
+        });
         out
     }
 
@@ -133,7 +195,14 @@ impl Plan {
         x: ValueId,
     ) -> ValueId {
         let out = self.value(Role::Residual, self.hidden_size);
-        self.ops.push(Op::MoeDownResidual { input, routes, down, experts, x, out });
+        self.ops.push(Op::MoeDownResidual {
+            input,
+            routes,
+            down,
+            experts,
+            x,
+            out,
+        });
         out
     }
 
@@ -153,11 +222,17 @@ impl Plan {
 impl ValueId {
     /// Read as it is.
     pub fn plain(self) -> Input {
-        Input { x: self, norm: None }
+        Input {
+            x: self,
+            norm: None,
+        }
     }
 
     /// Read through a norm.
     pub fn normed(self, norm: Norm) -> Input {
-        Input { x: self, norm: Some(norm) }
+        Input {
+            x: self,
+            norm: Some(norm),
+        }
     }
 }

@@ -14,17 +14,24 @@ pub fn norm_scale(x: &[f32], width: usize, eps: f32) -> Vec<f32> {
 /// `x / scale`, a scale for each row.
 pub fn normalize(x: &[f32], scale: &[f32]) -> Vec<f32> {
     let width = x.len() / scale.len().max(1);
-    x.iter().enumerate().map(|(i, v)| v / scale[i / width]).collect()
+    x.iter()
+        .enumerate()
+        .map(|(i, v)| v / scale[i / width])
+        .collect()
 }
 
 /// `x * weight`, column by column.
 pub fn weigh(x: &[f32], weight: &[f32]) -> Vec<f32> {
-    x.iter().enumerate().map(|(i, v)| v * weight[i % weight.len()]).collect()
+    x.iter()
+        .enumerate()
+        .map(|(i, v)| v * weight[i % weight.len()])
+        .collect()
 }
 
 /// `silu(gate) * up`
 pub fn silu_mul(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let one = |(g, u): (&f32, &f32)| (f64::from(*g) / (1.0 + f64::from(-g).exp()) * f64::from(*u)) as f32;
+    let one =
+        |(g, u): (&f32, &f32)| (f64::from(*g) / (1.0 + f64::from(-g).exp()) * f64::from(*u)) as f32;
     gate.iter().zip(up).map(one).collect()
 }
 
@@ -44,7 +51,10 @@ pub fn softmax(x: &[f32], width: usize) -> Vec<f32> {
 pub fn expert_weights(logits: &[f32], count: usize, gating: Gating) -> Vec<f32> {
     match gating {
         Gating::Softmax => softmax(logits, count),
-        Gating::Sigmoid => logits.iter().map(|v| (1.0 / (1.0 + f64::from(-v).exp())) as f32).collect(),
+        Gating::Sigmoid => logits
+            .iter()
+            .map(|v| (1.0 / (1.0 + f64::from(-v).exp())) as f32)
+            .collect(),
     }
 }
 
@@ -56,7 +66,10 @@ pub fn rope(values: &mut [f32], rows: &[Row], heads: u32, head_dim: u32, rope: &
             let head = &mut values[(t * heads + h) * d..][..d];
             for (j, freq) in rope.inv_freq.iter().enumerate() {
                 let (sin, cos) = (f64::from(row.pos) * freq).sin_cos();
-                let (sin, cos) = (sin * f64::from(rope.magnitude), cos * f64::from(rope.magnitude));
+                let (sin, cos) = (
+                    sin * f64::from(rope.magnitude),
+                    cos * f64::from(rope.magnitude),
+                );
                 let (a, b) = (f64::from(head[2 * j]), f64::from(head[2 * j + 1]));
                 head[2 * j] = (a * cos - b * sin) as f32;
                 head[2 * j + 1] = (a * sin + b * cos) as f32;

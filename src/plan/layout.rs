@@ -41,11 +41,17 @@ impl Layout {
             }
             for value in op.writes() {
                 if writer[value.0].replace(at).is_some() {
-                    return Err(Error::internal(format!("{} writes {value:?} again", op.name())));
+                    return Err(Error::internal(format!(
+                        "{} writes {value:?} again",
+                        op.name()
+                    )));
                 }
             }
         }
-        let mut layout = Layout { buffers: Vec::new(), of: vec![BufferId(usize::MAX); plan.values.len()] };
+        let mut layout = Layout {
+            buffers: Vec::new(),
+            of: vec![BufferId(usize::MAX); plan.values.len()],
+        };
         let mut free: Vec<BufferId> = Vec::new();
         for (i, value) in plan.values.iter().enumerate() {
             if writer[i].is_none() {
@@ -56,7 +62,10 @@ impl Layout {
             let reads = op.reads();
             for read in &reads {
                 if layout.of[read.0].0 == usize::MAX {
-                    return Err(Error::internal(format!("{} reads {read:?} before it is written", op.name())));
+                    return Err(Error::internal(format!(
+                        "{} reads {read:?} before it is written",
+                        op.name()
+                    )));
                 }
             }
             let replaced = op.in_place();
@@ -66,11 +75,16 @@ impl Layout {
                     Some((from, to)) if to == written => {
                         if last_read[from.0] != Some(at) {
                             let name = op.name();
-                            return Err(Error::internal(format!("{name} overwrites {from:?}, which is read later")));
+                            return Err(Error::internal(format!(
+                                "{name} overwrites {from:?}, which is read later"
+                            )));
                         }
                         layout.of[from.0]
                     }
-                    _ => match free.iter().position(|buffer| layout.buffers[buffer.0].role == value.role) {
+                    _ => match free
+                        .iter()
+                        .position(|buffer| layout.buffers[buffer.0].role == value.role)
+                    {
                         Some(found) => free.swap_remove(found),
                         None => layout.add(value.role, value.width),
                     },
@@ -153,7 +167,11 @@ mod tests {
         plan.value(Role::Residual, 4);
         let written = plan.value(Role::Logits, 8);
         assert_eq!(written, logits);
-        plan.ops.push(crate::plan::Op::LmHead { input: ValueId(0).plain(), weight: TensorId(0), out: logits });
+        plan.ops.push(crate::plan::Op::LmHead {
+            input: ValueId(0).plain(),
+            weight: TensorId(0),
+            out: logits,
+        });
         assert!(Layout::new(&plan).is_err());
     }
 }

@@ -1,6 +1,6 @@
-//! The operations of a model as plain data, and the contract of whoever runs them.
+//! The operations of a model as plain data.
 //!
-//! `model/` writes a [`Plan`] from a config; an [`Executor`] (`gpu/`, `cpu/`, `reference/`) runs it. A plan can be
+//! `model/` writes a [`Plan`] from a config; an executor (`exec/`) runs it. A plan can be
 //! printed, counted and checked on a machine without a GPU. Nothing here knows a file, a device or a
 //! particular model.
 //!
@@ -9,9 +9,7 @@
 
 mod adjustments;
 mod builder;
-mod executor;
 pub mod fine;
-pub mod host;
 mod layout;
 mod op;
 mod routing;
@@ -20,9 +18,6 @@ mod trace;
 mod value;
 
 pub use adjustments::{History, Penalties, SequenceSampling, TokenCounts, TokenMask};
-pub use executor::{
-    Costs, Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Output, Pending, Row, SelfTest, Step, Tuned, Want,
-};
 pub use layout::{BufferId, BufferSpec, Layout};
 pub use op::{AttentionSpec, Input, Op};
 pub use routing::{pick_experts, route, routes};
@@ -32,6 +27,17 @@ pub use value::{Role, Value, ValueId};
 
 use crate::quant::DType;
 use std::fmt::Write as _;
+
+/// One token of a step: which token, of which sequence, at which position.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Token id, below the vocabulary size.
+    pub token: u32,
+    /// Sequence slot, below [`Limits::max_seqs`].
+    pub seq: u32,
+    /// Position in the sequence, from 0.
+    pub pos: u32,
+}
 
 /// Index of a tensor in [`Plan::tensors`].
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -211,12 +217,18 @@ impl Plan {
 
     /// The first value of a role.
     pub fn first(&self, role: Role) -> Option<ValueId> {
-        self.values.iter().position(|value| value.role == role).map(ValueId)
+        self.values
+            .iter()
+            .position(|value| value.role == role)
+            .map(ValueId)
     }
 
     /// The last value of a role.
     pub fn last(&self, role: Role) -> Option<ValueId> {
-        self.values.iter().rposition(|value| value.role == role).map(ValueId)
+        self.values
+            .iter()
+            .rposition(|value| value.role == role)
+            .map(ValueId)
     }
 
     /// Weight bytes, each tensor once.
@@ -226,7 +238,10 @@ impl Plan {
 
     /// Bytes of one cached position over all caches, for `value_bytes` per cached value.
     pub fn cache_bytes_per_position(&self, value_bytes: u64) -> u64 {
-        self.caches.iter().map(|c| 2 * u64::from(c.kv_heads) * u64::from(c.head_dim) * value_bytes).sum()
+        self.caches
+            .iter()
+            .map(|c| 2 * u64::from(c.kv_heads) * u64::from(c.head_dim) * value_bytes)
+            .sum()
     }
 
     /// Weight bytes that one decoded token must read: every tensor but the embedding table, of which it reads
@@ -250,7 +265,9 @@ impl Plan {
         }
         for op in &self.ops {
             let (tensors, experts) = match op {
-                Op::MoeGateUpSilu { gate, up, experts, .. } => (vec![*gate, *up], experts),
+                Op::MoeGateUpSilu {
+                    gate, up, experts, ..
+                } => (vec![*gate, *up], experts),
                 Op::MoeDownResidual { down, experts, .. } => (vec![*down], experts),
                 _ => continue,
             };

@@ -352,10 +352,14 @@ impl Op {
             | Op::GateUpSilu { input, .. }
             | Op::MoeRoute { input, .. }
             | Op::LmHead { input, .. } => vec![input.x],
-            Op::QkNorm { query, .. } | Op::Attention { query, .. } | Op::Scores { query, .. } => vec![*query],
+            Op::QkNorm { query, .. } | Op::Attention { query, .. } | Op::Scores { query, .. } => {
+                vec![*query]
+            }
             Op::Residual { input, x, .. } => vec![*input, *x],
             Op::MoeGateUpSilu { input, routes, .. } => vec![input.x, *routes],
-            Op::MoeDownResidual { input, routes, x, .. } => vec![*input, *routes, *x],
+            Op::MoeDownResidual {
+                input, routes, x, ..
+            } => vec![*input, *routes, *x],
             Op::Sample { logits } | Op::ExpertWeights { logits, .. } => vec![*logits],
             Op::NormScale { x, .. }
             | Op::Weigh { x, .. }
@@ -418,9 +422,9 @@ impl Op {
     /// The mixture that this operation runs, if it does.
     pub fn experts(&self) -> Option<Experts> {
         match self {
-            Op::MoeRoute { experts, .. } | Op::MoeGateUpSilu { experts, .. } | Op::MoeDownResidual { experts, .. } => {
-                Some(*experts)
-            }
+            Op::MoeRoute { experts, .. }
+            | Op::MoeGateUpSilu { experts, .. }
+            | Op::MoeDownResidual { experts, .. } => Some(*experts),
             _ => None,
         }
     }

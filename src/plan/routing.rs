@@ -20,12 +20,21 @@ pub fn route(logits: &[f32], experts: Experts, routes: &mut Vec<f32>) {
 pub fn pick_experts(weights: &[f32], experts: Experts, routes: &mut Vec<f32>) {
     pick(weights, experts, routes, |weights, picked| {
         let own = picked.iter().map(|x| f64::from(weights[*x]));
-        let total: f64 = if experts.gating == Gating::Softmax { own.clone().sum() } else { 1.0 };
+        let total: f64 = if experts.gating == Gating::Softmax {
+            own.clone().sum()
+        } else {
+            1.0
+        };
         own.map(|weight| weight / total).collect()
     });
 }
 
-fn pick(values: &[f32], experts: Experts, routes: &mut Vec<f32>, weigh: impl Fn(&[f32], &[usize]) -> Vec<f64>) {
+fn pick(
+    values: &[f32],
+    experts: Experts,
+    routes: &mut Vec<f32>,
+    weigh: impl Fn(&[f32], &[usize]) -> Vec<f64>,
+) {
     routes.clear();
     let mut order = Vec::with_capacity(experts.count as usize);
     for values in values.chunks_exact(experts.count as usize) {
@@ -34,7 +43,12 @@ fn pick(values: &[f32], experts: Experts, routes: &mut Vec<f32>, weigh: impl Fn(
         order.sort_by(|a: &usize, b: &usize| values[*b].total_cmp(&values[*a]));
         let picked = &order[..experts.used as usize];
         let weights = weigh(values, picked);
-        routes.extend(picked.iter().zip(weights).flat_map(|(x, weight)| [*x as f32, weight as f32]));
+        routes.extend(
+            picked
+                .iter()
+                .zip(weights)
+                .flat_map(|(x, weight)| [*x as f32, weight as f32]),
+        );
     }
 }
 

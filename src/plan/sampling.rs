@@ -87,13 +87,21 @@ fn pcg4d(mut v: [u32; 4]) -> [u32; 4] {
 pub fn exponential(seed: u64, pos: u32, id: u32) -> f32 {
     let h = pcg4d([seed as u32, (seed >> 32) as u32, pos, id])[0];
     let u = ((h as f32 + 0.5) * (1.0 / 4_294_967_296.0)).min(1.0 - 1.0 / 16_777_216.0);
-    if u < 0.015_625 { u * (1.0 + u * (0.5 + u * (1.0 / 3.0 + u * 0.25))) } else { -(1.0 - u).ln() }
+    if u < 0.015_625 {
+        u * (1.0 + u * (0.5 + u * (1.0 / 3.0 + u * 0.25)))
+    } else {
+        -(1.0 - u).ln()
+    }
 }
 
 /// A `u32` that orders as the float does (negatives reversed, sign flipped): radix selection works on it.
 pub fn ordered_key(x: f32) -> u32 {
     let bits = x.to_bits();
-    if bits & 0x8000_0000 != 0 { !bits } else { bits | 0x8000_0000 }
+    if bits & 0x8000_0000 != 0 {
+        !bits
+    } else {
+        bits | 0x8000_0000
+    }
 }
 
 /// Draws tokens on the processor. Keeps its working memory.
@@ -141,7 +149,9 @@ impl Sampler {
         let top_k = sampling.top_k as usize;
         if top_k > 0 && top_k < logits.len() {
             self.all(logits.len());
-            let (_, nth, _) = self.order.select_nth_unstable_by_key(top_k - 1, |i| std::cmp::Reverse(key(i)));
+            let (_, nth, _) = self
+                .order
+                .select_nth_unstable_by_key(top_k - 1, |i| std::cmp::Reverse(key(i)));
             floor = key(nth);
         }
         if sampling.top_p < 1.0 {
@@ -203,7 +213,18 @@ mod tests {
 
     #[test]
     fn keys_order_as_floats_do() {
-        let values = [f32::NEG_INFINITY, -1e30, -2.5, -1e-30, -0.0, 0.0, 1e-30, 2.5, 1e30, f32::INFINITY];
+        let values = [
+            f32::NEG_INFINITY,
+            -1e30,
+            -2.5,
+            -1e-30,
+            -0.0,
+            0.0,
+            1e-30,
+            2.5,
+            1e30,
+            f32::INFINITY,
+        ];
         for pair in values.windows(2) {
             assert!(ordered_key(pair[0]) <= ordered_key(pair[1]), "{pair:?}");
         }
@@ -216,7 +237,11 @@ mod tests {
         let draws: Vec<f64> = (0..n).map(|i| f64::from(exponential(42, 7, i))).collect();
         let mean = draws.iter().sum::<f64>() / f64::from(n);
         let variance = draws.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / f64::from(n);
-        let below = draws.iter().filter(|d| **d < std::f64::consts::LN_2).count() as f64 / f64::from(n);
+        let below = draws
+            .iter()
+            .filter(|d| **d < std::f64::consts::LN_2)
+            .count() as f64
+            / f64::from(n);
         assert!((mean - 1.0).abs() < 0.01, "mean {mean}");
         assert!((variance - 1.0).abs() < 0.03, "variance {variance}");
         assert!((below - 0.5).abs() < 0.005, "median {below}");
@@ -255,18 +280,29 @@ mod tests {
         }
         kept.retain(|i| logits[*i] >= least && p(*i) >= sampling.min_p);
         kept.sort_unstable();
-        let score = |i: usize| (logits[i] - max) * inv_t - exponential(sampling.seed, pos, i as u32).ln();
-        best(kept.len(), |i| score(kept[i])).try_into().map(|i: usize| kept[i] as u32).unwrap_or(0)
+        let score =
+            |i: usize| (logits[i] - max) * inv_t - exponential(sampling.seed, pos, i as u32).ln();
+        best(kept.len(), |i| score(kept[i]))
+            .try_into()
+            .map(|i: usize| kept[i] as u32)
+            .unwrap_or(0)
     }
 
     #[test]
     fn the_sampler_is_the_definition() {
         let mut sampler = Sampler::default();
         let mut different = std::collections::BTreeSet::new();
-        for (len, spread) in [(1usize, 1.0f32), (7, 2.0), (500, 8.0), (5000, 0.1), (5000, 12.0)] {
+        for (len, spread) in [
+            (1usize, 1.0f32),
+            (7, 2.0),
+            (500, 8.0),
+            (5000, 0.1),
+            (5000, 12.0),
+        ] {
             for seed in 0..40 {
-                let logits: Vec<f32> =
-                    (0..len as u32).map(|i| (exponential(seed, 1, i) * spread * 8.0).round() / 8.0).collect();
+                let logits: Vec<f32> = (0..len as u32)
+                    .map(|i| (exponential(seed, 1, i) * spread * 8.0).round() / 8.0)
+                    .collect();
                 for (temperature, top_k, top_p, min_p) in [
                     (1.0, 0, 1.0, 0.0),
                     (0.7, 40, 1.0, 0.0),
@@ -276,9 +312,20 @@ mod tests {
                     (1.0, 1, 0.5, 0.0),
                     (1.0, 0, 0.0, 0.0),
                 ] {
-                    let sampling = Sampling { temperature, top_k, top_p, min_p, seed, ..Sampling::GREEDY };
+                    let sampling = Sampling {
+                        temperature,
+                        top_k,
+                        top_p,
+                        min_p,
+                        seed,
+                        ..Sampling::GREEDY
+                    };
                     let got = sampler.pick(&logits, &sampling, 3);
-                    assert_eq!(got, by_definition(&logits, &sampling, 3), "{len} {sampling:?}");
+                    assert_eq!(
+                        got,
+                        by_definition(&logits, &sampling, 3),
+                        "{len} {sampling:?}"
+                    );
                     different.insert(got);
                 }
             }

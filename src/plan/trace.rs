@@ -111,7 +111,10 @@ impl Point {
     ///
     /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) with the known names.
     pub fn parse(name: &str) -> Result<Point> {
-        let (layer, rest) = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+        let (layer, rest) = match name
+            .strip_prefix("blocks.")
+            .and_then(|rest| rest.split_once('.'))
+        {
             Some((layer, rest)) => (layer.parse::<u32>().ok(), rest),
             None => (None, name),
         };
@@ -121,10 +124,17 @@ impl Point {
             .map(|(hook, ..)| Point { layer, hook: *hook })
             .ok_or_else(|| {
                 let name_of = |(_, in_layer, known): &(Hook, bool, &str)| {
-                    if *in_layer { format!("blocks.N.{known}") } else { (*known).to_owned() }
+                    if *in_layer {
+                        format!("blocks.N.{known}")
+                    } else {
+                        (*known).to_owned()
+                    }
                 };
                 let known: Vec<String> = HOOKS.iter().map(name_of).collect();
-                Error::invalid_input(format!("there is no hook {name:?}; there are {}", known.join(", ")))
+                Error::invalid_input(format!(
+                    "there is no hook {name:?}; there are {}",
+                    known.join(", ")
+                ))
             })
     }
 
@@ -140,7 +150,10 @@ impl fmt::Display for Point {
         if let Some(layer) = self.layer {
             write!(f, "blocks.{layer}.")?;
         }
-        let name = HOOKS.iter().find(|(hook, ..)| *hook == self.hook).map_or("", |(.., name)| *name);
+        let name = HOOKS
+            .iter()
+            .find(|(hook, ..)| *hook == self.hook)
+            .map_or("", |(.., name)| *name);
         f.write_str(name)
     }
 }
@@ -185,7 +198,8 @@ impl Edit {
             None => row.pos as usize,
         };
         let index = if count == 1 { 0 } else { index };
-        self.values.get(index * self.width..(index + 1) * self.width)
+        self.values
+            .get(index * self.width..(index + 1) * self.width)
     }
 }
 
@@ -228,8 +242,12 @@ impl Traced {
     /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for a point that the model does not have, and for an edit
     /// of another width than its value or of another length than its positions.
     pub fn of(plan: &Plan, trace: &Trace) -> Result<Traced> {
-        let wanted: BTreeSet<Point> =
-            trace.taps.iter().copied().chain(trace.edits.iter().map(|edit| edit.point)).collect();
+        let wanted: BTreeSet<Point> = trace
+            .taps
+            .iter()
+            .copied()
+            .chain(trace.edits.iter().map(|edit| edit.point))
+            .collect();
         let traced = Traced::new(plan, &wanted, false)?;
         for edit in &trace.edits {
             traced.check(edit)?;
@@ -239,31 +257,46 @@ impl Traced {
 
     fn check(&self, edit: &Edit) -> Result<()> {
         let point = edit.point;
-        if matches!(point.hook, Hook::Ln1Scale | Hook::Ln2Scale | Hook::FinalScale | Hook::ExpertIndices | Hook::Logits)
-        {
-            return Err(Error::invalid_input(format!("{point} can be read, and not edited")));
+        if matches!(
+            point.hook,
+            Hook::Ln1Scale | Hook::Ln2Scale | Hook::FinalScale | Hook::ExpertIndices | Hook::Logits
+        ) {
+            return Err(Error::invalid_input(format!(
+                "{point} can be read, and not edited"
+            )));
         }
         let value = self.plan.value_spec(self.at[&point]);
         let heads = self.heads(point.layer);
         let fits = match (value.role, point.hook) {
-            (Role::Scores | Role::Pattern, _) => edit.width > 0 && edit.width.is_multiple_of(heads.max(1)),
+            (Role::Scores | Role::Pattern, _) => {
+                edit.width > 0 && edit.width.is_multiple_of(heads.max(1))
+            }
             (_, Hook::PickedWeights) => edit.width * 2 == value.width as usize,
             _ => edit.width == value.width as usize,
         };
         let count = edit.values.len().checked_div(edit.width).unwrap_or(0);
         let whole = count * edit.width == edit.values.len();
-        let enough = edit.positions.as_ref().is_none_or(|positions| count == 1 || count == positions.len());
+        let enough = edit
+            .positions
+            .as_ref()
+            .is_none_or(|positions| count == 1 || count == positions.len());
         if !fits || !whole || !enough || count == 0 {
             return Err(Error::invalid_input(format!(
                 "the edit of {point} has {} values in rows of {}; a row of the value has {}, and there must be one row, or \
                  one for each position",
                 edit.values.len(),
                 edit.width,
-                if value.width == 0 { "heads x positions".to_owned() } else { value.width.to_string() },
+                if value.width == 0 {
+                    "heads x positions".to_owned()
+                } else {
+                    value.width.to_string()
+                },
             )));
         }
         if edit.values.iter().any(|value| value.is_nan()) {
-            return Err(Error::invalid_input(format!("the edit of {point} holds a value that is no number")));
+            return Err(Error::invalid_input(format!(
+                "the edit of {point} holds a value that is no number"
+            )));
         }
         Ok(())
     }
@@ -287,7 +320,9 @@ impl Traced {
         let by_head = |d: u32| vec![width / d.max(1) as usize, d as usize];
         let head_dim = self.plan.caches.first().map_or(1, |cache| cache.head_dim);
         match point.hook {
-            Hook::Query | Hook::Key | Hook::Value | Hook::RotQuery | Hook::RotKey | Hook::Z => by_head(head_dim),
+            Hook::Query | Hook::Key | Hook::Value | Hook::RotQuery | Hook::RotKey | Hook::Z => {
+                by_head(head_dim)
+            }
             Hook::Scores | Hook::Pattern => {
                 let heads = self.heads(point.layer).max(1);
                 vec![heads, width / heads]
@@ -321,7 +356,11 @@ impl Traced {
             return Err(Error::invalid_input(format!("this model has no {missing}")));
         }
         let layout = Layout::new(&to)?;
-        Ok(Traced { plan: to, layout, at })
+        Ok(Traced {
+            plan: to,
+            layout,
+            at,
+        })
     }
 }
 
@@ -343,7 +382,11 @@ struct Opener<'a> {
 
 impl Opener<'_> {
     fn wants(&self, hooks: &[Hook]) -> bool {
-        let layer = |hook: &Hook| HOOKS.iter().any(|(known, in_layer, _)| known == hook && *in_layer);
+        let layer = |hook: &Hook| {
+            HOOKS
+                .iter()
+                .any(|(known, in_layer, _)| known == hook && *in_layer)
+        };
         self.all
             || hooks.iter().any(|hook| {
                 let layer = if layer(hook) { self.layer } else { None };
@@ -352,8 +395,16 @@ impl Opener<'_> {
     }
 
     fn mark(&mut self, hook: Hook, value: ValueId) {
-        let in_layer = HOOKS.iter().any(|(known, in_layer, _)| *known == hook && *in_layer);
-        self.at.insert(Point { layer: if in_layer { self.layer } else { None }, hook }, value);
+        let in_layer = HOOKS
+            .iter()
+            .any(|(known, in_layer, _)| *known == hook && *in_layer);
+        self.at.insert(
+            Point {
+                layer: if in_layer { self.layer } else { None },
+                hook,
+            },
+            value,
+        );
     }
 
     /// A value of the first plan in the second.
@@ -369,36 +420,60 @@ impl Opener<'_> {
 
     fn input(&mut self, input: Input) -> Input {
         let x = self.mapped(input.x);
-        let known = self.norms.iter().find(|(value, norm, _)| *value == x && Some(*norm) == input.norm);
+        let known = self
+            .norms
+            .iter()
+            .find(|(value, norm, _)| *value == x && Some(*norm) == input.norm);
         known.map_or(Input { x, ..input }, |(.., out)| out.plain())
     }
 
     /// The input with its norm written out, and marked.
     fn open_norm(&mut self, input: Input, scale_hook: Hook, normalized_hook: Hook) -> ValueId {
-        let Some(norm) = input.norm else { return self.mapped(input.x) };
+        let Some(norm) = input.norm else {
+            return self.mapped(input.x);
+        };
         let read = self.input(input);
         if read.norm.is_none() {
             return read.x;
         }
         let (x, hidden) = (read.x, self.to.hidden_size);
         let scale = self.to.value(Role::NormScale, 1);
-        self.to.ops.push(Op::NormScale { x, eps: norm.eps, out: scale });
+        self.to.ops.push(Op::NormScale {
+            x,
+            eps: norm.eps,
+            out: scale,
+        });
         let normalized = self.to.value(Role::Normalized, hidden);
-        self.to.ops.push(Op::Normalize { x, scale, out: normalized });
+        self.to.ops.push(Op::Normalize {
+            x,
+            scale,
+            out: normalized,
+        });
         let out = self.to.value(Role::NormOutput, hidden);
-        self.to.ops.push(Op::Weigh { x: normalized, weight: norm.weight, out });
+        self.to.ops.push(Op::Weigh {
+            x: normalized,
+            weight: norm.weight,
+            out,
+        });
         self.mark(scale_hook, scale);
         self.mark(normalized_hook, normalized);
         self.norms.push((x, norm, out));
         out
     }
 
-    fn linears<const N: usize>(&mut self, x: ValueId, linears: [(Linear, Role); N]) -> [ValueId; N] {
+    fn linears<const N: usize>(
+        &mut self,
+        x: ValueId,
+        linears: [(Linear, Role); N],
+    ) -> [ValueId; N] {
         let outs = linears.map(|(linear, role)| {
             let rows = self.to.tensor(linear.weight).rows as u32;
             (linear, self.to.value(role, rows))
         });
-        self.to.ops.push(Op::Linears { x, linears: outs.to_vec() });
+        self.to.ops.push(Op::Linears {
+            x,
+            linears: outs.to_vec(),
+        });
         outs.map(|(_, out)| out)
     }
 
@@ -418,13 +493,27 @@ impl Opener<'_> {
                 self.map[out.0] = Some(new);
                 self.mark(Hook::Embed, new);
             }
-            Op::QkvRope { input, q, k, v, heads, rope, cache, query } => {
+            Op::QkvRope {
+                input,
+                q,
+                k,
+                v,
+                heads,
+                rope,
+                cache,
+                query,
+            } => {
                 let x = self.mapped(input.x);
                 self.mark(Hook::ResidPre, x);
                 let qk_norm = match after.first() {
-                    Some(Op::QkNorm { query: from, out, eps, weights, rope, .. }) if from == query => {
-                        Some((*out, *eps, *weights, *rope))
-                    }
+                    Some(Op::QkNorm {
+                        query: from,
+                        out,
+                        eps,
+                        weights,
+                        rope,
+                        ..
+                    }) if from == query => Some((*out, *eps, *weights, *rope)),
                     _ => None,
                 };
                 if !self.wants(&[
@@ -444,13 +533,22 @@ impl Opener<'_> {
                     return Ok(false);
                 }
                 let read = self.open_norm(*input, Hook::Ln1Scale, Hook::Ln1Normalized);
-                let [raw_q, raw_k, value] =
-                    self.linears(read, [(*q, Role::RawQuery), (*k, Role::RawKey), (*v, Role::Value)]);
-                for (hook, value) in [(Hook::Query, raw_q), (Hook::Key, raw_k), (Hook::Value, value)] {
+                let [raw_q, raw_k, value] = self.linears(
+                    read,
+                    [(*q, Role::RawQuery), (*k, Role::RawKey), (*v, Role::Value)],
+                );
+                for (hook, value) in [
+                    (Hook::Query, raw_q),
+                    (Hook::Key, raw_k),
+                    (Hook::Value, value),
+                ] {
                     self.mark(hook, value);
                 }
                 let d = heads.head_dim;
-                let each = [(raw_q, heads.heads, Role::Query), (raw_k, heads.kv_heads, Role::Key)];
+                let each = [
+                    (raw_q, heads.heads, Role::Query),
+                    (raw_k, heads.kv_heads, Role::Key),
+                ];
                 let [q, key] = [0, 1].map(|which| {
                     let (mut x, heads, role) = each[which];
                     let Some((_, eps, weights, rope_after)) = qk_norm else {
@@ -463,18 +561,43 @@ impl Opener<'_> {
                     let spec = self.to.value_spec(x);
                     let out = self.to.value(spec.role, spec.width);
                     let weight = weights.map(|weights| weights[which]);
-                    self.to.ops.push(Op::HeadNorm { x, weight, head_dim: d, eps, out });
-                    if rope_after.is_some() { self.rope(out, heads, d, rope_after, role) } else { out }
+                    self.to.ops.push(Op::HeadNorm {
+                        x,
+                        weight,
+                        head_dim: d,
+                        eps,
+                        out,
+                    });
+                    if rope_after.is_some() {
+                        self.rope(out, heads, d, rope_after, role)
+                    } else {
+                        out
+                    }
                 });
-                self.to.ops.push(Op::StoreKv { key, value, heads: *heads, cache: *cache });
+                self.to.ops.push(Op::StoreKv {
+                    key,
+                    value,
+                    heads: *heads,
+                    cache: *cache,
+                });
                 self.mark(Hook::RotQuery, q);
                 self.mark(Hook::RotKey, key);
                 self.map[qk_norm.map_or(*query, |(out, ..)| out).0] = Some(q);
                 return Ok(qk_norm.is_some());
             }
-            Op::QkNorm { query, out, heads, cache, eps, weights, rope } => {
+            Op::QkNorm {
+                query,
+                out,
+                heads,
+                cache,
+                eps,
+                weights,
+                rope,
+            } => {
                 let query = self.mapped(*query);
-                let new = self.to.qk_norm(query, *heads, *cache, *eps, *weights, *rope);
+                let new = self
+                    .to
+                    .qk_norm(query, *heads, *cache, *eps, *weights, *rope);
                 self.map[out.0] = Some(new);
                 self.mark(Hook::RotQuery, new);
             }
@@ -488,40 +611,84 @@ impl Opener<'_> {
                 self.map[out.0] = Some(new);
                 self.mark(Hook::Z, new);
             }
-            Op::Residual { input, linear, x, out } => {
+            Op::Residual {
+                input,
+                linear,
+                x,
+                out,
+            } => {
                 let first_half = self.from.value_spec(*input).role == Role::Attention;
                 let input = self.mapped(*input);
-                let base = self.base(*x, if first_half { Hook::AttnOut } else { Hook::MlpOut });
+                let base = self.base(
+                    *x,
+                    if first_half {
+                        Hook::AttnOut
+                    } else {
+                        Hook::MlpOut
+                    },
+                );
                 let new = self.to.residual(input, *linear, base);
                 self.map[out.0] = Some(new);
                 self.end_of_half(*out, first_half, after);
             }
-            Op::GateUpSilu { input, gate, up, out } => {
-                let new = if self.wants(&[Hook::Ln2Scale, Hook::Ln2Normalized, Hook::Gate, Hook::Up]) {
-                    let read = self.open_norm(*input, Hook::Ln2Scale, Hook::Ln2Normalized);
-                    let [g, u] = self.linears(read, [(*gate, Role::Gate), (*up, Role::Up)]);
-                    self.mark(Hook::Gate, g);
-                    self.mark(Hook::Up, u);
-                    let new = self.to.value(Role::FeedForward, self.from.value_spec(*out).width);
-                    self.to.ops.push(Op::SiluMul { gate: g, up: u, out: new });
-                    new
-                } else {
-                    let input = self.input(*input);
-                    self.to.gate_up_silu(input, *gate, *up)
-                };
+            Op::GateUpSilu {
+                input,
+                gate,
+                up,
+                out,
+            } => {
+                let new =
+                    if self.wants(&[Hook::Ln2Scale, Hook::Ln2Normalized, Hook::Gate, Hook::Up]) {
+                        let read = self.open_norm(*input, Hook::Ln2Scale, Hook::Ln2Normalized);
+                        let [g, u] = self.linears(read, [(*gate, Role::Gate), (*up, Role::Up)]);
+                        self.mark(Hook::Gate, g);
+                        self.mark(Hook::Up, u);
+                        let new = self
+                            .to
+                            .value(Role::FeedForward, self.from.value_spec(*out).width);
+                        self.to.ops.push(Op::SiluMul {
+                            gate: g,
+                            up: u,
+                            out: new,
+                        });
+                        new
+                    } else {
+                        let input = self.input(*input);
+                        self.to.gate_up_silu(input, *gate, *up)
+                    };
                 self.map[out.0] = Some(new);
                 self.mark(Hook::MlpPost, new);
             }
-            Op::MoeRoute { input, router, experts, out } => {
-                let new = if self.wants(&[Hook::Ln2Scale, Hook::Ln2Normalized, Hook::RouterLogits, Hook::ExpertWeights])
-                {
+            Op::MoeRoute {
+                input,
+                router,
+                experts,
+                out,
+            } => {
+                let new = if self.wants(&[
+                    Hook::Ln2Scale,
+                    Hook::Ln2Normalized,
+                    Hook::RouterLogits,
+                    Hook::ExpertWeights,
+                ]) {
                     let read = self.open_norm(*input, Hook::Ln2Scale, Hook::Ln2Normalized);
-                    let router = Linear { weight: *router, bias: None };
+                    let router = Linear {
+                        weight: *router,
+                        bias: None,
+                    };
                     let [logits] = self.linears(read, [(router, Role::RouterLogits)]);
                     let weights = self.to.value(Role::ExpertWeights, experts.count);
-                    self.to.ops.push(Op::ExpertWeights { logits, gating: experts.gating, out: weights });
+                    self.to.ops.push(Op::ExpertWeights {
+                        logits,
+                        gating: experts.gating,
+                        out: weights,
+                    });
                     let new = self.to.value(Role::Routes, 2 * experts.used);
-                    self.to.ops.push(Op::PickExperts { weights, experts: *experts, out: new });
+                    self.to.ops.push(Op::PickExperts {
+                        weights,
+                        experts: *experts,
+                        out: new,
+                    });
                     self.mark(Hook::RouterLogits, logits);
                     self.mark(Hook::ExpertWeights, weights);
                     new
@@ -533,26 +700,45 @@ impl Opener<'_> {
                 self.mark(Hook::ExpertIndices, new);
                 self.mark(Hook::PickedWeights, new);
             }
-            Op::MoeGateUpSilu { input, routes, gate, up, experts, out } => {
+            Op::MoeGateUpSilu {
+                input,
+                routes,
+                gate,
+                up,
+                experts,
+                out,
+            } => {
                 let (input, routes) = (self.input(*input), self.mapped(*routes));
-                let new = self.to.moe_gate_up_silu(input, routes, [*gate, *up], *experts);
+                let new = self
+                    .to
+                    .moe_gate_up_silu(input, routes, [*gate, *up], *experts);
                 self.map[out.0] = Some(new);
             }
-            Op::MoeDownResidual { input, routes, down, experts, x, out } => {
+            Op::MoeDownResidual {
+                input,
+                routes,
+                down,
+                experts,
+                x,
+                out,
+            } => {
                 let (input, routes) = (self.mapped(*input), self.mapped(*routes));
                 let base = self.base(*x, Hook::MlpOut);
-                let new = self.to.moe_down_residual(input, routes, *down, *experts, base);
+                let new = self
+                    .to
+                    .moe_down_residual(input, routes, *down, *experts, base);
                 self.map[out.0] = Some(new);
                 self.end_of_half(*out, false, after);
             }
             Op::LmHead { input, weight, out } => {
-                let read = if self.wants(&[Hook::FinalScale, Hook::FinalNormalized, Hook::FinalOutput]) {
-                    let read = self.open_norm(*input, Hook::FinalScale, Hook::FinalNormalized);
-                    self.mark(Hook::FinalOutput, read);
-                    read.plain()
-                } else {
-                    self.input(*input)
-                };
+                let read =
+                    if self.wants(&[Hook::FinalScale, Hook::FinalNormalized, Hook::FinalOutput]) {
+                        let read = self.open_norm(*input, Hook::FinalScale, Hook::FinalNormalized);
+                        self.mark(Hook::FinalOutput, read);
+                        read.plain()
+                    } else {
+                        self.input(*input)
+                    };
                 let new = self.to.lm_head(read, *weight);
                 self.map[out.0] = Some(new);
                 self.mark(Hook::Logits, new);
@@ -561,24 +747,52 @@ impl Opener<'_> {
                 let logits = self.mapped(*logits);
                 self.to.sample(logits);
             }
-            fine => return Err(Error::internal(format!("{} in a model's plan", fine.name()))),
+            fine => {
+                return Err(Error::internal(format!(
+                    "{} in a model's plan",
+                    fine.name()
+                )));
+            }
         }
         Ok(false)
     }
 
     /// `x` rotated.
-    fn rope(&mut self, x: ValueId, heads: u32, head_dim: u32, rope: Option<usize>, role: Role) -> ValueId {
+    fn rope(
+        &mut self,
+        x: ValueId,
+        heads: u32,
+        head_dim: u32,
+        rope: Option<usize>,
+        role: Role,
+    ) -> ValueId {
         let out = self.to.value(role, heads * head_dim);
-        self.to.ops.push(Op::Rope { x, heads, head_dim, rope, out });
+        self.to.ops.push(Op::Rope {
+            x,
+            heads,
+            head_dim,
+            rope,
+            out,
+        });
         out
     }
 
     fn open_attention(&mut self, query: ValueId, spec: AttentionSpec) -> ValueId {
         let scores = self.to.value(Role::Scores, 0);
-        self.to.ops.push(Op::Scores { query, spec, out: scores });
+        self.to.ops.push(Op::Scores {
+            query,
+            spec,
+            out: scores,
+        });
         let pattern = self.to.value(Role::Pattern, 0);
-        self.to.ops.push(Op::Softmax { scores, heads: spec.heads.heads, out: pattern });
-        let out = self.to.value(Role::Attention, spec.heads.heads * spec.heads.head_dim);
+        self.to.ops.push(Op::Softmax {
+            scores,
+            heads: spec.heads.heads,
+            out: pattern,
+        });
+        let out = self
+            .to
+            .value(Role::Attention, spec.heads.heads * spec.heads.head_dim);
         self.to.ops.push(Op::Mix { pattern, spec, out });
         self.mark(Hook::Scores, scores);
         self.mark(Hook::Pattern, pattern);
@@ -603,7 +817,10 @@ impl Opener<'_> {
         let more = !first
             && after.iter().any(|op| {
                 let adds = matches!(op, Op::Residual { .. } | Op::MoeDownResidual { .. });
-                adds && op.writes().first().is_some_and(|out| self.from.value_spec(*out).layer == layer)
+                adds && op
+                    .writes()
+                    .first()
+                    .is_some_and(|out| self.from.value_spec(*out).layer == layer)
             });
         if more {
             return;
@@ -616,6 +833,13 @@ impl Opener<'_> {
             self.map[out.0] = Some(sum);
         }
         let x = self.mapped(out);
-        self.mark(if first { Hook::ResidMid } else { Hook::ResidPost }, x);
+        self.mark(
+            if first {
+                Hook::ResidMid
+            } else {
+                Hook::ResidPost
+            },
+            x,
+        );
     }
 }

@@ -4,7 +4,9 @@
 //! Weight = `scale * level * sign` (IQ2, IQ3) or `scale * (level + delta)` (IQ1, whose levels are -1, 0 and 1, and whose
 //! delta is an eighth up or down: eight times all that are integers).
 
-use super::tables::{IQ1_GRID, IQ2_LEVELS, IQ2S_GRID, IQ2XS_GRID, IQ2XXS_GRID, IQ3S_GRID, IQ3XXS_GRID};
+use super::tables::{
+    IQ1_GRID, IQ2_LEVELS, IQ2S_GRID, IQ2XS_GRID, IQ2XXS_GRID, IQ3S_GRID, IQ3XXS_GRID,
+};
 use super::{Products, f16_at, u16_at, u32_at};
 
 /// Weights per super-block.
@@ -19,7 +21,13 @@ pub(super) fn iq2_xxs(block: &[u8; 66], out: &mut impl Products) {
         let scale = d * (0.5 + (packed >> 28) as f32) * 0.25;
         for (j, index) in indices.iter().enumerate() {
             let entry = IQ2XXS_GRID[usize::from(*index)];
-            iq2_group(entry, scale, seven_signs(packed >> (7 * j)), 4 * pair + j, out);
+            iq2_group(
+                entry,
+                scale,
+                seven_signs(packed >> (7 * j)),
+                4 * pair + j,
+                out,
+            );
         }
     }
 }
@@ -30,14 +38,25 @@ pub(super) fn iq2_xs(block: &[u8; 74], out: &mut impl Products) {
     for group in 0..LEN / 8 {
         let packed = u16_at(block, 2 + 2 * group);
         let scale = d * (0.5 + nibble(&block[66..], group / 2)) * 0.25;
-        iq2_group(IQ2XS_GRID[usize::from(packed & 511)], scale, seven_signs(u32::from(packed >> 9)), group, out);
+        iq2_group(
+            IQ2XS_GRID[usize::from(packed & 511)],
+            scale,
+            seven_signs(u32::from(packed >> 9)),
+            group,
+            out,
+        );
     }
 }
 
 /// `d: f16, qs: [u8; 32], signs: [u8; 32], high: [u8; 8], scales: [u8; 8]`; 10 bits of index, a scale for 16 weights.
 pub(super) fn iq2_s(block: &[u8; 82], out: &mut impl Products) {
     let d = f16_at(block, 0);
-    let (qs, signs, high, scales) = (&block[2..34], &block[34..66], &block[66..74], &block[74..82]);
+    let (qs, signs, high, scales) = (
+        &block[2..34],
+        &block[34..66],
+        &block[66..74],
+        &block[74..82],
+    );
     for group in 0..LEN / 8 {
         let upper = (high[group / 4] >> (2 * (group % 4))) & 3;
         let index = usize::from(qs[group]) | usize::from(upper) << 8;
@@ -65,7 +84,12 @@ pub(super) fn iq3_xxs(block: &[u8; 98], out: &mut impl Products) {
 pub(super) fn iq3_s(block: &[u8; 110], out: &mut impl Products) {
     const LEVELS: [i8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
     let d = f16_at(block, 0);
-    let (qs, high, signs, scales) = (&block[2..66], &block[66..74], &block[74..106], &block[106..110]);
+    let (qs, high, signs, scales) = (
+        &block[2..66],
+        &block[66..74],
+        &block[74..106],
+        &block[106..110],
+    );
     for (group, signs) in signs.iter().enumerate() {
         let scale = d * (1.0 + 2.0 * nibble(scales, group / 4));
         let pair = [2 * group, 2 * group + 1].map(|i| {
@@ -81,7 +105,8 @@ pub(super) fn iq1_s(block: &[u8; 50], out: &mut impl Products) {
     let d = f16_at(block, 0);
     for group in 0..LEN / 8 {
         let high = u16_at(block, 34 + 2 * (group / 4));
-        let index = usize::from(block[2 + group]) | usize::from((high >> (3 * (group % 4))) & 7) << 8;
+        let index =
+            usize::from(block[2 + group]) | usize::from((high >> (3 * (group % 4))) & 7) << 8;
         let scale = d * f32::from(2 * ((high >> 12) & 7) + 1);
         iq1_group(IQ1_GRID[index], scale, high & 0x8000 != 0, group, out);
     }
@@ -91,13 +116,22 @@ pub(super) fn iq1_s(block: &[u8; 50], out: &mut impl Products) {
 /// of scale per 16 weights, and the f16 `d` in pieces: the top nibbles of the four `scales`.
 pub(super) fn iq1_m(block: &[u8; 56], out: &mut impl Products) {
     let scales: [u16; 4] = std::array::from_fn(|i| u16_at(block, 48 + 2 * i));
-    let d = scales.iter().enumerate().fold(0, |d, (i, scale)| d | (scale >> 12) << (4 * i));
+    let d = scales
+        .iter()
+        .enumerate()
+        .fold(0, |d, (i, scale)| d | (scale >> 12) << (4 * i));
     let d = half::f16::from_bits(d).to_f32();
     for group in 0..LEN / 8 {
         let high = block[32 + group / 2] >> (4 * (group % 2));
         let index = usize::from(block[group]) | usize::from(high & 7) << 8;
         let scale = (scales[group / 8] >> (3 * (group / 2 % 4))) & 7;
-        iq1_group(IQ1_GRID[index], d * f32::from(2 * scale + 1), high & 8 != 0, group, out);
+        iq1_group(
+            IQ1_GRID[index],
+            d * f32::from(2 * scale + 1),
+            high & 8 != 0,
+            group,
+            out,
+        );
     }
 }
 
@@ -110,7 +144,14 @@ fn iq2_group(entry: u16, scale: f32, signs: u8, group: usize, out: &mut impl Pro
 }
 
 /// Eight weights of two entries with 4 bits for each of their four.
-fn iq3_group(entries: [u16; 2], levels: &[i8; 8], scale: f32, signs: u8, group: usize, out: &mut impl Products) {
+fn iq3_group(
+    entries: [u16; 2],
+    levels: &[i8; 8],
+    scale: f32,
+    signs: u8,
+    group: usize,
+    out: &mut impl Products,
+) {
     for i in 0..8 {
         let level = levels[usize::from(entries[i / 4] >> (4 * (i % 4))) & 7];
         out.put(8 * group + i, scale, signed(level, signs, i));

@@ -4,11 +4,15 @@
 use super::{Products, f16_at, u16_at};
 
 /// The levels of `IQ4_NL` and `IQ4_XS` (`kvalues_iq4nl`), denser near zero where weights are.
-const IQ4: [f32; 16] =
-    [-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0];
+const IQ4: [f32; 16] = [
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
+    89.0, 113.0,
+];
 
 /// All E2M1 floats (OCP Microscaling 1.0), doubled so that they are integers; scales are halved to match.
-const E2M1: [f32; 16] = [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
+const E2M1: [f32; 16] = [
+    0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0,
+];
 
 /// `d: f16, qs: [u8; 16]`; weight = `d * level`.
 pub(super) fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {

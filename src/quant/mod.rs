@@ -87,8 +87,20 @@ struct Layout {
     block_bytes: usize,
 }
 
-const fn layout(dtype: DType, name: &'static str, ggml_id: u32, block_len: usize, block_bytes: usize) -> Layout {
-    Layout { dtype, name, ggml_id, block_len, block_bytes }
+const fn layout(
+    dtype: DType,
+    name: &'static str,
+    ggml_id: u32,
+    block_len: usize,
+    block_bytes: usize,
+) -> Layout {
+    Layout {
+        dtype,
+        name,
+        ggml_id,
+        block_len,
+        block_bytes,
+    }
 }
 
 /// In the order of the enum, so that a type is its own index. Numbers: `enum ggml_type` in `ggml.h`; sizes: the
@@ -140,7 +152,10 @@ impl DType {
 
     /// The type with this number in a GGUF file (`enum ggml_type`); `None` for unknown, removed and integer types.
     pub fn from_ggml(id: u32) -> Option<DType> {
-        LAYOUTS.iter().find(|layout| layout.ggml_id == id).map(|layout| layout.dtype)
+        LAYOUTS
+            .iter()
+            .find(|layout| layout.ggml_id == id)
+            .map(|layout| layout.dtype)
     }
 
     /// The number of this type in a GGUF file.
@@ -155,7 +170,10 @@ impl DType {
 
     /// The type of a name as [`DType::name`] gives it; upper and lower case are the same.
     pub fn from_name(name: &str) -> Option<DType> {
-        LAYOUTS.iter().find(|layout| layout.name.eq_ignore_ascii_case(name)).map(|layout| layout.dtype)
+        LAYOUTS
+            .iter()
+            .find(|layout| layout.name.eq_ignore_ascii_case(name))
+            .map(|layout| layout.dtype)
     }
 
     /// Weights per block; 1 for plain floats.
@@ -252,7 +270,11 @@ impl DType {
             DType::TQ1_0 => for_each_product::<54>(bytes, out, 256, ternary::tq1_0),
             DType::TQ2_0 => for_each_product::<66>(bytes, out, 256, ternary::tq2_0),
             DType::NVFP4 => for_each_product::<36>(bytes, out, 64, levels::nvfp4),
-            other => return Err(Error::internal(format!("{other} has no form of small integers"))),
+            other => {
+                return Err(Error::internal(format!(
+                    "{other} has no form of small integers"
+                )));
+            }
         }
         Ok(())
     }
@@ -314,7 +336,11 @@ pub(crate) struct Int8Groups {
 impl Int8Groups {
     /// Room for `len` weights.
     pub fn new(len: usize) -> Int8Groups {
-        Int8Groups { levels: vec![0; len], scales: vec![0.0; len.div_ceil(16)], at: 0 }
+        Int8Groups {
+            levels: vec![0; len],
+            scales: vec![0.0; len.div_ceil(16)],
+            at: 0,
+        }
     }
 }
 

@@ -70,7 +70,14 @@ impl PlaneLayout {
             | DType::TQ2_0
             | DType::NVFP4 => ("int8", 32, 2 * blocks),
         };
-        PlaneLayout { dtype, cols, blocks, format, block_bytes, scale_stride }
+        PlaneLayout {
+            dtype,
+            cols,
+            blocks,
+            format,
+            block_bytes,
+            scale_stride,
+        }
     }
 
     /// Bytes of one row of quants: whole 16-byte words.
@@ -90,9 +97,15 @@ impl PlaneLayout {
     pub fn split(&self, stored: &[u8], quants: &mut Vec<u8>, scales: &mut Vec<u8>) -> Result<()> {
         let row_bytes = self.dtype.row_bytes(self.cols).unwrap_or(0) as usize;
         if row_bytes == 0 || !stored.len().is_multiple_of(row_bytes) {
-            return Err(Error::internal(format!("{} bytes are not whole rows of {row_bytes}", stored.len())));
+            return Err(Error::internal(format!(
+                "{} bytes are not whole rows of {row_bytes}",
+                stored.len()
+            )));
         }
-        let (quant_row, scale_row) = (self.quant_row_bytes() as usize, self.scale_row_bytes() as usize);
+        let (quant_row, scale_row) = (
+            self.quant_row_bytes() as usize,
+            self.scale_row_bytes() as usize,
+        );
         for row in stored.chunks_exact(row_bytes) {
             let (quants_at, scales_at) = (quants.len(), scales.len());
             quants.resize(quants_at + quant_row, 0);
@@ -127,12 +140,20 @@ impl PlaneLayout {
             // Fifth bits first, then all scales.
             DType::Q5_0 => each(blocks, quants, |i, block, quants| {
                 put(scales, 4 * (count) + 2 * i, &block[..2]);
-                put(scales, 4 * i, &spread_bits(&block[2..6], |at| (at / 8, at % 8)));
+                put(
+                    scales,
+                    4 * i,
+                    &spread_bits(&block[2..6], |at| (at / 8, at % 8)),
+                );
                 quants.copy_from_slice(&block[6..]);
             }),
             // Fifth bits and scales in turn.
             DType::Q5_1 => each(blocks, quants, |i, block, quants| {
-                put(scales, 8 * i, &spread_bits(&block[4..8], |at| (at / 8, at % 8)));
+                put(
+                    scales,
+                    8 * i,
+                    &spread_bits(&block[4..8], |at| (at / 8, at % 8)),
+                );
                 put(scales, 8 * i + 4, &block[..4]);
                 quants.copy_from_slice(&block[8..]);
             }),
@@ -154,8 +175,9 @@ impl PlaneLayout {
                     *byte = nibble(2 * k) | nibble(2 * k + 1) << 4;
                 }
                 put(scales, 12 * i, &nibbles);
-                let upper =
-                    (0..16).fold(0, |word, k| word | u32::from(block[104 + k % 4] >> (2 * (k / 4)) & 3) << (2 * k));
+                let upper = (0..16).fold(0, |word, k| {
+                    word | u32::from(block[104 + k % 4] >> (2 * (k / 4)) & 3) << (2 * k)
+                });
                 put(scales, 12 * i + 8, &upper.to_le_bytes());
                 put(scales, 12 * supers + 2 * i, &block[108..110]);
                 let (crumbs, bits) = quants.split_at_mut(64);
@@ -167,14 +189,22 @@ impl PlaneLayout {
             DType::Q4_K => each(blocks, quants, |i, block, quants| {
                 put(scales, 16 * i, &six_bit_scales(block));
                 for (group, out) in quants.chunks_exact_mut(16).enumerate() {
-                    pack_nibbles(out, |at| block[16 + 32 * (group / 2) + at] >> (4 * (group % 2)) & 15);
+                    pack_nibbles(out, |at| {
+                        block[16 + 32 * (group / 2) + at] >> (4 * (group % 2)) & 15
+                    });
                 }
             }),
             DType::Q5_K => each(blocks, quants, |i, block, quants| {
                 put(scales, 48 * i, &six_bit_scales(block));
                 for (group, out) in quants.chunks_exact_mut(16).enumerate() {
-                    put(scales, 48 * i + 16 + 4 * group, &spread_bits(&block[16..48], |at| (at, group)));
-                    pack_nibbles(out, |at| block[48 + 32 * (group / 2) + at] >> (4 * (group % 2)) & 15);
+                    put(
+                        scales,
+                        48 * i + 16 + 4 * group,
+                        &spread_bits(&block[16..48], |at| (at, group)),
+                    );
+                    pack_nibbles(out, |at| {
+                        block[48 + 32 * (group / 2) + at] >> (4 * (group % 2)) & 15
+                    });
                 }
             }),
             // 16 scales; after all of these, d two by two.
@@ -184,9 +214,13 @@ impl PlaneLayout {
                 let (nibbles, crumbs) = quants.split_at_mut(128);
                 for group in 0..8 {
                     let (half, part) = (group / 4, group % 4);
-                    let low = |at: usize| block[64 * half + 32 * (part % 2) + at] >> (4 * (part / 2)) & 15;
+                    let low = |at: usize| {
+                        block[64 * half + 32 * (part % 2) + at] >> (4 * (part / 2)) & 15
+                    };
                     pack_nibbles(&mut nibbles[16 * group..][..16], low);
-                    pack_crumbs(&mut crumbs[8 * group..][..8], |at| crumb(&block[128..192], group, at));
+                    pack_crumbs(&mut crumbs[8 * group..][..8], |at| {
+                        crumb(&block[128..192], group, at)
+                    });
                 }
             }),
             // [d, upper two bits of 8 scales] [their low nibbles]
@@ -210,7 +244,11 @@ impl PlaneLayout {
 }
 
 /// Calls `split(index, block, its quants)` for each stored block.
-fn each(blocks: std::slice::ChunksExact<'_, u8>, quants: &mut [u8], mut split: impl FnMut(usize, &[u8], &mut [u8])) {
+fn each(
+    blocks: std::slice::ChunksExact<'_, u8>,
+    quants: &mut [u8],
+    mut split: impl FnMut(usize, &[u8], &mut [u8]),
+) {
     let bytes = quants.len() / blocks.len().max(1);
     for (i, (block, quants)) in blocks.zip(quants.chunks_exact_mut(bytes)).enumerate() {
         split(i, block, quants);
@@ -231,7 +269,9 @@ fn pack_nibbles(out: &mut [u8], nibble: impl Fn(usize) -> u8) {
 /// 32 numbers of 2 bits in 8 bytes.
 fn pack_crumbs(out: &mut [u8], crumb: impl Fn(usize) -> u8) {
     for (i, byte) in out.iter_mut().enumerate() {
-        *byte = (0..4).fold(0, |byte, field| byte | crumb(16 * (i / 4) + 4 * field + i % 4) << (2 * field));
+        *byte = (0..4).fold(0, |byte, field| {
+            byte | crumb(16 * (i / 4) + 4 * field + i % 4) << (2 * field)
+        });
     }
 }
 

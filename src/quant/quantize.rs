@@ -11,9 +11,15 @@ const HALF: usize = LEN / 2;
 /// Appends the blocks of `values`, a whole number of them.
 pub(super) fn quantize(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
     match dtype {
-        DType::F32 => values.iter().for_each(|value| out.extend(value.to_le_bytes())),
-        DType::F16 => values.iter().for_each(|value| out.extend(half::f16::from_f32(*value).to_le_bytes())),
-        DType::BF16 => values.iter().for_each(|value| out.extend(half::bf16::from_f32(*value).to_le_bytes())),
+        DType::F32 => values
+            .iter()
+            .for_each(|value| out.extend(value.to_le_bytes())),
+        DType::F16 => values
+            .iter()
+            .for_each(|value| out.extend(half::f16::from_f32(*value).to_le_bytes())),
+        DType::BF16 => values
+            .iter()
+            .for_each(|value| out.extend(half::bf16::from_f32(*value).to_le_bytes())),
         DType::Q4_0 => for_each_block(values, |block| centred(block, 4, out)),
         DType::Q4_1 => for_each_block(values, |block| with_minimum(block, 4, out)),
         DType::Q5_0 => for_each_block(values, |block| centred(block, 5, out)),
@@ -61,11 +67,17 @@ fn with_minimum(block: &[f32; LEN], bits: u32, out: &mut Vec<u8>) {
 
 /// Symmetric around zero; halves round away from zero, as C's `roundf`.
 fn q8_0(block: &[f32; LEN], out: &mut Vec<u8>) {
-    let largest = block.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let largest = block
+        .iter()
+        .fold(0.0f32, |largest, value| largest.max(value.abs()));
     let d = largest / 127.0;
     let inverse = inverse(d);
     push_f16(d, out);
-    out.extend(block.iter().map(|value| (value * inverse).round() as i8 as u8));
+    out.extend(
+        block
+            .iter()
+            .map(|value| (value * inverse).round() as i8 as u8),
+    );
 }
 
 /// `1 / d`, or 0 for a block of zeros.
@@ -83,7 +95,10 @@ fn push_levels(bits: u32, out: &mut Vec<u8>, level: impl Fn(usize) -> f32) {
     // `as` saturates, so that a NaN or an infinity in the input still gives some level.
     let levels: [u8; LEN] = std::array::from_fn(|i| (level(i) as u8).min(highest));
     if bits == 5 {
-        let high = levels.iter().enumerate().fold(0u32, |high, (i, level)| high | u32::from(level >> 4) << i);
+        let high = levels
+            .iter()
+            .enumerate()
+            .fold(0u32, |high, (i, level)| high | u32::from(level >> 4) << i);
         out.extend(high.to_le_bytes());
     }
     out.extend((0..HALF).map(|i| (levels[i] & 15) | (levels[i + HALF] & 15) << 4));

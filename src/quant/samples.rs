@@ -8,11 +8,19 @@ use crate::error::{ErrorKind, Result};
 ///
 /// # Errors
 /// What [`DType::quantize`] gives for values that are no whole blocks.
-pub fn sample_rows(dtype: DType, rows: u64, cols: u64, scale: f32, next: &mut dyn FnMut() -> u64) -> Result<Vec<u8>> {
+pub fn sample_rows(
+    dtype: DType,
+    rows: u64,
+    cols: u64,
+    scale: f32,
+    next: &mut dyn FnMut() -> u64,
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for _ in 0..rows {
         // Uniform in -scale .. scale.
-        let values: Vec<f32> = (0..cols).map(|_| ((next() >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale).collect();
+        let values: Vec<f32> = (0..cols)
+            .map(|_| ((next() >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale)
+            .collect();
         match dtype.quantize(&values, &mut bytes) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Unsupported => break,

@@ -91,7 +91,11 @@ pub(super) enum Link {
     Slice([Option<Expr>; 3]),
     Call(Arguments),
     Filter(Name, Arguments),
-    Test { name: Name, arguments: Arguments, negated: bool },
+    Test {
+        name: Name,
+        arguments: Arguments,
+        negated: bool,
+    },
 }
 
 #[derive(Default)]

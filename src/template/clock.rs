@@ -16,7 +16,15 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const WEEKDAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
 const SECONDS_PER_DAY: i64 = 86_400;
 const MINUTES_PER_DAY: i64 = 1_440;
 /// Longest format, in bytes. Two of them may become some thirty.
@@ -56,11 +64,16 @@ impl DateTime {
         let shifted = days + 719_468;
         let era = shifted.div_euclid(146_097);
         let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let month = if month_from_march < 10 {
+            month_from_march + 3
+        } else {
+            month_from_march - 9
+        };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         DateTime {
             year: year as i32,
@@ -75,13 +88,22 @@ impl DateTime {
     /// From an ISO 8601 text, `2025-03-14` with or without `T15:09` or `T15:09:26`; a fraction and a zone at the
     /// end are left aside. `None` for anything else.
     pub fn from_iso(text: &str) -> Option<DateTime> {
-        let (date, time) = text.trim().split_once(['T', ' ']).unwrap_or((text.trim(), "00:00:00"));
+        let (date, time) = text
+            .trim()
+            .split_once(['T', ' '])
+            .unwrap_or((text.trim(), "00:00:00"));
         let mut date = date.splitn(3, '-').map(|part| part.parse::<u32>().ok());
         let (year, month, day) = (date.next()??, date.next()??, date.next()??);
         let time = time.split(['.', 'Z', '+', '-']).next()?;
         let mut time = time.splitn(3, ':').map(|part| part.parse::<u32>().ok());
-        let (hour, minute, second) = (time.next()??, time.next()??, time.next().unwrap_or(Some(0))?);
-        let fits = (1..=9999).contains(&year) && (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
+        let (hour, minute, second) = (
+            time.next()??,
+            time.next()??,
+            time.next().unwrap_or(Some(0))?,
+        );
+        let fits = (1..=9999).contains(&year)
+            && (1..=12).contains(&month)
+            && (1..=days_in(year, month)).contains(&day);
         let clock = hour < 24 && minute < 60 && second < 60;
         (fits && clock).then_some(DateTime {
             year: year as i32,
@@ -120,7 +142,11 @@ impl DateTime {
                 Some(part) if flags.contains('^') => out.push_str(&part.to_uppercase()),
                 Some(part) if flags.contains('#') => {
                     let upper = part.chars().any(char::is_lowercase);
-                    out.push_str(&if upper { part.to_uppercase() } else { part.to_lowercase() });
+                    out.push_str(&if upper {
+                        part.to_uppercase()
+                    } else {
+                        part.to_lowercase()
+                    });
                 }
                 Some(part) => out.push_str(&part),
                 None => out.push_str(&field[..field.len() - rest.len()]),
@@ -132,15 +158,20 @@ impl DateTime {
 
     /// What a code stands for; `None` for what is no code.
     fn field(&self, code: char, flag: Option<char>) -> Result<Option<String>> {
-        let number =
-            |value: i64, width: usize, pad: char| match flag.filter(|flag| "-_0".contains(*flag)).unwrap_or(pad) {
-                '-' => value.to_string(),
-                '0' => format!("{value:0width$}"),
-                _ => format!("{value:width$}"),
-            };
+        let number = |value: i64, width: usize, pad: char| match flag
+            .filter(|flag| "-_0".contains(*flag))
+            .unwrap_or(pad)
+        {
+            '-' => value.to_string(),
+            '0' => format!("{value:0width$}"),
+            _ => format!("{value:width$}"),
+        };
         let zeros = |value: i64, width| number(value, width, '0');
         let weekday = (self.days() + 3).rem_euclid(7) as usize;
-        let (year, day_of_year) = (i64::from(self.year), self.days() - days_from_civil(self.year.into(), 1, 1));
+        let (year, day_of_year) = (
+            i64::from(self.year),
+            self.days() - days_from_civil(self.year.into(), 1, 1),
+        );
         let month = MONTHS[usize::from(self.month - 1)];
         let hour12 = i64::from((self.hour + 11) % 12 + 1);
         let half = if self.hour < 12 { "AM" } else { "PM" };
@@ -205,7 +236,9 @@ impl DateTime {
 
 fn days_in(year: u32, month: u32) -> u32 {
     match month {
-        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,
@@ -218,19 +251,41 @@ mod tests {
 
     #[test]
     fn dates_come_back_from_seconds() {
-        let cases = [(0, "1970-01-01 00:00:00 4"), (951_782_400, "2000-02-29 00:00:00 2")];
+        let cases = [
+            (0, "1970-01-01 00:00:00 4"),
+            (951_782_400, "2000-02-29 00:00:00 2"),
+        ];
         for (seconds, text) in cases {
-            assert_eq!(DateTime::from_unix(seconds, 0).format("%F %T %u").expect("a format"), text);
+            assert_eq!(
+                DateTime::from_unix(seconds, 0)
+                    .format("%F %T %u")
+                    .expect("a format"),
+                text
+            );
         }
-        let (utc, there) = (DateTime::from_unix(1_741_964_966, 0), DateTime::from_unix(1_741_964_966 - 7200, 120));
+        let (utc, there) = (
+            DateTime::from_unix(1_741_964_966, 0),
+            DateTime::from_unix(1_741_964_966 - 7200, 120),
+        );
         assert_eq!(Some(utc), DateTime::from_iso("2025-03-14T15:09:26.5Z"));
         assert_eq!(utc, there);
-        let _ = (DateTime::from_unix(i64::MIN, i32::MIN), DateTime::from_unix(i64::MAX, i32::MAX));
+        let _ = (
+            DateTime::from_unix(i64::MIN, i32::MIN),
+            DateTime::from_unix(i64::MAX, i32::MAX),
+        );
     }
 
     #[test]
     fn nonsense_is_no_date() {
-        for text in ["", "2025", "2025-13-01", "2025-02-29", "2025-03-14T25:00", "-1-01-01", "yesterday"] {
+        for text in [
+            "",
+            "2025",
+            "2025-13-01",
+            "2025-02-29",
+            "2025-03-14T25:00",
+            "-1-01-01",
+            "yesterday",
+        ] {
             assert_eq!(DateTime::from_iso(text), None, "{text}");
         }
         assert!(DateTime::from_iso("2025-03-14").is_some());

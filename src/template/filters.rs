@@ -85,7 +85,10 @@ pub(super) fn unknown(name: &str) -> String {
 fn whole(what: &str, value: Option<Value>, default: i128) -> Result<i128> {
     value.map_or(Ok(default), |value| match value {
         Value::Int(_) | Value::Bool(_) => value.int(),
-        _ => fail(format!("{what} needs an integer, not {}", value.described())),
+        _ => fail(format!(
+            "{what} needs an integer, not {}",
+            value.described()
+        )),
     })
 }
 
@@ -102,7 +105,9 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
     run.charge(1)?;
     match name {
         "map" => return map(run, &value, call),
-        "select" | "reject" | "selectattr" | "rejectattr" => return select(run, name, &value, call),
+        "select" | "reject" | "selectattr" | "rejectattr" => {
+            return select(run, name, &value, call);
+        }
         "format" => return formatted(run, &value, call),
         _ => {}
     }
@@ -112,17 +117,27 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
         run.charge_text(text.len())?;
         // A safe text stays safe, but where Jinja joins it anew.
         let safe = matches!(value, Value::Safe(_)) && name != "title";
-        return Ok(if safe { Value::Safe(text.into()) } else { text.into() });
+        return Ok(if safe {
+            Value::Safe(text.into())
+        } else {
+            text.into()
+        });
     }
     Ok(match name {
         "default" | "d" => {
             let [default, falsy] = call.bind(name, ["default_value", "boolean"])?;
             let replaces = value.is_undefined() || flag(falsy) && !value.is_true();
-            if replaces { default.unwrap_or_else(|| "".into()) } else { value }
+            if replaces {
+                default.unwrap_or_else(|| "".into())
+            } else {
+                value
+            }
         }
         "length" | "count" => {
             let [] = call.bind(name, [])?;
-            let len = value.len().ok_or_else(|| Fault::new(format!("{} has no length", value.type_name())))?;
+            let len = value
+                .len()
+                .ok_or_else(|| Fault::new(format!("{} has no length", value.type_name())))?;
             len.into()
         }
         "list" => {
@@ -164,7 +179,8 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
         }
         "join" => {
             let [separator, attribute] = call.bind(name, ["d", "attribute"])?;
-            let separator = separator.map_or(Ok(String::new()), |separator| run.string(&separator))?;
+            let separator =
+                separator.map_or(Ok(String::new()), |separator| run.string(&separator))?;
             let mut joined = String::new();
             for (i, item) in run.items(&value)?.into_iter().enumerate() {
                 run.charge(1)?;
@@ -183,7 +199,10 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
         "replace" => {
             let [old, new, count] = call.bind(name, ["old", "new", "count"])?;
             let shown = run.string(&value)?;
-            let (old, new) = (run.string(&required(name, old)?)?, run.string(&required(name, new)?)?);
+            let (old, new) = (
+                run.string(&required(name, old)?)?,
+                run.string(&required(name, new)?)?,
+            );
             let count = present(count).map(|count| count.int()).transpose()?;
             methods::replaced(run, &shown, &old, &new, count)?.into()
         }
@@ -193,11 +212,23 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
             let chars = present(chars);
             let chars = match &chars {
                 None => None,
-                Some(chars) => Some(chars.text().ok_or_else(|| Fault::new("trim needs a text of characters"))?),
+                Some(chars) => Some(
+                    chars
+                        .text()
+                        .ok_or_else(|| Fault::new("trim needs a text of characters"))?,
+                ),
             };
-            run.charge_text(shown.len().saturating_mul(chars.map_or(0, |chars| chars.len() / 8)))?;
+            run.charge_text(
+                shown
+                    .len()
+                    .saturating_mul(chars.map_or(0, |chars| chars.len() / 8)),
+            )?;
             let trimmed = methods::stripped(&shown, chars, "strip");
-            if matches!(value, Value::Safe(_)) { Value::Safe(trimmed.into()) } else { trimmed.into() }
+            if matches!(value, Value::Safe(_)) {
+                Value::Safe(trimmed.into())
+            } else {
+                trimmed.into()
+            }
         }
         "center" => {
             let [width] = call.bind(name, ["width"])?;
@@ -221,9 +252,11 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
         "abs" => {
             let [] = call.bind(name, [])?;
             match value.number() {
-                Some(Number::Int(number)) => {
-                    Value::Int(number.checked_abs().ok_or_else(|| Fault::new("an integer is too large"))?)
-                }
+                Some(Number::Int(number)) => Value::Int(
+                    number
+                        .checked_abs()
+                        .ok_or_else(|| Fault::new("an integer is too large"))?,
+                ),
                 Some(Number::Float(number)) => Value::Float(number.abs()),
                 None => return fail(format!("abs needs a number, not {}", value.described())),
             }
@@ -250,7 +283,9 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
             // Of an iterator the others stay.
             let first = match &value {
                 Value::Iterator(generator) => generator.next(),
-                Value::Text(text) | Value::Safe(text) => text.chars().next().map(|c| String::from(c).into()),
+                Value::Text(text) | Value::Safe(text) => {
+                    text.chars().next().map(|c| String::from(c).into())
+                }
                 _ => run.items(&value)?.into_iter().next(),
             };
             first.unwrap_or_else(|| Value::undefined("No first item, sequence was empty."))
@@ -258,13 +293,21 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
         "last" => {
             let [] = call.bind(name, [])?;
             let last = match &value {
-                Value::Iterator(_) => return fail("a generator cannot be gone through from its end"),
-                Value::Text(text) | Value::Safe(text) => text.chars().last().map(|c| String::from(c).into()),
+                Value::Iterator(_) => {
+                    return fail("a generator cannot be gone through from its end");
+                }
+                Value::Text(text) | Value::Safe(text) => {
+                    text.chars().last().map(|c| String::from(c).into())
+                }
                 _ => run.items(&value)?.pop(),
             };
             last.unwrap_or_else(|| Value::undefined("No last item, sequence was empty."))
         }
-        "random" => return fail("the filter random is not supported: a chat template gives the same text every time"),
+        "random" => {
+            return fail(
+                "the filter random is not supported: a chat template gives the same text every time",
+            );
+        }
         "urlize" => return fail("the filter urlize is not supported in a chat template"),
         "reverse" => {
             let [] = call.bind(name, [])?;
@@ -276,14 +319,22 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
                 _ => {
                     let mut items = run.items(&value)?;
                     items.reverse();
-                    if matches!(value, Value::Iterator(_)) { run.list(items)? } else { Value::iterator(items) }
+                    if matches!(value, Value::Iterator(_)) {
+                        run.list(items)?
+                    } else {
+                        Value::iterator(items)
+                    }
                 }
             }
         }
         "min" | "max" => {
             let [sensitive, attribute] = call.bind(name, ["case_sensitive", "attribute"])?;
             let keyed = keyed(run, &value, flag(sensitive), present(attribute), None)?;
-            let better = if name == "min" { Comparison::Less } else { Comparison::Greater };
+            let better = if name == "min" {
+                Comparison::Less
+            } else {
+                Comparison::Greater
+            };
             let mut best: Option<(Value, Value)> = None;
             for (key, item) in keyed {
                 if match &best {
@@ -293,10 +344,14 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
                     best = Some((key, item));
                 }
             }
-            best.map_or_else(|| Value::undefined("No aggregated item, sequence was empty."), |(_, item)| item)
+            best.map_or_else(
+                || Value::undefined("No aggregated item, sequence was empty."),
+                |(_, item)| item,
+            )
         }
         "sort" => {
-            let [reverse, sensitive, attribute] = call.bind(name, ["reverse", "case_sensitive", "attribute"])?;
+            let [reverse, sensitive, attribute] =
+                call.bind(name, ["reverse", "case_sensitive", "attribute"])?;
             let attributes: Vec<Option<Value>> = match present(attribute) {
                 Some(attribute) => match attribute.text() {
                     Some(names) => names.split(',').map(|name| Some(name.into())).collect(),
@@ -329,12 +384,17 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
                 Some(Some("value")) => 1,
                 _ => return fail("dictsort sorts by key or by value"),
             };
-            let Value::Dict(dict) = &value else { return fail("dictsort needs a mapping") };
+            let Value::Dict(dict) = &value else {
+                return fail("dictsort needs a mapping");
+            };
             let sensitive = flag(sensitive);
             let mut keyed: Vec<(Value, Value)> = Vec::new();
             for (key, value) in &dict.entries {
                 let by = if at == 0 { key } else { value };
-                keyed.push((folded(by.clone(), sensitive), Value::tuple(vec![key.clone(), value.clone()])));
+                keyed.push((
+                    folded(by.clone(), sensitive),
+                    Value::tuple(vec![key.clone(), value.clone()]),
+                ));
             }
             sort_cost(run, &keyed)?;
             sort_by_keys(&mut keyed, |(key, _)| key, flag(reverse))?;
@@ -342,7 +402,10 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
         }
         "unique" => {
             let [sensitive, attribute] = call.bind(name, ["case_sensitive", "attribute"])?;
-            #[allow(clippy::mutable_key_type, reason = "what changes inside a value is no part of its hash")]
+            #[allow(
+                clippy::mutable_key_type,
+                reason = "what changes inside a value is no part of its hash"
+            )]
             let mut seen = HashSet::new();
             let mut kept = Vec::new();
             for (key, item) in keyed(run, &value, flag(sensitive), present(attribute), None)? {
@@ -355,11 +418,18 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
             Value::iterator(kept)
         }
         "groupby" => {
-            let [attribute, default, sensitive] = call.bind(name, ["attribute", "default", "case_sensitive"])?;
+            let [attribute, default, sensitive] =
+                call.bind(name, ["attribute", "default", "case_sensitive"])?;
             let attribute = required(name, attribute)?;
             let default = present(default);
             let sensitive = flag(sensitive);
-            let mut keyed = keyed(run, &value, sensitive, Some(attribute.clone()), default.clone())?;
+            let mut keyed = keyed(
+                run,
+                &value,
+                sensitive,
+                Some(attribute.clone()),
+                default.clone(),
+            )?;
             sort_cost(run, &keyed)?;
             sort_by_keys(&mut keyed, |(key, _)| key, false)?;
             let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
@@ -372,10 +442,15 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
             let mut out = Vec::new();
             for (key, items) in groups {
                 let key = match items.first() {
-                    Some(first) if !sensitive => by_attribute(run, first.clone(), &attribute, default.as_ref())?,
+                    Some(first) if !sensitive => {
+                        by_attribute(run, first.clone(), &attribute, default.as_ref())?
+                    }
                     _ => key,
                 };
-                out.push(named_tuple(vec![key, Value::list(items)], &["grouper", "list"]));
+                out.push(named_tuple(
+                    vec![key, Value::list(items)],
+                    &["grouper", "list"],
+                ));
             }
             run.list(out)?
         }
@@ -431,21 +506,29 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
         "attr" => {
             let [name] = call.bind(name, ["name"])?;
             let name = required("attr", name)?;
-            let Some(name) = name.text() else { return fail("attr needs the name of an attribute") };
+            let Some(name) = name.text() else {
+                return fail("attr needs the name of an attribute");
+            };
             match &value {
                 Value::Undefined(what) => return fail(&**what),
-                _ => run.own_attribute(&value, name)?.unwrap_or_else(|| super::run::missing(&value, name)),
+                _ => run
+                    .own_attribute(&value, name)?
+                    .unwrap_or_else(|| super::run::missing(&value, name)),
             }
         }
         "wordcount" => {
             let [] = call.bind(name, [])?;
             let shown = run.string(&value)?;
-            let words = shown.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+            let words = shown
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .filter(|word| !word.is_empty());
             words.count().into()
         }
         "filesizeformat" => {
             let [binary] = call.bind(name, ["binary"])?;
-            let Some(bytes) = to_float(&value)? else { return fail("filesizeformat needs a number") };
+            let Some(bytes) = to_float(&value)? else {
+                return fail("filesizeformat needs a number");
+            };
             file_size(bytes, flag(binary)).into()
         }
         "urlencode" => {
@@ -460,7 +543,9 @@ pub(super) fn apply(run: &mut Run, name: &str, value: Value, call: Call) -> Resu
             let [] = call.bind(name, [])?;
             let shown = python::sorted_repr(&value)?;
             if shown.chars().count() > 80 {
-                return fail("the filter pprint is supported for what fits into a line of 80 characters");
+                return fail(
+                    "the filter pprint is supported for what fits into a line of 80 characters",
+                );
             }
             run.text(shown)?
         }
@@ -490,7 +575,11 @@ fn title(text: &str) -> String {
     for c in text.chars() {
         if splits(c) || at_start {
             out.push_str(&std::mem::take(&mut rest).to_lowercase());
-            if splits(c) { out.push(c) } else { out.extend(c.to_uppercase()) }
+            if splits(c) {
+                out.push(c)
+            } else {
+                out.extend(c.to_uppercase())
+            }
         } else {
             rest.push(c);
         }
@@ -500,11 +589,18 @@ fn title(text: &str) -> String {
 }
 
 /// The value of an attribute, `a.b.0`; numbers are indices.
-fn by_attribute(run: &mut Run, item: Value, attribute: &Value, default: Option<&Value>) -> Result<Value> {
+fn by_attribute(
+    run: &mut Run,
+    item: Value,
+    attribute: &Value,
+    default: Option<&Value>,
+) -> Result<Value> {
     let parts: Vec<Value> = match attribute.text() {
         Some(path) => {
             let part = |part: &str| match part.parse::<u32>() {
-                Ok(index) if part.bytes().all(|c| c.is_ascii_digit()) => Value::Int(i128::from(index)),
+                Ok(index) if part.bytes().all(|c| c.is_ascii_digit()) => {
+                    Value::Int(i128::from(index))
+                }
                 _ => part.into(),
             };
             path.split('.').map(part).collect()
@@ -552,7 +648,10 @@ fn keyed(
 
 fn sort_cost(run: &mut Run, keyed: &[(Value, Value)]) -> Result<()> {
     let rounds = 1 + keyed.len().checked_ilog2().unwrap_or(0) as usize;
-    let cost = keyed.iter().map(|(key, _)| run.comparison_cost(key, key)).fold(keyed.len() / 4, usize::saturating_add);
+    let cost = keyed
+        .iter()
+        .map(|(key, _)| run.comparison_cost(key, key))
+        .fold(keyed.len() / 4, usize::saturating_add);
     run.charge(cost.saturating_mul(rounds) / 2)
 }
 
@@ -560,13 +659,18 @@ fn sort_cost(run: &mut Run, keyed: &[(Value, Value)]) -> Result<()> {
 ///
 /// By merging, with no more than Python's own question, whether one is less than the other: keys of mixed types and numbers that
 /// are none have no total order, which the standard library's sort demands.
-pub(super) fn sort_by_keys<T>(items: &mut Vec<T>, key: impl Fn(&T) -> &Value, reverse: bool) -> Result<()> {
+pub(super) fn sort_by_keys<T>(
+    items: &mut Vec<T>,
+    key: impl Fn(&T) -> &Value,
+    reverse: bool,
+) -> Result<()> {
     let less = |a: usize, b: usize| -> Result<bool> {
         let (a, b) = if reverse { (b, a) } else { (a, b) };
         Ok(key(&items[a]).compare(key(&items[b]), "<")? == Some(Ordering::Less))
     };
     let count = items.len();
-    let (mut order, mut merged): (Vec<usize>, Vec<usize>) = ((0..count).collect(), Vec::with_capacity(count));
+    let (mut order, mut merged): (Vec<usize>, Vec<usize>) =
+        ((0..count).collect(), Vec::with_capacity(count));
     let mut run = 1;
     while run < count {
         merged.clear();
@@ -619,7 +723,10 @@ fn map(run: &mut Run, value: &Value, mut call: Call) -> Result<Value> {
             return fail(unknown(&run.string(&filter)?));
         };
         for item in run.items(value)? {
-            let call = Call { positional: call.positional.clone(), named: call.named.clone() };
+            let call = Call {
+                positional: call.positional.clone(),
+                named: call.named.clone(),
+            };
             run.charge_values(call.positional.len() + call.named.len())?;
             out.push(apply(run, filter, item, call)?);
         }
@@ -637,7 +744,11 @@ fn select(run: &mut Run, name: &str, value: &Value, mut call: Call) -> Result<Va
         true => Some(call.positional.remove(0)),
         false => None,
     };
-    let test = if call.positional.is_empty() { None } else { Some(call.positional.remove(0)) };
+    let test = if call.positional.is_empty() {
+        None
+    } else {
+        Some(call.positional.remove(0))
+    };
     let mut kept = Vec::new();
     for item in run.items(value)? {
         run.charge(1)?;
@@ -650,7 +761,10 @@ fn select(run: &mut Run, name: &str, value: &Value, mut call: Call) -> Result<Va
                 let Some(test) = test.text().filter(|name| tests::exists(name)) else {
                     return fail(tests::unknown(&run.string(test)?));
                 };
-                let call = Call { positional: call.positional.clone(), named: call.named.clone() };
+                let call = Call {
+                    positional: call.positional.clone(),
+                    named: call.named.clone(),
+                };
                 run.charge_values(call.positional.len() + call.named.len())?;
                 tests::apply(run, test, &tested, call)?
             }
@@ -670,20 +784,31 @@ fn formatted(run: &mut Run, value: &Value, call: Call) -> Result<Value> {
     let text = run.string(value)?;
     let values = match call.named.is_empty() {
         true => Value::tuple(call.positional),
-        false => run.dict(call.named.into_iter().map(|(name, value)| ((&*name).into(), value)).collect())?,
+        false => run.dict(
+            call.named
+                .into_iter()
+                .map(|(name, value)| ((&*name).into(), value))
+                .collect(),
+        )?,
     };
     Ok(format::percent(run, &text, &values)?.into())
 }
 
 fn to_json(run: &mut Run, value: &Value, call: Call) -> Result<Value> {
-    let [ascii, indent, separators, sort] =
-        call.bind("tojson", ["ensure_ascii", "indent", "separators", "sort_keys"])?;
+    let [ascii, indent, separators, sort] = call.bind(
+        "tojson",
+        ["ensure_ascii", "indent", "separators", "sort_keys"],
+    )?;
     let indent = match present(indent) {
         None => None,
         Some(indent) => Some(match indent.text() {
             Some(text) if text.len() > MAX_INDENT => return fail("the indent is too long"),
             Some(text) => text.to_owned(),
-            None => " ".repeat(usize::try_from(indent.int()?.max(0)).unwrap_or(MAX_INDENT).min(MAX_INDENT)),
+            None => " ".repeat(
+                usize::try_from(indent.int()?.max(0))
+                    .unwrap_or(MAX_INDENT)
+                    .min(MAX_INDENT),
+            ),
         }),
     };
     let (item, key) = match present(separators) {
@@ -697,19 +822,28 @@ fn to_json(run: &mut Run, value: &Value, call: Call) -> Result<Value> {
         None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         None => (", ".to_owned(), ": ".to_owned()),
     };
-    let style = JsonStyle { indent, item, key, sort_keys: flag(sort), ensure_ascii: flag(ascii) };
+    let style = JsonStyle {
+        indent,
+        item,
+        key,
+        sort_keys: flag(sort),
+        ensure_ascii: flag(ascii),
+    };
     let text = style.text(value)?;
     run.text(text)
 }
 
 fn indented(run: &mut Run, value: &Value, call: Call) -> Result<Value> {
     let [width, first, blank] = call.bind("indent", ["width", "first", "blank"])?;
-    let Some(text) = value.text() else { return fail(format!("indent needs a text, not {}", value.described())) };
+    let Some(text) = value.text() else {
+        return fail(format!("indent needs a text, not {}", value.described()));
+    };
     let indent = match &width {
         Some(width) => match width.text() {
             Some(indent) => indent.to_owned(),
             None => {
-                let width = usize::try_from(whole("indent", Some(width.clone()), 4)?.max(0)).unwrap_or(usize::MAX);
+                let width = usize::try_from(whole("indent", Some(width.clone()), 4)?.max(0))
+                    .unwrap_or(usize::MAX);
                 run.charge_text(width)?;
                 " ".repeat(width)
             }
@@ -720,54 +854,96 @@ fn indented(run: &mut Run, value: &Value, call: Call) -> Result<Value> {
     // Jinja adds a line end for `splitlines`, which takes the last one away.
     let text = format!("{text}\n");
     let lines = text::lines(&text, false);
-    run.charge_text(text.len().saturating_add(lines.len().saturating_mul(indent.len())))?;
+    run.charge_text(
+        text.len()
+            .saturating_add(lines.len().saturating_mul(indent.len())),
+    )?;
     let mut out = String::new();
     for (i, line) in lines.iter().enumerate() {
         if i > 0 {
             out.push('\n');
         }
-        if if i == 0 { first } else { blank || !line.is_empty() } {
+        if if i == 0 {
+            first
+        } else {
+            blank || !line.is_empty()
+        } {
             out.push_str(&indent);
         }
         out.push_str(line);
     }
-    Ok(if matches!(value, Value::Safe(_)) { Value::Safe(out.into()) } else { out.into() })
+    Ok(if matches!(value, Value::Safe(_)) {
+        Value::Safe(out.into())
+    } else {
+        out.into()
+    })
 }
 
 fn truncated(run: &mut Run, value: Value, call: Call) -> Result<Value> {
-    let [length, cut, end, leeway] = call.bind("truncate", ["length", "killwords", "end", "leeway"])?;
-    let (length, leeway) = (whole("truncate", length, 255)?, whole("truncate", present(leeway), 5)?);
+    let [length, cut, end, leeway] =
+        call.bind("truncate", ["length", "killwords", "end", "leeway"])?;
+    let (length, leeway) = (
+        whole("truncate", length, 255)?,
+        whole("truncate", present(leeway), 5)?,
+    );
     let end = end.unwrap_or_else(|| "...".into());
-    let Some(end) = end.text() else { return fail("the end of truncate is a text") };
+    let Some(end) = end.text() else {
+        return fail("the end of truncate is a text");
+    };
     let rest = length - end.chars().count() as i128;
     if rest < 0 || leeway < 0 {
         return fail("the length of truncate is too small");
     }
-    let len = value.len().ok_or_else(|| Fault::new(format!("truncate needs a text, not {}", value.described())))?;
+    let len = value
+        .len()
+        .ok_or_else(|| Fault::new(format!("truncate needs a text, not {}", value.described())))?;
     if len as i128 <= length.saturating_add(leeway) {
         return Ok(value);
     }
-    let Some(text) = value.text() else { return fail("truncate needs a text") };
+    let Some(text) = value.text() else {
+        return fail("truncate needs a text");
+    };
     run.charge_text(text.len())?;
-    let kept: String = text.chars().take(usize::try_from(rest).unwrap_or(usize::MAX)).collect();
-    let kept = if flag(cut) { &*kept } else { kept.rsplit_once(' ').map_or(&*kept, |(before, _)| before) };
+    let kept: String = text
+        .chars()
+        .take(usize::try_from(rest).unwrap_or(usize::MAX))
+        .collect();
+    let kept = if flag(cut) {
+        &*kept
+    } else {
+        kept.rsplit_once(' ').map_or(&*kept, |(before, _)| before)
+    };
     Ok(format!("{kept}{end}").into())
 }
 
 fn wrapped(run: &mut Run, value: &Value, call: Call) -> Result<Value> {
-    let [width, words, end, hyphens] =
-        call.bind("wordwrap", ["width", "break_long_words", "wrapstring", "break_on_hyphens"])?;
-    let Some(text) = value.text() else { return fail(format!("wordwrap needs a text, not {}", value.described())) };
+    let [width, words, end, hyphens] = call.bind(
+        "wordwrap",
+        [
+            "width",
+            "break_long_words",
+            "wrapstring",
+            "break_on_hyphens",
+        ],
+    )?;
+    let Some(text) = value.text() else {
+        return fail(format!("wordwrap needs a text, not {}", value.described()));
+    };
     let width = usize::try_from(whole("wordwrap", width, 79)?).unwrap_or(0);
     if width == 0 && !text.is_empty() {
         return fail("the width of wordwrap must be above zero");
     }
     let end = present(end).map_or(Ok("\n".to_owned()), |end| run.string(&end))?;
-    let (words, hyphens) = (words.is_none_or(|words| words.is_true()), hyphens.is_none_or(|hyphens| hyphens.is_true()));
+    let (words, hyphens) = (
+        words.is_none_or(|words| words.is_true()),
+        hyphens.is_none_or(|hyphens| hyphens.is_true()),
+    );
     // A line has a character at least, and an end.
     run.charge_text(text.len().saturating_mul(end.len() + 64))?;
-    let lines: Vec<String> =
-        text::lines(text, false).into_iter().map(|line| text::wrap(line, width, words, hyphens).join(&end)).collect();
+    let lines: Vec<String> = text::lines(text, false)
+        .into_iter()
+        .map(|line| text::wrap(line, width, words, hyphens).join(&end))
+        .collect();
     Ok(lines.join(&end).into())
 }
 
@@ -784,7 +960,12 @@ fn parsed_int(text: &str, base: u32) -> Option<i128> {
         .find(|(prefix, of)| lower.starts_with(prefix) && (base == 0 || base == *of));
     let (base, digits) = match prefixed {
         Some((_, of)) => (of, lower[2..].strip_prefix('_').unwrap_or(&lower[2..])),
-        None if base == 0 && lower.starts_with('0') && lower.chars().any(|c| c != '0' && c != '_') => return None,
+        None if base == 0
+            && lower.starts_with('0')
+            && lower.chars().any(|c| c != '0' && c != '_') =>
+        {
+            return None;
+        }
         None => (if base == 0 { 10 } else { base }, &*lower),
     };
     let mut number: i128 = 0;
@@ -794,8 +975,13 @@ fn parsed_int(text: &str, base: u32) -> Option<i128> {
             after_digit = false;
             continue;
         }
-        let digit = c.to_digit(36).or_else(|| text::decimal(c)).filter(|digit| *digit < base)?;
-        number = number.checked_mul(i128::from(base))?.checked_add(i128::from(digit))?;
+        let digit = c
+            .to_digit(36)
+            .or_else(|| text::decimal(c))
+            .filter(|digit| *digit < base)?;
+        number = number
+            .checked_mul(i128::from(base))?
+            .checked_add(i128::from(digit))?;
         after_digit = true;
     }
     after_digit.then_some(if negative { -number } else { number })
@@ -807,22 +993,29 @@ fn to_int(value: &Value, default: Option<Value>, base: i128) -> Result<Value> {
         return fail(&**what);
     }
     if let Some(text) = value.text() {
-        let Some(base) = u32::try_from(base).ok().filter(|base| *base == 0 || (2..=36).contains(base)) else {
-            return Ok(
-                to_float(value)?.map_or(default, |number| format::whole(number).map_or(Value::Int(0), Value::Int))
-            );
+        let Some(base) = u32::try_from(base)
+            .ok()
+            .filter(|base| *base == 0 || (2..=36).contains(base))
+        else {
+            return Ok(to_float(value)?.map_or(default, |number| {
+                format::whole(number).map_or(Value::Int(0), Value::Int)
+            }));
         };
         if let Some(number) = parsed_int(text, base) {
             return Ok(Value::Int(number));
         }
-        let digits = text.trim_matches(text::is_space).trim_start_matches(['-', '+']);
+        let digits = text
+            .trim_matches(text::is_space)
+            .trim_start_matches(['-', '+']);
         if base == 10 && digits.len() > 30 && digits.bytes().all(|c| c.is_ascii_digit()) {
             return fail("an integer is too large");
         }
     }
     match value.number() {
         Some(Number::Int(number)) => return Ok(Value::Int(number)),
-        Some(Number::Float(number)) if number.is_infinite() => return fail("infinity is no integer"),
+        Some(Number::Float(number)) if number.is_infinite() => {
+            return fail("infinity is no integer");
+        }
         _ => {}
     }
     match to_float(value)? {
@@ -836,15 +1029,26 @@ fn to_float(value: &Value) -> Result<Option<f64>> {
     if let Value::Undefined(what) = value {
         return fail(&**what);
     }
-    let Some(text) = value.text() else { return Ok(value.number().map(Number::float)) };
+    let Some(text) = value.text() else {
+        return Ok(value.number().map(Number::float));
+    };
     let text: String = text
         .trim_matches(text::is_space)
         .chars()
-        .map(|c| text::decimal(c).and_then(|digit| char::from_digit(digit, 10)).unwrap_or(c))
+        .map(|c| {
+            text::decimal(c)
+                .and_then(|digit| char::from_digit(digit, 10))
+                .unwrap_or(c)
+        })
         .collect();
     let chars: Vec<char> = text.chars().collect();
-    let is_digit = |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(char::is_ascii_digit);
-    let joins = |(at, c): (usize, &char)| *c != '_' || is_digit(at.checked_sub(1)) && is_digit(Some(at + 1));
+    let is_digit = |at: Option<usize>| {
+        at.and_then(|at| chars.get(at))
+            .is_some_and(char::is_ascii_digit)
+    };
+    let joins = |(at, c): (usize, &char)| {
+        *c != '_' || is_digit(at.checked_sub(1)) && is_digit(Some(at + 1))
+    };
     if !chars.iter().enumerate().all(joins) {
         return Ok(None);
     }
@@ -856,17 +1060,23 @@ fn rounded(value: &Value, call: Call) -> Result<Value> {
     let precision = whole("round", precision, 0)?;
     let method = method.unwrap_or_else(|| "common".into());
     let places = i32::try_from(precision.clamp(-400, 400)).unwrap_or(0);
-    let Some(number) = value.number() else { return fail(format!("round needs a number, not {}", value.described())) };
+    let Some(number) = value.number() else {
+        return fail(format!("round needs a number, not {}", value.described()));
+    };
     match (method.text(), number) {
         (Some("common"), Number::Int(number)) => {
             let Some(unit) = u32::try_from(-precision).ok().filter(|_| precision < 0) else {
                 return Ok(Value::Int(number));
             };
-            let Some(unit) = 10_i128.checked_pow(unit) else { return Ok(Value::Int(0)) };
+            let Some(unit) = 10_i128.checked_pow(unit) else {
+                return Ok(Value::Int(0));
+            };
             let (quotient, rest) = (number.div_euclid(unit), number.rem_euclid(unit));
             let up = rest * 2 > unit || rest * 2 == unit && quotient % 2 != 0;
             let rounded = (quotient + i128::from(up)).checked_mul(unit);
-            rounded.map(Value::Int).ok_or_else(|| Fault::new("an integer is too large"))
+            rounded
+                .map(Value::Int)
+                .ok_or_else(|| Fault::new("an integer is too large"))
         }
         (Some("common"), Number::Float(number)) => {
             if !number.is_finite() {
@@ -874,18 +1084,28 @@ fn rounded(value: &Value, call: Call) -> Result<Value> {
             }
             Ok(Value::Float(match usize::try_from(places) {
                 // Written out, a float is rounded as its exact value says.
-                Ok(places) if places <= 330 => format!("{number:.places$}").parse().unwrap_or(number),
+                Ok(places) if places <= 330 => {
+                    format!("{number:.places$}").parse().unwrap_or(number)
+                }
                 Ok(_) => number,
                 Err(_) => {
                     let unit = 10_f64.powi(-places);
-                    if unit.is_finite() { (number / unit).round_ties_even() * unit } else { 0.0 * number }
+                    if unit.is_finite() {
+                        (number / unit).round_ties_even() * unit
+                    } else {
+                        0.0 * number
+                    }
                 }
             }))
         }
         (Some(method @ ("ceil" | "floor")), number) => {
             let unit = 10_f64.powi(places);
             let scaled = number.float() * unit;
-            let whole = if method == "ceil" { scaled.ceil() } else { scaled.floor() };
+            let whole = if method == "ceil" {
+                scaled.ceil()
+            } else {
+                scaled.floor()
+            };
             if !whole.is_finite() {
                 return fail("a float that is not finite cannot be rounded");
             }
@@ -914,7 +1134,11 @@ fn file_size(bytes: f64, binary: bool) -> String {
             break;
         }
     }
-    let (prefix, suffix) = if binary { (prefixes[at].to_uppercase(), "iB") } else { (prefixes[at].to_owned(), "B") };
+    let (prefix, suffix) = if binary {
+        (prefixes[at].to_uppercase(), "iB")
+    } else {
+        (prefixes[at].to_owned(), "B")
+    };
     format!("{:.1} {prefix}{suffix}", base * bytes / unit)
 }
 
@@ -922,7 +1146,9 @@ fn url_quoted(text: &str, query: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => out.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => {
+                out.push(char::from(byte))
+            }
             b'/' if !query => out.push('/'),
             b' ' if query => out.push('+'),
             _ => {
@@ -946,27 +1172,41 @@ fn url_encoded(run: &mut Run, value: &Value) -> Result<String> {
     let mut parts = Vec::new();
     for pair in items {
         let pair = run.items(&pair)?;
-        let [key, value] = &pair[..] else { return fail("urlencode needs pairs of a key and a value") };
+        let [key, value] = &pair[..] else {
+            return fail("urlencode needs pairs of a key and a value");
+        };
         let (key, value) = (run.string(key)?, run.string(value)?);
         run.charge_text(3 * (key.len() + value.len()))?;
-        parts.push(format!("{}={}", url_quoted(&key, true), url_quoted(&value, true)));
+        parts.push(format!(
+            "{}={}",
+            url_quoted(&key, true),
+            url_quoted(&value, true)
+        ));
     }
     Ok(parts.join("&"))
 }
 
 fn xml_attributes(run: &mut Run, value: &Value, space: bool) -> Result<String> {
-    let Value::Dict(dict) = value else { return fail("xmlattr needs a mapping") };
+    let Value::Dict(dict) = value else {
+        return fail("xmlattr needs a mapping");
+    };
     let mut out = String::new();
     for (key, value) in &dict.entries {
         if matches!(value, Value::None | Value::Undefined(_)) {
             continue;
         }
-        let Some(key) = key.text() else { return fail("the names of attributes are texts") };
+        let Some(key) = key.text() else {
+            return fail("the names of attributes are texts");
+        };
         if key.contains([' ', '\t', '\n', '\r', '\x0b', '\x0c', '/', '>', '=']) {
             return fail(format!("{key:?} is no name of an attribute"));
         }
         let shown = run.string(value)?;
-        let shown = if matches!(value, Value::Safe(_)) { shown } else { python::escape(&shown) };
+        let shown = if matches!(value, Value::Safe(_)) {
+            shown
+        } else {
+            python::escape(&shown)
+        };
         if space || !out.is_empty() {
             out.push(' ');
         }
@@ -982,7 +1222,9 @@ fn without_tags(run: &mut Run, text: &str) -> Result<String> {
         let mut out = String::with_capacity(kept.len());
         let mut rest = &kept[..];
         while let Some(start) = rest.find(open) {
-            let Some(end) = rest[start..].find(close) else { break };
+            let Some(end) = rest[start..].find(close) else {
+                break;
+            };
             out.push_str(&rest[..start]);
             rest = &rest[start + end + close.len()..];
         }
@@ -1013,7 +1255,14 @@ fn without_tags(run: &mut Run, text: &str) -> Result<String> {
 
 /// The character of the entity that `text` begins with, and the entity's length.
 fn entity(text: &str) -> Option<(char, usize)> {
-    let named = [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&quot;", '"'), ("&apos;", '\''), ("&nbsp;", '\u{a0}')];
+    let named = [
+        ("&amp;", '&'),
+        ("&lt;", '<'),
+        ("&gt;", '>'),
+        ("&quot;", '"'),
+        ("&apos;", '\''),
+        ("&nbsp;", '\u{a0}'),
+    ];
     if let Some((name, c)) = named.into_iter().find(|(name, _)| text.starts_with(name)) {
         return Some((c, name.len()));
     }

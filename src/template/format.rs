@@ -35,7 +35,10 @@ impl Spec {
             '^' => missing / 2,
             _ => missing,
         };
-        fill(before).chain(text.chars()).chain(fill(missing - before)).collect()
+        fill(before)
+            .chain(text.chars())
+            .chain(fill(missing - before))
+            .collect()
     }
 
     /// A number: sign, prefix (`0x`), digits, and what follows the digits.
@@ -47,11 +50,19 @@ impl Spec {
             _ => "",
         };
         let inner_zeros = (self.zero && self.align.is_none()) || self.align == Some('=');
-        let fill = if self.zero && self.fill.is_none() { '0' } else { self.fill.unwrap_or(' ') };
+        let fill = if self.zero && self.fill.is_none() {
+            '0'
+        } else {
+            self.fill.unwrap_or(' ')
+        };
         let head = sign.len() + prefix.len();
         let mut digits = digits.to_owned();
         if let Some(mark) = self.grouping {
-            let group = if matches!(self.kind, Some('x' | 'X' | 'o' | 'b')) { 4 } else { 3 };
+            let group = if matches!(self.kind, Some('x' | 'X' | 'o' | 'b')) {
+                4
+            } else {
+                3
+            };
             if inner_zeros && fill == '0' {
                 // Zeros are grouped too, so fewer of them are needed.
                 let grouped = |len: usize| len + len.saturating_sub(1) / group;
@@ -90,7 +101,12 @@ impl Spec {
             _ => ("", size.to_string()),
         };
         let digits = "0".repeat(min_digits.saturating_sub(digits.len())) + &digits;
-        Ok(self.number(number < 0, if self.alternate { prefix } else { "" }, &digits, ""))
+        Ok(self.number(
+            number < 0,
+            if self.alternate { prefix } else { "" },
+            &digits,
+            "",
+        ))
     }
 
     fn float(&self, number: f64) -> String {
@@ -100,7 +116,11 @@ impl Spec {
         let upper = kind.is_ascii_uppercase();
         if !number.is_finite() {
             let text = if number.is_nan() { "nan" } else { "inf" };
-            let text = if upper { text.to_uppercase() } else { text.to_owned() };
+            let text = if upper {
+                text.to_uppercase()
+            } else {
+                text.to_owned()
+            };
             let percent = if kind == '%' { "%" } else { "" };
             return self.number(negative, "", "", &format!("{text}{percent}"));
         }
@@ -118,7 +138,11 @@ impl Spec {
                 let text = general(size, precision.max(1), self.alternate);
                 // Without a letter there is a digit after the point, as in `repr`.
                 let whole = kind == 'r' && !text.contains(['.', 'e']);
-                if whole && text.len() < precision.max(1) { format!("{text}.0") } else { text }
+                if whole && text.len() < precision.max(1) {
+                    format!("{text}.0")
+                } else {
+                    text
+                }
             }
         };
         if self.alternate && !text.contains('.') {
@@ -131,7 +155,9 @@ impl Spec {
         if kind == '%' {
             text.push('%');
         }
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
         self.number(negative, "", &text[..digits], &text[digits..])
     }
 }
@@ -140,14 +166,19 @@ impl Spec {
 fn exponent(number: f64, precision: usize) -> String {
     let text = format!("{number:.precision$e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+    let (sign, exponent) = exponent
+        .strip_prefix('-')
+        .map_or(('+', exponent), |exponent| ('-', exponent));
     format!("{digits}e{sign}{exponent:0>2}")
 }
 
 /// `%g`: so many digits in all, the shorter way, without zeros at the end.
 fn general(number: f64, precision: usize, keep_zeros: bool) -> String {
     let scientific = format!("{number:.*e}", precision - 1);
-    let power: i32 = scientific.split_once('e').and_then(|(_, power)| power.parse().ok()).unwrap_or(0);
+    let power: i32 = scientific
+        .split_once('e')
+        .and_then(|(_, power)| power.parse().ok())
+        .unwrap_or(0);
     let trim = |text: &str| match keep_zeros || !text.contains('.') {
         true => text.to_owned(),
         false => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -157,7 +188,10 @@ fn general(number: f64, precision: usize, keep_zeros: bool) -> String {
         let (digits, power) = text.split_once('e').unwrap_or((&text, "+00"));
         return format!("{}e{power}", trim(digits));
     }
-    trim(&format!("{number:.*}", (precision as i32 - 1 - power).max(0) as usize))
+    trim(&format!(
+        "{number:.*}",
+        (precision as i32 - 1 - power).max(0) as usize
+    ))
 }
 
 fn too_long<T>() -> Result<T> {
@@ -173,10 +207,16 @@ fn bounded(width: Option<usize>) -> Result<usize> {
 
 /// Digits at the beginning of `rest`, which is moved past them.
 fn digits(rest: &mut &str) -> Option<usize> {
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let (number, after) = rest.split_at(end);
     *rest = after;
-    if number.is_empty() { None } else { Some(number.parse().unwrap_or(usize::MAX)) }
+    if number.is_empty() {
+        None
+    } else {
+        Some(number.parse().unwrap_or(usize::MAX))
+    }
 }
 
 fn first(rest: &mut &str) -> Option<char> {
@@ -193,7 +233,10 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
         _ => std::slice::from_ref(values),
     };
     let mut left = several.iter();
-    let mut next = || left.next().ok_or_else(|| Fault::new("not enough values for a format"));
+    let mut next = || {
+        left.next()
+            .ok_or_else(|| Fault::new("not enough values for a format"))
+    };
     let mut named = false;
     let mut out = String::new();
     let mut rest = text;
@@ -210,10 +253,17 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
                 depth += i32::from(c == '(') - i32::from(c == ')');
                 depth == 0
             });
-            let Some(end) = end else { return fail("a key in a format has no closing bracket") };
-            let Value::Dict(dict) = values else { return fail("a format with keys needs a mapping") };
+            let Some(end) = end else {
+                return fail("a key in a format has no closing bracket");
+            };
+            let Value::Dict(dict) = values else {
+                return fail("a format with keys needs a mapping");
+            };
             let key = &rest[1..end];
-            by_key = Some(dict.get_text(key).ok_or_else(|| Fault::new(format!("a format wants the key {key}")))?);
+            by_key = Some(
+                dict.get_text(key)
+                    .ok_or_else(|| Fault::new(format!("a format wants the key {key}")))?,
+            );
             named = true;
             rest = &rest[end + 1..];
         }
@@ -251,7 +301,9 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
             });
         }
         rest = rest.trim_start_matches(['h', 'l', 'L']);
-        let Some(kind) = first(&mut rest) else { return fail("a format ends within a field") };
+        let Some(kind) = first(&mut rest) else {
+            return fail("a format ends within a field");
+        };
         if kind == '%' {
             out.push('%');
             continue;
@@ -261,8 +313,11 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
             None => next()?,
         };
         spec.kind = Some(kind);
-        let number =
-            || value.number().ok_or_else(|| Fault::new(format!("%{kind} needs a number, not {}", value.described())));
+        let number = || {
+            value.number().ok_or_else(|| {
+                Fault::new(format!("%{kind} needs a number, not {}", value.described()))
+            })
+        };
         let part = match kind {
             's' | 'r' | 'a' => {
                 let mut text = match kind {
@@ -277,7 +332,9 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
             }
             'c' => {
                 let text = match value {
-                    Value::Text(text) | Value::Safe(text) if text.chars().count() == 1 => text.to_string(),
+                    Value::Text(text) | Value::Safe(text) if text.chars().count() == 1 => {
+                        text.to_string()
+                    }
                     Value::Int(code) => character(*code)?,
                     _ => return fail("%c needs one character"),
                 };
@@ -311,7 +368,10 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
     out.push_str(rest);
     if left.next().is_some()
         && !named
-        && !matches!(values, Value::Dict(_) | Value::List(_) | Value::Range(_) | Value::Undefined(_))
+        && !matches!(
+            values,
+            Value::Dict(_) | Value::List(_) | Value::Range(_) | Value::Undefined(_)
+        )
     {
         return fail("not all values are used by a format");
     }
@@ -320,7 +380,8 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
 
 fn character(code: i128) -> Result<String> {
     let c = u32::try_from(code).ok().and_then(char::from_u32);
-    c.map(String::from).ok_or_else(|| Fault::new("a number names no character"))
+    c.map(String::from)
+        .ok_or_else(|| Fault::new("a number names no character"))
 }
 
 /// A float without what is after the point.
@@ -328,7 +389,11 @@ pub(super) fn whole(number: f64) -> Result<i128> {
     if !number.is_finite() {
         return fail(format!("{number} is no integer"));
     }
-    if number.abs() >= 1.7e38 { fail("an integer is too large") } else { Ok(number as i128) }
+    if number.abs() >= 1.7e38 {
+        fail("an integer is too large")
+    } else {
+        Ok(number as i128)
+    }
 }
 
 /// `text.format(…)`
@@ -337,7 +402,13 @@ pub(super) fn str_format(run: &mut Run, text: &str, call: &Call) -> Result<Strin
     fields(run, text, call, &mut automatic, 0)
 }
 
-fn fields(run: &mut Run, text: &str, call: &Call, automatic: &mut Option<usize>, depth: usize) -> Result<String> {
+fn fields(
+    run: &mut Run,
+    text: &str,
+    call: &Call,
+    automatic: &mut Option<usize>,
+    depth: usize,
+) -> Result<String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {
@@ -372,7 +443,9 @@ fn fields(run: &mut Run, text: &str, call: &Call, automatic: &mut Option<usize>,
                 break;
             }
         }
-        let Some(end) = end else { return fail("a field of a format has no }") };
+        let Some(end) = end else {
+            return fail("a field of a format has no }");
+        };
         if depth > 1 {
             return fail("fields of a format are nested too deep");
         }
@@ -385,7 +458,13 @@ fn fields(run: &mut Run, text: &str, call: &Call, automatic: &mut Option<usize>,
     Ok(out)
 }
 
-fn field(run: &mut Run, field: &str, call: &Call, automatic: &mut Option<usize>, depth: usize) -> Result<String> {
+fn field(
+    run: &mut Run,
+    field: &str,
+    call: &Call,
+    automatic: &mut Option<usize>,
+    depth: usize,
+) -> Result<String> {
     let mut in_key = false;
     let name_end = field.find(|c| {
         in_key = (in_key || c == '[') && c != ']';
@@ -406,7 +485,13 @@ fn field(run: &mut Run, field: &str, call: &Call, automatic: &mut Option<usize>,
             return fail("a conversion in a format is followed by : or }");
         }
     }
-    let spec = fields(run, rest.strip_prefix(':').unwrap_or(""), call, automatic, depth + 1)?;
+    let spec = fields(
+        run,
+        rest.strip_prefix(':').unwrap_or(""),
+        call,
+        automatic,
+        depth + 1,
+    )?;
     formatted(&value, &spec)
 }
 
@@ -426,9 +511,13 @@ fn lookup(run: &mut Run, name: &str, call: &Call, automatic: &mut Option<usize>)
             }
             _ => return fail("the fields of a format are numbered here and not there"),
         };
-        call.positional.get(at).cloned().ok_or_else(|| Fault::new("a format wants more values than there are"))?
+        call.positional
+            .get(at)
+            .cloned()
+            .ok_or_else(|| Fault::new("a format wants more values than there are"))?
     } else {
-        call.named_value(first).ok_or_else(|| Fault::new(format!("a format wants the value {first}")))?
+        call.named_value(first)
+            .ok_or_else(|| Fault::new(format!("a format wants the value {first}")))?
     };
     while !rest.is_empty() {
         if let Some(after) = rest.strip_prefix('.') {
@@ -436,9 +525,15 @@ fn lookup(run: &mut Run, name: &str, call: &Call, automatic: &mut Option<usize>)
             value = run.attribute(&value, &after[..end])?;
             rest = &after[end..];
         } else {
-            let inner = rest.strip_prefix('[').and_then(|after| after.split_once(']'));
-            let Some((key, after)) = inner else { return fail("a key in a format has no ]") };
-            let key = key.parse::<i128>().map_or_else(|_| Value::from(key), Value::Int);
+            let inner = rest
+                .strip_prefix('[')
+                .and_then(|after| after.split_once(']'));
+            let Some((key, after)) = inner else {
+                return fail("a key in a format has no ]");
+            };
+            let key = key
+                .parse::<i128>()
+                .map_or_else(|_| Value::from(key), Value::Int);
             value = run.item(&value, &key)?;
             rest = after;
         }
@@ -491,7 +586,10 @@ fn formatted(value: &Value, text: &str) -> Result<String> {
     }
     match value {
         Value::Text(text) | Value::Safe(text) => {
-            let numeric = spec.sign.is_some() || spec.alternate || spec.grouping.is_some() || spec.align == Some('=');
+            let numeric = spec.sign.is_some()
+                || spec.alternate
+                || spec.grouping.is_some()
+                || spec.align == Some('=');
             if numeric || !matches!(spec.kind, None | Some('s')) {
                 return wrong();
             }
@@ -505,11 +603,15 @@ fn formatted(value: &Value, text: &str) -> Result<String> {
             Ok(spec.padded(text, '<'))
         }
         _ => match (value.number(), spec.kind) {
-            (Some(Number::Int(number)), None | Some('d' | 'n' | 'b' | 'o' | 'x' | 'X')) if spec.precision.is_none() => {
+            (Some(Number::Int(number)), None | Some('d' | 'n' | 'b' | 'o' | 'x' | 'X'))
+                if spec.precision.is_none() =>
+            {
                 spec.integer(number, 0)
             }
             (Some(Number::Int(code)), Some('c')) => Ok(spec.padded(character(code)?, '<')),
-            (Some(Number::Int(number)), Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%')) => Ok(spec.float(number as f64)),
+            (Some(Number::Int(number)), Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%')) => {
+                Ok(spec.float(number as f64))
+            }
             (Some(Number::Float(number)), None | Some('e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%')) => {
                 Ok(spec.float(number))
             }

@@ -20,8 +20,8 @@ pub(super) enum Token {
 
 /// Longer ones first.
 const OPERATORS: [&str; 25] = [
-    "**", "//", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".",
-    ":", "|", ",",
+    "**", "//", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}",
+    ">", "<", "=", ".", ":", "|", ",",
 ];
 
 /// The tokens of a template and the line of each, ending in [`Token::End`].
@@ -30,7 +30,14 @@ pub(super) fn tokens(source: &str) -> Result<Vec<(Token, u32)>> {
     if text.ends_with('\n') {
         text.pop();
     }
-    let mut lexer = Lexer { text: &text, at: 0, counted: 0, line: 1, line_starts: true, tokens: Vec::new() };
+    let mut lexer = Lexer {
+        text: &text,
+        at: 0,
+        counted: 0,
+        line: 1,
+        line_starts: true,
+        tokens: Vec::new(),
+    };
     lexer.run()?;
     Ok(lexer.tokens)
 }
@@ -76,7 +83,12 @@ impl<'a> Lexer<'a> {
             let data = &self.text[self.at..opener];
             let kind = self.text.as_bytes()[opener + 1];
             let mut begun = opener + 2;
-            let sign = self.text.as_bytes().get(begun).copied().filter(|c| matches!(c, b'-' | b'+'));
+            let sign = self
+                .text
+                .as_bytes()
+                .get(begun)
+                .copied()
+                .filter(|c| matches!(c, b'-' | b'+'));
             begun += usize::from(sign.is_some());
             self.data(data, sign, kind == b'{');
             self.at = begun;
@@ -149,8 +161,13 @@ impl<'a> Lexer<'a> {
     }
 
     fn comment(&mut self) -> Result<()> {
-        let Some(end) = self.rest().find("#}") else { return self.fault("a comment has no end: #} is missing") };
-        let sign = self.rest()[..end].bytes().last().filter(|c| matches!(c, b'-' | b'+'));
+        let Some(end) = self.rest().find("#}") else {
+            return self.fault("a comment has no end: #} is missing");
+        };
+        let sign = self.rest()[..end]
+            .bytes()
+            .last()
+            .filter(|c| matches!(c, b'-' | b'+'));
         self.at += end;
         self.close(2, sign, false);
         Ok(())
@@ -158,7 +175,11 @@ impl<'a> Lexer<'a> {
 
     /// Where the text of a raw block begins, if that is what comes.
     fn raw_begin(&self) -> Option<usize> {
-        let rest = self.rest().trim_start_matches(is_space).strip_prefix("raw")?.trim_start_matches(is_space);
+        let rest = self
+            .rest()
+            .trim_start_matches(is_space)
+            .strip_prefix("raw")?
+            .trim_start_matches(is_space);
         let rest = match rest.strip_prefix("-%}") {
             Some(rest) => rest.trim_start_matches(is_space),
             None => rest.strip_prefix("%}")?,
@@ -198,7 +219,10 @@ impl<'a> Lexer<'a> {
             self.skip_spaces();
             let rest = self.rest();
             if open.is_empty() {
-                let sign = rest.bytes().next().filter(|c| *c == b'-' || (*c == b'+' && !is_variable));
+                let sign = rest
+                    .bytes()
+                    .next()
+                    .filter(|c| *c == b'-' || (*c == b'+' && !is_variable));
                 let len = usize::from(sign.is_some());
                 let sign = if rest.starts_with(end) {
                     Some(None)
@@ -206,7 +230,11 @@ impl<'a> Lexer<'a> {
                     sign.filter(|_| rest[len..].starts_with(end)).map(Some)
                 };
                 if let Some(sign) = sign {
-                    self.push(if is_variable { Token::VariableEnd } else { Token::BlockEnd });
+                    self.push(if is_variable {
+                        Token::VariableEnd
+                    } else {
+                        Token::BlockEnd
+                    });
                     self.close(2 + usize::from(sign.is_some()), sign, is_variable);
                     return Ok(());
                 }
@@ -217,7 +245,9 @@ impl<'a> Lexer<'a> {
             if first.is_ascii_digit() {
                 self.number()?;
             } else if first == '_' || first.is_alphanumeric() {
-                let name = &rest[..rest.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(rest.len())];
+                let name = &rest[..rest
+                    .find(|c: char| c != '_' && !c.is_alphanumeric())
+                    .unwrap_or(rest.len())];
                 if !(first == '_' || first.is_alphabetic()) {
                     return self.fault(format!("{name} is no name"));
                 }
@@ -225,7 +255,10 @@ impl<'a> Lexer<'a> {
                 self.at += name.len();
             } else if first == '\'' || first == '"' {
                 self.quoted(first)?;
-            } else if let Some(operator) = OPERATORS.iter().find(|operator| rest.starts_with(**operator)) {
+            } else if let Some(operator) = OPERATORS
+                .iter()
+                .find(|operator| rest.starts_with(**operator))
+            {
                 match first {
                     '(' | '[' | '{' => open.push(first),
                     ')' | ']' | '}' => match (open.pop(), first) {
@@ -267,7 +300,10 @@ impl<'a> Lexer<'a> {
         }
         let after_dot = self.at > 0 && self.text.as_bytes()[self.at - 1] == b'.';
         if end > whole && !after_dot {
-            let number = rest[..end].replace('_', "").parse().or_else(|_| self.fault("a number is malformed"))?;
+            let number = rest[..end]
+                .replace('_', "")
+                .parse()
+                .or_else(|_| self.fault("a number is malformed"))?;
             self.push(Token::Float(number));
             self.at += end;
             return Ok(());
@@ -279,16 +315,19 @@ impl<'a> Lexer<'a> {
             _ => 10,
         };
         // `0x_ff` is a number too.
-        let from = if radix == 10 { 0 } else { 2 + usize::from(bytes.get(2) == Some(&b'_')) };
+        let from = if radix == 10 {
+            0
+        } else {
+            2 + usize::from(bytes.get(2) == Some(&b'_'))
+        };
         let prefixed = radix != 10 && digits(from, radix) > from;
         let (from, end, radix) = match prefixed {
             true => (from, digits(from, radix), radix),
             // Digits after a leading zero are another token, which fits nowhere.
             false if bytes[0] == b'0' => {
-                let zeros = bytes
-                    .iter()
-                    .enumerate()
-                    .take_while(|(i, c)| **c == b'0' || (**c == b'_' && bytes.get(i + 1) == Some(&b'0')));
+                let zeros = bytes.iter().enumerate().take_while(|(i, c)| {
+                    **c == b'0' || (**c == b'_' && bytes.get(i + 1) == Some(&b'0'))
+                });
                 (0, zeros.count(), 10)
             }
             false => (0, whole, 10),
@@ -309,7 +348,9 @@ impl<'a> Lexer<'a> {
             escaped = c == '\\' && !escaped;
             closes
         });
-        let Some(end) = end else { return self.fault("a quoted text has no end") };
+        let Some(end) = end else {
+            return self.fault("a quoted text has no end");
+        };
         match unescaped(&body[..end]) {
             Ok(text) => self.push(Token::Text(text)),
             Err(what) => return self.fault(what),
@@ -359,9 +400,13 @@ fn unescaped(text: &str) -> std::result::Result<String, String> {
                         _ => 8,
                     }) {
                         let digit = chars.next().and_then(|c| c.to_digit(16));
-                        value = value * 16 + digit.ok_or_else(|| format!("\\{c} in a quoted text lacks digits"))?;
+                        value = value * 16
+                            + digit
+                                .ok_or_else(|| format!("\\{c} in a quoted text lacks digits"))?;
                         if value > 0x10_ffff {
-                            return Err("a quoted text names a character that does not exist".to_owned());
+                            return Err(
+                                "a quoted text names a character that does not exist".to_owned()
+                            );
                         }
                     }
                     code = Some(value);
@@ -377,17 +422,25 @@ fn unescaped(text: &str) -> std::result::Result<String, String> {
         }
         if let Some(first) = high.take() {
             match code {
-                Some(second @ 0xdc00..=0xdfff) => code = Some(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)),
+                Some(second @ 0xdc00..=0xdfff) => {
+                    code = Some(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))
+                }
                 _ => return Err("a quoted text has half a surrogate pair".to_owned()),
             }
         }
         match code {
             None => {}
             Some(first @ 0xd800..=0xdbff) => high = Some(first),
-            Some(code) => out.push(char::from_u32(code).ok_or("a quoted text has half a surrogate pair")?),
+            Some(code) => {
+                out.push(char::from_u32(code).ok_or("a quoted text has half a surrogate pair")?)
+            }
         }
     }
-    if high.is_some() { Err("a quoted text has half a surrogate pair".to_owned()) } else { Ok(out) }
+    if high.is_some() {
+        Err("a quoted text has half a surrogate pair".to_owned())
+    } else {
+        Ok(out)
+    }
 }
 
 /// `\N{NAME}`, for the few that are likely to be there: the whole list has a megabyte.
@@ -416,7 +469,7 @@ fn named(chars: &mut impl Iterator<Item = char>) -> std::result::Result<char, St
     }
     let upper = name.to_uppercase();
     let found = NAMES.iter().find(|(known, _)| *known == upper);
-    found
-        .map(|(_, c)| *c)
-        .ok_or_else(|| format!("\\N{{{name}}}: this name of a character is not known; write it as \\u"))
+    found.map(|(_, c)| *c).ok_or_else(|| {
+        format!("\\N{{{name}}}: this name of a character is not known; write it as \\u")
+    })
 }

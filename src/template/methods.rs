@@ -91,10 +91,16 @@ pub(super) fn call(run: &mut Run, value: &Value, name: &str, call: Call) -> Resu
                 Value::Text(text) => {
                     run.charge_text(text.len())?;
                     // What a safe text is made into by itself is safe too.
-                    let alone =
-                        !matches!(name, "format" | "format_map" | "join" | "replace" | "center" | "ljust" | "rjust");
+                    let alone = !matches!(
+                        name,
+                        "format" | "format_map" | "join" | "replace" | "center" | "ljust" | "rjust"
+                    );
                     let safe = alone && matches!(value, Value::Safe(_));
-                    Ok(if safe { Value::Safe(text) } else { Value::Text(text) })
+                    Ok(if safe {
+                        Value::Safe(text)
+                    } else {
+                        Value::Text(text)
+                    })
                 }
                 other => {
                     run.charge_values(other.size().values)?;
@@ -130,29 +136,41 @@ pub(super) fn call(run: &mut Run, value: &Value, name: &str, call: Call) -> Resu
             run.charge(run.comparison_cost(value, &item))?;
             let items = run.items(value)?;
             if name == "count" {
-                return Ok(items.iter().filter(|known| known.equals(&item)).count().into());
+                return Ok(items
+                    .iter()
+                    .filter(|known| known.equals(&item))
+                    .count()
+                    .into());
             }
             let len = items.len() as i128;
             let place = |bound: Option<Value>, default: i128| -> Result<i128> {
                 let at = bound.map_or(Ok(default), |bound| bound.int())?;
-                Ok(if at < 0 { at.saturating_add(len).max(0) } else { at.min(len) })
+                Ok(if at < 0 {
+                    at.saturating_add(len).max(0)
+                } else {
+                    at.min(len)
+                })
             };
             let (start, stop) = (place(start, 0)?, place(stop, len)?);
             let found = (start..stop).find(|at| items[*at as usize].equals(&item));
-            found.map(Value::Int).ok_or_else(|| Fault::new("what index looks for is not in the list"))
+            found
+                .map(Value::Int)
+                .ok_or_else(|| Fault::new("what index looks for is not in the list"))
         }
         Value::Object(object) => object_method(run, object, name, call),
         _ => {
             let [] = call.bind(name, [])?;
             match (value.number(), name) {
-                (Some(Number::Int(number)), "bit_length") => {
-                    Ok(Value::Int(i128::from(128 - number.unsigned_abs().leading_zeros())))
-                }
+                (Some(Number::Int(number)), "bit_length") => Ok(Value::Int(i128::from(
+                    128 - number.unsigned_abs().leading_zeros(),
+                ))),
                 (Some(Number::Int(number)), "bit_count") => {
                     Ok(Value::Int(i128::from(number.unsigned_abs().count_ones())))
                 }
                 (Some(Number::Int(_)), "is_integer") => Ok(Value::Bool(true)),
-                (Some(Number::Float(number)), "is_integer") => Ok(Value::Bool(number.fract() == 0.0)),
+                (Some(Number::Float(number)), "is_integer") => {
+                    Ok(Value::Bool(number.fract() == 0.0))
+                }
                 (Some(Number::Int(number)), _) => Ok(Value::Int(number)),
                 _ => Ok(value.clone()),
             }
@@ -164,7 +182,11 @@ fn from_keys(run: &mut Run, call: Call) -> Result<Value> {
     let [keys, value] = call.bind("fromkeys", ["/iterable", "/value"])?;
     let keys = required("fromkeys", keys)?;
     let value = value.unwrap_or(Value::None);
-    let entries = run.items(&keys)?.into_iter().map(|key| (key, value.clone())).collect();
+    let entries = run
+        .items(&keys)?
+        .into_iter()
+        .map(|key| (key, value.clone()))
+        .collect();
     run.dict(entries)
 }
 
@@ -183,7 +205,9 @@ fn object_method(run: &mut Run, object: &Object, name: &str, call: Call) -> Resu
             if let Some(before) = &before {
                 run.charge(run.comparison_cost(before, &value))?;
             }
-            Ok(Value::Bool(before.is_none_or(|before| !before.equals(&value))))
+            Ok(Value::Bool(
+                before.is_none_or(|before| !before.equals(&value)),
+            ))
         }
         (Object::Cycler { items, at, .. }, "next") => {
             let [] = call.bind(name, [])?;
@@ -204,14 +228,20 @@ fn object_method(run: &mut Run, object: &Object, name: &str, call: Call) -> Resu
 fn text_of<'a>(what: &str, value: &'a Option<Value>) -> Result<&'a str> {
     let text = value.as_ref().and_then(Value::text);
     text.ok_or_else(|| {
-        let given = value.as_ref().map_or("nothing".to_owned(), Value::described);
+        let given = value
+            .as_ref()
+            .map_or("nothing".to_owned(), Value::described);
         Fault::new(format!("{what} needs a text, not {given}"))
     })
 }
 
 /// An argument that is a text or none.
 fn optional_text<'a>(what: &str, value: &'a Option<Value>) -> Result<Option<&'a str>> {
-    if matches!(value, None | Some(Value::None)) { Ok(None) } else { text_of(what, value).map(Some) }
+    if matches!(value, None | Some(Value::None)) {
+        Ok(None)
+    } else {
+        text_of(what, value).map(Some)
+    }
 }
 
 fn optional_int(value: &Option<Value>) -> Result<Option<i128>> {
@@ -230,12 +260,29 @@ fn too_long<T>(what: &str) -> Result<T> {
 }
 
 /// `text.replace(old, new)`, at most `most` times.
-pub(super) fn replaced(run: &mut Run, text: &str, old: &str, new: &str, most: Option<i128>) -> Result<String> {
-    let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+pub(super) fn replaced(
+    run: &mut Run,
+    text: &str,
+    old: &str,
+    new: &str,
+    most: Option<i128>,
+) -> Result<String> {
+    let most = most
+        .and_then(|most| usize::try_from(most).ok())
+        .unwrap_or(usize::MAX);
     run.charge_text(text.len())?;
-    let count = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() }.min(most);
+    let count = if old.is_empty() {
+        text.chars().count() + 1
+    } else {
+        text.matches(old).count()
+    }
+    .min(most);
     run.charge_text(text.len().saturating_add(count.saturating_mul(new.len())))?;
-    Ok(if most == usize::MAX { text.replace(old, new) } else { text.replacen(old, new, most) })
+    Ok(if most == usize::MAX {
+        text.replace(old, new)
+    } else {
+        text.replacen(old, new, most)
+    })
 }
 
 /// `text.center(width)` and its kin.
@@ -252,7 +299,10 @@ pub(super) fn padded(text: &str, width: i128, fill: char, method: &str) -> Resul
         _ => missing / 2 + (missing & width & 1),
     };
     let fill = |count: usize| std::iter::repeat_n(fill, count);
-    Ok(fill(before).chain(text.chars()).chain(fill(missing - before)).collect())
+    Ok(fill(before)
+        .chain(text.chars())
+        .chain(fill(missing - before))
+        .collect())
 }
 
 /// `text.strip(chars)`
@@ -274,9 +324,17 @@ fn text_method(run: &mut Run, text: &str, name: &str, call: Call) -> Result<Valu
         "format" => format::str_format(run, text, &call)?.into(),
         "format_map" => {
             let [mapping] = call.bind(name, ["/mapping"])?;
-            let Some(Value::Dict(dict)) = mapping else { return fail("format_map needs a mapping") };
-            let named = dict.entries.iter().filter_map(|(key, value)| Some((key.text()?.into(), value.clone())));
-            let call = Call { positional: Vec::new(), named: named.collect() };
+            let Some(Value::Dict(dict)) = mapping else {
+                return fail("format_map needs a mapping");
+            };
+            let named = dict
+                .entries
+                .iter()
+                .filter_map(|(key, value)| Some((key.text()?.into(), value.clone())));
+            let call = Call {
+                positional: Vec::new(),
+                named: named.collect(),
+            };
             format::str_format(run, text, &call)?.into()
         }
         "join" => {
@@ -319,13 +377,20 @@ fn text_method(run: &mut Run, text: &str, name: &str, call: Call) -> Result<Valu
         }
         "splitlines" => {
             let [keep] = call.bind(name, ["keepends"])?;
-            run.charge_values(text.chars().filter(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')).count())?;
+            run.charge_values(
+                text.chars()
+                    .filter(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+                    .count(),
+            )?;
             texts(text::lines(text, keep.is_some_and(|keep| keep.is_true())))
         }
         "strip" | "lstrip" | "rstrip" => {
             let [chars] = call.bind(name, ["/chars"])?;
             let chars = optional_text(name, &chars)?;
-            run.charge_text(text.len().saturating_mul(chars.map_or(0, |chars| chars.len() / 8)))?;
+            run.charge_text(
+                text.len()
+                    .saturating_mul(chars.map_or(0, |chars| chars.len() / 8)),
+            )?;
             stripped(text, chars, name).into()
         }
         "startswith" | "endswith" => {
@@ -359,7 +424,11 @@ fn text_method(run: &mut Run, text: &str, name: &str, call: Call) -> Result<Valu
             }
             let at = window.and_then(|(from, to)| {
                 let piece = &text[from..to];
-                let at = if name.starts_with('r') { piece.rfind(part) } else { piece.find(part) };
+                let at = if name.starts_with('r') {
+                    piece.rfind(part)
+                } else {
+                    piece.find(part)
+                };
                 at.map(|at| text[..from + at].chars().count())
             });
             match at {
@@ -371,12 +440,23 @@ fn text_method(run: &mut Run, text: &str, name: &str, call: Call) -> Result<Valu
         "replace" => {
             let [old, new, most] = call.bind(name, ["/old", "/new", "count"])?;
             let (old, new) = (text_of(name, &old)?, text_of(name, &new)?);
-            replaced(run, text, old, new, most.map(|most| most.int()).transpose()?)?.into()
+            replaced(
+                run,
+                text,
+                old,
+                new,
+                most.map(|most| most.int()).transpose()?,
+            )?
+            .into()
         }
         "removeprefix" | "removesuffix" => {
             let [affix] = call.bind(name, ["/affix"])?;
             let affix = text_of(name, &affix)?;
-            let rest = if name == "removeprefix" { text.strip_prefix(affix) } else { text.strip_suffix(affix) };
+            let rest = if name == "removeprefix" {
+                text.strip_prefix(affix)
+            } else {
+                text.strip_suffix(affix)
+            };
             rest.unwrap_or(text).into()
         }
         "partition" | "rpartition" => {
@@ -385,7 +465,11 @@ fn text_method(run: &mut Run, text: &str, name: &str, call: Call) -> Result<Valu
             if separator.is_empty() {
                 return fail("a text cannot be split at nothing");
             }
-            let split = if name == "partition" { text.split_once(separator) } else { text.rsplit_once(separator) };
+            let split = if name == "partition" {
+                text.split_once(separator)
+            } else {
+                text.rsplit_once(separator)
+            };
             let parts = match split {
                 Some((before, after)) => [before, separator, after],
                 None if name == "partition" => [text, "", ""],
@@ -397,14 +481,18 @@ fn text_method(run: &mut Run, text: &str, name: &str, call: Call) -> Result<Valu
             let [width, fill] = call.bind(name, ["/width", "/fillchar"])?;
             let fill = optional_text(name, &fill)?.unwrap_or(" ");
             let mut chars = fill.chars();
-            let (Some(fill), None) = (chars.next(), chars.next()) else { return fail("padding needs one character") };
+            let (Some(fill), None) = (chars.next(), chars.next()) else {
+                return fail("padding needs one character");
+            };
             padded(text, required(name, width)?.int()?, fill, name)?.into()
         }
         "zfill" => {
             let [width] = call.bind(name, ["/width"])?;
             let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
             let sign = &text[..text.len() - digits.len()];
-            let width = required(name, width)?.int()?.saturating_sub(sign.len() as i128);
+            let width = required(name, width)?
+                .int()?
+                .saturating_sub(sign.len() as i128);
             format!("{sign}{}", padded(digits, width, '0', "rjust")?).into()
         }
         "expandtabs" => {
@@ -425,7 +513,11 @@ fn text_method(run: &mut Run, text: &str, name: &str, call: Call) -> Result<Valu
                     column += spaces;
                 } else {
                     out.push(c);
-                    column = if matches!(c, '\n' | '\r') { 0 } else { column + 1 };
+                    column = if matches!(c, '\n' | '\r') {
+                        0
+                    } else {
+                        column + 1
+                    };
                 }
             }
             out.into()
@@ -452,6 +544,9 @@ pub(super) fn items_of(value: &Value) -> Result<Vec<Value>> {
     match value {
         Value::Undefined(_) => Ok(Vec::new()),
         Value::Dict(dict) => Ok(pairs(dict)),
-        _ => fail(format!("only a mapping has items, not {}", value.type_name())),
+        _ => fail(format!(
+            "only a mapping has items, not {}",
+            value.type_name()
+        )),
     }
 }

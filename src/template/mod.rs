@@ -72,7 +72,13 @@ pub struct TemplateInput<'a> {
 impl Default for TemplateInput<'_> {
     fn default() -> Self {
         static NO_MESSAGES: serde_json::Value = serde_json::Value::Array(Vec::new());
-        TemplateInput { messages: &NO_MESSAGES, tools: None, add_generation_prompt: false, now: None, extra: None }
+        TemplateInput {
+            messages: &NO_MESSAGES,
+            tools: None,
+            add_generation_prompt: false,
+            now: None,
+            extra: None,
+        }
     }
 }
 
@@ -83,8 +89,12 @@ impl ChatTemplate {
     /// `Template` for a syntax error.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate> {
         parsed(source)?;
-        let special = [("bos_token", bos), ("eos_token", eos)].map(|(name, text)| (name.to_owned(), text.into()));
-        Ok(ChatTemplate::unchecked(vec![(DEFAULT.to_owned(), source.to_owned())], special.into_iter().collect()))
+        let special = [("bos_token", bos), ("eos_token", eos)]
+            .map(|(name, text)| (name.to_owned(), text.into()));
+        Ok(ChatTemplate::unchecked(
+            vec![(DEFAULT.to_owned(), source.to_owned())],
+            special.into_iter().collect(),
+        ))
     }
 
     /// Named templates whose faults come out when they are used: a model with a broken one is still good for text.
@@ -97,7 +107,9 @@ impl ChatTemplate {
 
     /// The template's text; of several, that of the default.
     pub fn source(&self) -> &str {
-        self.named(DEFAULT).or(self.templates.first().map(|(_, source)| source.as_str())).unwrap_or_default()
+        self.named(DEFAULT)
+            .or(self.templates.first().map(|(_, source)| source.as_str()))
+            .unwrap_or_default()
     }
 
     /// The template called `name` alone, whatever is given; or, as in Transformers, where `name` is no name but a template's
@@ -110,7 +122,11 @@ impl ChatTemplate {
             Some(source) => source,
             None if name.contains(['{', '\n']) => name,
             None => {
-                let names: Vec<&str> = self.templates.iter().map(|(name, _)| name.as_str()).collect();
+                let names: Vec<&str> = self
+                    .templates
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect();
                 return Err(Error::invalid_input(format!(
                     "the model has no chat template called {name:?}; it has {}",
                     names.join(", ")
@@ -118,21 +134,34 @@ impl ChatTemplate {
             }
         };
         let templates = vec![(DEFAULT.to_owned(), source.to_owned())];
-        Ok(ChatTemplate { templates, special: self.special.clone() })
+        Ok(ChatTemplate {
+            templates,
+            special: self.special.clone(),
+        })
     }
 
     fn named(&self, name: &str) -> Option<&str> {
-        self.templates.iter().find(|(known, _)| known == name).map(|(_, source)| source.as_str())
+        self.templates
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, source)| source.as_str())
     }
 
     /// The template for a conversation, chosen as Transformers does.
     fn chosen(&self, tools: bool) -> Result<&str> {
         let tool_use = if tools { self.named(TOOL_USE) } else { None };
         tool_use.or(self.named(DEFAULT)).ok_or_else(|| {
-            let names: Vec<&str> = self.templates.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> = self
+                .templates
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect();
             Error::new(
                 ErrorKind::Template,
-                format!("the model has several chat templates and none is the default: {}", names.join(", ")),
+                format!(
+                    "the model has several chat templates and none is the default: {}",
+                    names.join(", ")
+                ),
             )
         })
     }
@@ -149,7 +178,10 @@ impl ChatTemplate {
             ("messages".into(), json(input.messages)?),
             ("tools".into(), input.tools.map_or(Ok(Value::None), json)?),
             ("documents".into(), Value::None),
-            ("add_generation_prompt".into(), Value::Bool(input.add_generation_prompt)),
+            (
+                "add_generation_prompt".into(),
+                Value::Bool(input.add_generation_prompt),
+            ),
         ]);
         for (name, value) in &self.special {
             variables.insert(name.as_str().into(), json(value)?);
@@ -158,8 +190,14 @@ impl ChatTemplate {
             size += weight(value);
             variables.insert(name.as_str().into(), json(value)?);
         }
-        let mut run = Run::new(variables, BASE_STEPS + STEPS_PER_BYTE * size as u64, MOST_VALUES + size, input.now);
-        run.render(&body).map_err(|fault| failure(fault, Some(run.line)))
+        let mut run = Run::new(
+            variables,
+            BASE_STEPS + STEPS_PER_BYTE * size as u64,
+            MOST_VALUES + size,
+            input.now,
+        );
+        run.render(&body)
+            .map_err(|fault| failure(fault, Some(run.line)))
     }
 }
 
@@ -184,12 +222,19 @@ fn converted(value: &serde_json::Value, depth: usize) -> Result<Value> {
             (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
         },
         Json::String(text) => text.as_str().into(),
-        Json::Array(items) => {
-            Value::list(items.iter().map(|item| converted(item, depth + 1)).collect::<Result<Vec<Value>>>()?)
-        }
+        Json::Array(items) => Value::list(
+            items
+                .iter()
+                .map(|item| converted(item, depth + 1))
+                .collect::<Result<Vec<Value>>>()?,
+        ),
         Json::Object(map) => {
-            let entry = |(key, value): (&String, _)| Ok((key.as_str().into(), converted(value, depth + 1)?));
-            Value::Dict(Rc::new(Dict::new(map.iter().map(entry).collect::<Result<Vec<_>>>()?)))
+            let entry = |(key, value): (&String, _)| {
+                Ok((key.as_str().into(), converted(value, depth + 1)?))
+            };
+            Value::Dict(Rc::new(Dict::new(
+                map.iter().map(entry).collect::<Result<Vec<_>>>()?,
+            )))
         }
     })
 }
@@ -201,7 +246,10 @@ fn weight(value: &serde_json::Value) -> usize {
         Null | Bool(_) | Number(_) => 8,
         String(text) => text.len() + 8,
         Array(items) => items.iter().map(weight).sum(),
-        Object(map) => map.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+        Object(map) => map
+            .iter()
+            .map(|(key, value)| key.len() + weight(value))
+            .sum(),
     }
 }
 
@@ -210,14 +258,21 @@ fn parsed(source: &str) -> Result<ast::Body> {
     if source.len() > MAX_TEMPLATE {
         return Err(Error::new(
             ErrorKind::Template,
-            format!("the chat template has {} bytes; at most {MAX_TEMPLATE} are supported", source.len()),
+            format!(
+                "the chat template has {} bytes; at most {MAX_TEMPLATE} are supported",
+                source.len()
+            ),
         ));
     }
     parser::parse(source).map_err(|fault| failure(fault, None))
 }
 
 fn failure(fault: Fault, line: Option<u32>) -> Error {
-    let at = |line: Option<u32>| line.map_or(String::new(), |line| format!(" (line {line} of the template)"));
+    let at = |line: Option<u32>| {
+        line.map_or(String::new(), |line| {
+            format!(" (line {line} of the template)")
+        })
+    };
     let message = match fault {
         Fault::Raised(message) => message,
         Fault::Syntax(what, line) => format!("the chat template is malformed: {what}{}", at(Some(line))),

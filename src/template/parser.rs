@@ -3,7 +3,9 @@
 
 use std::rc::Rc;
 
-use super::ast::{Arguments, Body, Comparison, Expr, For, Kind, Link, Macro, Name, Node, Operator, Target};
+use super::ast::{
+    Arguments, Body, Comparison, Expr, For, Kind, Link, Macro, Name, Node, Operator, Target,
+};
 use super::fault::{Fault, Result};
 use super::lexer::Token;
 use super::value::Value;
@@ -15,7 +17,14 @@ const MAX_NESTING: usize = 64;
 /// The tree of a template.
 pub(super) fn parse(source: &str) -> Result<Body> {
     let tokens = super::lexer::tokens(source)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0, soft: false, loops: 0, special: [false; 3] };
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        depth: 0,
+        soft: false,
+        loops: 0,
+        special: [false; 3],
+    };
     let body = parser.body(&[])?;
     match parser.peek() {
         Token::End => Ok(body),
@@ -89,7 +98,11 @@ impl Parser {
     }
 
     fn expect(&mut self, operator: &str) -> Result<()> {
-        if self.skip(operator) { Ok(()) } else { self.unexpected(operator) }
+        if self.skip(operator) {
+            Ok(())
+        } else {
+            self.unexpected(operator)
+        }
     }
 
     fn is_word(&self, word: &str) -> bool {
@@ -141,10 +154,15 @@ impl Parser {
             let line = self.line();
             match self.peek() {
                 Token::End if ends.is_empty() => return Ok(body),
-                Token::End => return self.fault(format!("{{% {} %}} is missing", ends[ends.len() - 1])),
+                Token::End => {
+                    return self.fault(format!("{{% {} %}} is missing", ends[ends.len() - 1]));
+                }
                 Token::Data(_) => {
                     if let Token::Data(text) = self.next() {
-                        body.push(Node { line, kind: Kind::Text(text) });
+                        body.push(Node {
+                            line,
+                            kind: Kind::Text(text),
+                        });
                     }
                 }
                 Token::VariableBegin => {
@@ -154,7 +172,10 @@ impl Parser {
                         return self.unexpected("}}");
                     }
                     self.at += 1;
-                    body.push(Node { line, kind: Kind::Output(expr) });
+                    body.push(Node {
+                        line,
+                        kind: Kind::Output(expr),
+                    });
                 }
                 _ => {
                     self.at += 1;
@@ -206,18 +227,28 @@ impl Parser {
                 Kind::Macro(Rc::new(self.macro_body(name, parameters, "endmacro")?))
             }
             "call" => {
-                let parameters = if self.skip("(") { self.parameters()? } else { Vec::new() };
+                let parameters = if self.skip("(") {
+                    self.parameters()?
+                } else {
+                    Vec::new()
+                };
                 let call = self.expression(true)?;
-                if !matches!(&call, Expr::Chain(_, links) if matches!(links.last(), Some(Link::Call(_)))) {
+                if !matches!(&call, Expr::Chain(_, links) if matches!(links.last(), Some(Link::Call(_))))
+                {
                     return self.fault("{% call %} needs a call");
                 }
-                Kind::Call(call, Rc::new(self.macro_body("caller".into(), parameters, "endcall")?))
+                Kind::Call(
+                    call,
+                    Rc::new(self.macro_body("caller".into(), parameters, "endcall")?),
+                )
             }
             "filter" => {
                 let filters = self.filters(true)?;
                 Kind::Filter(filters, self.enclosed("endfilter")?)
             }
-            "generation" => Kind::Scope(self.outside_of_loops(|parser| parser.enclosed("endgeneration"))?),
+            "generation" => {
+                Kind::Scope(self.outside_of_loops(|parser| parser.enclosed("endgeneration"))?)
+            }
             "autoescape" => {
                 let on = self.expression(true)?;
                 Kind::Autoescape(on, self.enclosed("endautoescape")?)
@@ -231,7 +262,11 @@ impl Parser {
                 self.at += 1;
                 self.skip_word(&name);
                 self.block_end()?;
-                if scoped { Kind::Scope(body) } else { Kind::Block(body) }
+                if scoped {
+                    Kind::Scope(body)
+                } else {
+                    Kind::Block(body)
+                }
             }
             "print" => {
                 let expr = self.tuple(true, false)?;
@@ -248,10 +283,16 @@ impl Parser {
                     return self.fault(format!("{tag} is outside of any loop"));
                 }
                 self.block_end()?;
-                if tag == "break" { Kind::Break } else { Kind::Continue }
+                if tag == "break" {
+                    Kind::Break
+                } else {
+                    Kind::Continue
+                }
             }
             "include" | "import" | "from" | "extends" => {
-                return self.fault(format!("{{% {tag} %}} needs other templates, and a model has none"));
+                return self.fault(format!(
+                    "{{% {tag} %}} needs other templates, and a model has none"
+                ));
             }
             _ => return self.fault(format!("the tag {tag} is unknown here")),
         };
@@ -295,7 +336,10 @@ impl Parser {
             }
             self.at += 1;
             self.block_end()?;
-            return Ok(Kind::If { branches, otherwise });
+            return Ok(Kind::If {
+                branches,
+                otherwise,
+            });
         }
     }
 
@@ -305,7 +349,11 @@ impl Parser {
             return self.unexpected("in");
         }
         let items = self.tuple(false, false)?;
-        let filter = if self.skip_word("if") { Some(self.expression(true)?) } else { None };
+        let filter = if self.skip_word("if") {
+            Some(self.expression(true)?)
+        } else {
+            None
+        };
         let recursive = self.skip_word("recursive");
         self.block_end()?;
         let soft = std::mem::take(&mut self.soft);
@@ -320,7 +368,14 @@ impl Parser {
         self.soft = soft;
         self.at += 1;
         self.block_end()?;
-        Ok(Kind::For(Rc::new(For { target, items, filter, body, otherwise, recursive })))
+        Ok(Kind::For(Rc::new(For {
+            target,
+            items,
+            filter,
+            body,
+            otherwise,
+            recursive,
+        })))
     }
 
     fn set_tag(&mut self) -> Result<Kind> {
@@ -356,7 +411,11 @@ impl Parser {
             if parameters.iter().any(|(known, _)| *known == name) {
                 return self.fault(format!("the parameter {name} is there twice"));
             }
-            let default = if self.skip("=") { Some(self.expression(true)?) } else { None };
+            let default = if self.skip("=") {
+                Some(self.expression(true)?)
+            } else {
+                None
+            };
             if default.is_none() && matches!(parameters.last(), Some((_, Some(_)))) {
                 return self.fault("a parameter without a default follows one with a default");
             }
@@ -366,24 +425,41 @@ impl Parser {
         Ok(parameters)
     }
 
-    fn macro_body(&mut self, name: Name, parameters: Vec<(Name, Option<Expr>)>, end: &str) -> Result<Macro> {
+    fn macro_body(
+        &mut self,
+        name: Name,
+        parameters: Vec<(Name, Option<Expr>)>,
+        end: &str,
+    ) -> Result<Macro> {
         let outer = std::mem::take(&mut self.special);
         let body = self.outside_of_loops(|parser| parser.enclosed(end))?;
         let used = self.special;
         // What an inner macro speaks of, the outer one catches too, as in Jinja.
         self.special = [0, 1, 2].map(|i| outer[i] || used[i]);
         let declared = |i: usize| parameters.iter().any(|(name, _)| &**name == SPECIAL[i]);
-        if parameters.iter().any(|(name, default)| &**name == "caller" && default.is_none()) {
+        if parameters
+            .iter()
+            .any(|(name, default)| &**name == "caller" && default.is_none())
+        {
             return self.fault("the parameter caller needs a default");
         }
         let [varargs, kwargs, caller] = [0, 1, 2].map(|i| used[i] && !declared(i));
-        Ok(Macro { name, parameters, body, varargs, kwargs, caller })
+        Ok(Macro {
+            name,
+            parameters,
+            body,
+            varargs,
+            kwargs,
+            caller,
+        })
     }
 
     fn name_to_set(&mut self) -> Result<Name> {
         let name = self.name()?;
         match name.as_str() {
-            "true" | "false" | "none" | "True" | "False" | "None" => self.fault(format!("{name} cannot be set")),
+            "true" | "false" | "none" | "True" | "False" | "None" => {
+                self.fault(format!("{name} cannot be set"))
+            }
             _ => Ok(name.into()),
         }
     }
@@ -427,7 +503,10 @@ impl Parser {
 
     /// Where a list without brackets ends.
     fn is_end(&self) -> bool {
-        matches!(self.peek(), Token::BlockEnd | Token::VariableEnd | Token::Operator(")"))
+        matches!(
+            self.peek(),
+            Token::BlockEnd | Token::VariableEnd | Token::Operator(")")
+        )
     }
 
     /// One expression, or several with commas between them.
@@ -455,7 +534,13 @@ impl Parser {
     }
 
     fn expression(&mut self, conditions: bool) -> Result<Expr> {
-        self.nested(|parser| if conditions { parser.condition() } else { parser.or() })
+        self.nested(|parser| {
+            if conditions {
+                parser.condition()
+            } else {
+                parser.or()
+            }
+        })
     }
 
     /// `a if b else c if d else e`
@@ -483,7 +568,11 @@ impl Parser {
                 value = Expr::Condition(vec![(value, test)], None);
             }
         }
-        Ok(if choices.is_empty() { value } else { Expr::Condition(choices, Some(Box::new(value))) })
+        Ok(if choices.is_empty() {
+            value
+        } else {
+            Expr::Condition(choices, Some(Box::new(value)))
+        })
     }
 
     fn or(&mut self) -> Result<Expr> {
@@ -527,7 +616,10 @@ impl Parser {
                 Token::Operator(">") => Comparison::Greater,
                 Token::Operator(">=") => Comparison::GreaterEqual,
                 Token::Name(name) if name == "in" => Comparison::In,
-                Token::Name(name) if name == "not" && matches!(self.after(), Token::Name(next) if next == "in") => {
+                Token::Name(name)
+                    if name == "not"
+                        && matches!(self.after(), Token::Name(next) if next == "in") =>
+                {
                     self.at += 1;
                     Comparison::NotIn
                 }
@@ -536,7 +628,11 @@ impl Parser {
             self.at += 1;
             others.push((comparison, self.arithmetic(0)?));
         }
-        Ok(if others.is_empty() { first } else { Expr::Compare(Box::new(first), others) })
+        Ok(if others.is_empty() {
+            first
+        } else {
+            Expr::Compare(Box::new(first), others)
+        })
     }
 
     /// Operators of a level and above: 0 is `+ -`, 1 `* / // %`, 2 `**`. Between the first two stands `~`.
@@ -559,11 +655,17 @@ impl Parser {
         let first = operand(self)?;
         let mut others = Vec::new();
         while let Token::Operator(found) = self.peek() {
-            let Some((_, operator)) = LEVELS[level].iter().find(|(text, _)| text == found) else { break };
+            let Some((_, operator)) = LEVELS[level].iter().find(|(text, _)| text == found) else {
+                break;
+            };
             self.at += 1;
             others.push((*operator, operand(self)?));
         }
-        Ok(if others.is_empty() { first } else { Expr::Arithmetic(Box::new(first), others) })
+        Ok(if others.is_empty() {
+            first
+        } else {
+            Expr::Arithmetic(Box::new(first), others)
+        })
     }
 
     fn concat(&mut self) -> Result<Expr> {
@@ -632,7 +734,11 @@ impl Parser {
             if !items.is_empty() {
                 self.expect(",")?;
             }
-            let first = if self.is(":") { None } else { Some(self.expression(true)?) };
+            let first = if self.is(":") {
+                None
+            } else {
+                Some(self.expression(true)?)
+            };
             if !self.skip(":") {
                 items.extend(first);
                 continue;
@@ -708,7 +814,11 @@ impl Parser {
         if !self.soft && !filters::exists(&name) {
             return self.fault(filters::unknown(&name));
         }
-        let arguments = if self.skip("(") { self.arguments()? } else { Arguments::default() };
+        let arguments = if self.skip("(") {
+            self.arguments()?
+        } else {
+            Arguments::default()
+        };
         Ok(Link::Filter(name, arguments))
     }
 
@@ -723,7 +833,9 @@ impl Parser {
             arguments = self.arguments()?;
         } else if match self.peek() {
             Token::Name(word) => !matches!(word.as_str(), "else" | "or" | "and"),
-            Token::Text(_) | Token::Integer(_) | Token::Float(_) | Token::Operator("[" | "{") => true,
+            Token::Text(_) | Token::Integer(_) | Token::Float(_) | Token::Operator("[" | "{") => {
+                true
+            }
             _ => false,
         } {
             if self.is_word("is") {
@@ -734,7 +846,11 @@ impl Parser {
             self.postfix(&mut links)?;
             arguments.positional.push(chain(value, links));
         }
-        Ok(Link::Test { name, arguments, negated })
+        Ok(Link::Test {
+            name,
+            arguments,
+            negated,
+        })
     }
 
     fn primary(&mut self) -> Result<Expr> {
@@ -818,9 +934,17 @@ impl Parser {
 }
 
 fn single(mut items: Vec<Expr>, several: impl FnOnce(Vec<Expr>) -> Expr) -> Expr {
-    if items.len() == 1 { items.remove(0) } else { several(items) }
+    if items.len() == 1 {
+        items.remove(0)
+    } else {
+        several(items)
+    }
 }
 
 fn chain(value: Expr, links: Vec<Link>) -> Expr {
-    if links.is_empty() { value } else { Expr::Chain(Box::new(value), links) }
+    if links.is_empty() {
+        value
+    } else {
+        Expr::Chain(Box::new(value), links)
+    }
 }

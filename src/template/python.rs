@@ -156,7 +156,12 @@ fn write_repr(value: &Value, out: &mut String, depth: usize, sorted: bool) -> Re
                 out.push('>');
             }
             Object::Loop(state) => {
-                let _ = write!(out, "<LoopContext {}/{}>", state.at.get() + 1, state.items.len());
+                let _ = write!(
+                    out,
+                    "<LoopContext {}/{}>",
+                    state.at.get() + 1,
+                    state.items.len()
+                );
             }
             _ => {
                 let _ = write!(out, "<{} object>", value.type_name());
@@ -178,7 +183,11 @@ fn write_tuple(sequence: &Sequence, out: &mut String, depth: usize, sorted: bool
 
 /// A text in quotes as Python's `repr` chooses and escapes them.
 fn quote(text: &str, out: &mut String) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     out.push(quote);
     for c in text.chars() {
         match c {
@@ -214,7 +223,9 @@ pub(super) fn float(number: f64, out: &mut String) -> fmt::Result {
     if number != 0.0 && !(1e-4..1e16).contains(&number.abs()) {
         let text = format!("{number:e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+        let (sign, exponent) = exponent
+            .strip_prefix('-')
+            .map_or(('+', exponent), |exponent| ('-', exponent));
         return write!(out, "{digits}e{sign}{exponent:0>2}");
     }
     write!(out, "{number:?}")
@@ -263,8 +274,9 @@ impl JsonStyle {
                         Some(text) => self.string(text, out),
                         None => {
                             out.push('"');
-                            scalar(key, out)
-                                .or_else(|_| fail("a key of JSON is a text, a number, a truth value or none"))?;
+                            scalar(key, out).or_else(|_| {
+                                fail("a key of JSON is a text, a number, a truth value or none")
+                            })?;
                             out.push('"');
                         }
                     }

@@ -6,12 +6,16 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::ast::{Arguments, Body, Comparison, Expr, For, Kind, Link, Macro, Name, Operator, Target};
+use super::ast::{
+    Arguments, Body, Comparison, Expr, For, Kind, Link, Macro, Name, Operator, Target,
+};
 use super::clock::DateTime;
 use super::fault::{Fault, Result, fail};
 use super::format;
 use super::python;
-use super::value::{Dict, LoopState, Namespace, Number, Object, Range, Sequence, Value, View, total};
+use super::value::{
+    Dict, LoopState, Namespace, Number, Object, Range, Sequence, Value, View, total,
+};
 use super::{filters, methods, tests};
 
 /// Deepest nesting of what runs: brackets, blocks, and the macros and loops that call themselves.
@@ -35,17 +39,26 @@ pub(super) struct Call {
 
 impl Call {
     pub fn of(positional: Vec<Value>) -> Call {
-        Call { positional, named: Vec::new() }
+        Call {
+            positional,
+            named: Vec::new(),
+        }
     }
 
     pub fn named_value(&self, name: &str) -> Option<Value> {
-        self.named.iter().find(|(known, _)| &**known == name).map(|(_, value)| value.clone())
+        self.named
+            .iter()
+            .find(|(known, _)| &**known == name)
+            .map(|(_, value)| value.clone())
     }
 
     /// The arguments in the order of their names; names that begin with `/` can be given by place only.
     pub fn bind<const N: usize>(self, what: &str, names: [&str; N]) -> Result<[Option<Value>; N]> {
         if self.positional.len() > N {
-            return fail(format!("{what} takes at most {N} arguments, not {}", self.positional.len()));
+            return fail(format!(
+                "{what} takes at most {N} arguments, not {}",
+                self.positional.len()
+            ));
         }
         let mut bound = [const { None }; N];
         for (place, value) in bound.iter_mut().zip(self.positional) {
@@ -93,13 +106,30 @@ pub(super) struct Run {
     pub line: u32,
 }
 
-const FUNCTIONS: [&str; 8] =
-    ["range", "dict", "namespace", "cycler", "joiner", "lipsum", "raise_exception", "strftime_now"];
+const FUNCTIONS: [&str; 8] = [
+    "range",
+    "dict",
+    "namespace",
+    "cycler",
+    "joiner",
+    "lipsum",
+    "raise_exception",
+    "strftime_now",
+];
 
 impl Run {
-    pub fn new(variables: HashMap<Name, Value>, steps: u64, most_values: usize, now: Option<DateTime>) -> Run {
+    pub fn new(
+        variables: HashMap<Name, Value>,
+        steps: u64,
+        most_values: usize,
+        now: Option<DateTime>,
+    ) -> Run {
         Run {
-            scopes: vec![Scope { id: 0, parent: 0, variables }],
+            scopes: vec![Scope {
+                id: 0,
+                parent: 0,
+                variables,
+            }],
             scope: 0,
             next_id: 1,
             namespaces: Vec::new(),
@@ -195,7 +225,11 @@ impl Run {
 
     fn push_scope(&mut self, parent: usize) -> usize {
         let outer = self.scope;
-        self.scopes.push(Scope { id: self.next_id, parent, variables: HashMap::new() });
+        self.scopes.push(Scope {
+            id: self.next_id,
+            parent,
+            variables: HashMap::new(),
+        });
         self.next_id += 1;
         self.scope = self.scopes.len() - 1;
         outer
@@ -231,7 +265,9 @@ impl Run {
             at = scope.parent;
         }
         match FUNCTIONS.iter().find(|known| **known == name) {
-            Some(function) if *function != "strftime_now" || self.now.is_some() => Value::function(function),
+            Some(function) if *function != "strftime_now" || self.now.is_some() => {
+                Value::function(function)
+            }
             _ => Value::undefined(format!("'{name}' is undefined")),
         }
     }
@@ -241,10 +277,14 @@ impl Run {
             Target::Name(name) => self.set(name.clone(), value),
             Target::Attribute(namespace, name) => {
                 let Value::Object(object) = self.lookup(namespace) else {
-                    return fail(format!("{namespace} is no namespace, so {namespace}.{name} cannot be set"));
+                    return fail(format!(
+                        "{namespace} is no namespace, so {namespace}.{name} cannot be set"
+                    ));
                 };
                 let Object::Namespace(at) = *object else {
-                    return fail(format!("{namespace} is no namespace, so {namespace}.{name} cannot be set"));
+                    return fail(format!(
+                        "{namespace} is no namespace, so {namespace}.{name} cannot be set"
+                    ));
                 };
                 check_attribute(name)?;
                 self.namespaces[at].set(name.clone(), value);
@@ -252,7 +292,11 @@ impl Run {
             Target::Several(targets) => {
                 let values = self.items(&value)?;
                 if values.len() != targets.len() {
-                    return fail(format!("{} names cannot take {} values", targets.len(), values.len()));
+                    return fail(format!(
+                        "{} names cannot take {} values",
+                        targets.len(),
+                        values.len()
+                    ));
                 }
                 for (target, value) in targets.iter().zip(values) {
                     self.assign(target, value)?;
@@ -290,7 +334,14 @@ impl Run {
         let flow = work(self)?;
         let text = std::mem::replace(&mut self.out, outer);
         self.charge_text(text.len())?;
-        Ok((if self.escapes { Value::Safe(text.into()) } else { text.into() }, flow))
+        Ok((
+            if self.escapes {
+                Value::Safe(text.into())
+            } else {
+                text.into()
+            },
+            flow,
+        ))
     }
 
     fn body(&mut self, body: &Body) -> Result<Flow> {
@@ -317,11 +368,18 @@ impl Run {
                     Value::Text(text) if !self.escapes => self.write(text)?,
                     _ => {
                         let text = self.string(&value)?;
-                        self.write(&if self.escapes { python::escape(&text) } else { text })?;
+                        self.write(&if self.escapes {
+                            python::escape(&text)
+                        } else {
+                            text
+                        })?;
                     }
                 }
             }
-            Kind::If { branches, otherwise } => {
+            Kind::If {
+                branches,
+                otherwise,
+            } => {
                 for (test, body) in branches {
                     if self.eval(test)?.is_true() {
                         return self.body(body);
@@ -354,7 +412,10 @@ impl Run {
                 self.assign(target, value)?;
             }
             Kind::With(bindings, body) => {
-                let values = bindings.iter().map(|(_, expr)| self.eval(expr)).collect::<Result<Vec<Value>>>()?;
+                let values = bindings
+                    .iter()
+                    .map(|(_, expr)| self.eval(expr))
+                    .collect::<Result<Vec<Value>>>()?;
                 let scope = self.scope;
                 return self.scoped(scope, |run| {
                     for ((target, _), value) in bindings.iter().zip(values) {
@@ -446,7 +507,9 @@ impl Run {
             changed: RefCell::new(None),
             again,
         }));
-        let Object::Loop(inner) = &*state else { return Ok(Flow::On) };
+        let Object::Loop(inner) = &*state else {
+            return Ok(Flow::On);
+        };
         let result = self.loop_body(node, &state, inner, scope, count);
         // It may hold the loop itself.
         inner.changed.replace(None);
@@ -479,7 +542,11 @@ impl Run {
 
     fn macro_value(&self, definition: &Rc<Macro>) -> Value {
         let scope_id = self.scopes[self.scope].id;
-        Value::Object(Rc::new(Object::Macro { definition: definition.clone(), scope: self.scope, scope_id }))
+        Value::Object(Rc::new(Object::Macro {
+            definition: definition.clone(),
+            scope: self.scope,
+            scope_id,
+        }))
     }
 
     // Expressions
@@ -527,10 +594,19 @@ impl Run {
                 for negative in signs.iter().rev() {
                     self.charge(1)?;
                     value = match value.number() {
-                        Some(Number::Int(number)) if *negative => Value::Int(in_range(number.checked_neg())?),
+                        Some(Number::Int(number)) if *negative => {
+                            Value::Int(in_range(number.checked_neg())?)
+                        }
                         Some(Number::Int(number)) => Value::Int(number),
-                        Some(Number::Float(number)) => Value::Float(if *negative { -number } else { number }),
-                        None => return fail(format!("a sign needs a number, not {}", value.described())),
+                        Some(Number::Float(number)) => {
+                            Value::Float(if *negative { -number } else { number })
+                        }
+                        None => {
+                            return fail(format!(
+                                "a sign needs a number, not {}",
+                                value.described()
+                            ));
+                        }
                     };
                 }
                 Ok(value)
@@ -547,14 +623,19 @@ impl Run {
             Expr::Concat(items) => {
                 let mut text = String::new();
                 let values = self.all(items)?;
-                let safe = self.escapes && values.iter().any(|value| matches!(value, Value::Safe(_)));
+                let safe =
+                    self.escapes && values.iter().any(|value| matches!(value, Value::Safe(_)));
                 for value in values {
                     let part = self.string(&value)?;
                     let escaped = safe && !matches!(value, Value::Safe(_));
                     text.push_str(&if escaped { python::escape(&part) } else { part });
                 }
                 self.charge_text(text.len())?;
-                Ok(if safe { Value::Safe(text.into()) } else { text.into() })
+                Ok(if safe {
+                    Value::Safe(text.into())
+                } else {
+                    text.into()
+                })
             }
             Expr::Compare(first, others) => {
                 let mut left = self.eval(first)?;
@@ -586,7 +667,9 @@ impl Run {
                 }
                 match otherwise {
                     Some(value) => self.eval(value),
-                    None => Ok(Value::undefined("a condition was false, and there is no else")),
+                    None => Ok(Value::undefined(
+                        "a condition was false, and there is no else",
+                    )),
                 }
             }
         }
@@ -602,10 +685,14 @@ impl Run {
             call.positional.extend(self.items(&more)?);
         }
         if let Some(more) = &arguments.more_named {
-            let Value::Dict(dict) = self.eval(more)? else { return fail("** in a call needs a mapping") };
+            let Value::Dict(dict) = self.eval(more)? else {
+                return fail("** in a call needs a mapping");
+            };
             self.charge_values(dict.entries.len())?;
             for (key, value) in &dict.entries {
-                let Some(name) = key.text() else { return fail("the keys of ** in a call are texts") };
+                let Some(name) = key.text() else {
+                    return fail("the keys of ** in a call are texts");
+                };
                 if call.named_value(name).is_some() {
                     return fail(format!("the argument {name} is there twice"));
                 }
@@ -631,7 +718,11 @@ impl Run {
                     for (bound, part) in bounds.iter_mut().zip(parts) {
                         if let Some(part) = part {
                             let part = self.eval(part)?;
-                            *bound = if matches!(part, Value::None) { None } else { Some(part) };
+                            *bound = if matches!(part, Value::None) {
+                                None
+                            } else {
+                                Some(part)
+                            };
                         }
                     }
                     self.slice(&value, bounds)?
@@ -644,7 +735,11 @@ impl Run {
                     let call = self.arguments(arguments)?;
                     filters::apply(self, name, value, call)?
                 }
-                Link::Test { name, arguments, negated } => {
+                Link::Test {
+                    name,
+                    arguments,
+                    negated,
+                } => {
                     let call = self.arguments(arguments)?;
                     Value::Bool(tests::apply(self, name, &value, call)? != *negated)
                 }
@@ -661,20 +756,29 @@ impl Run {
         if let Some(found) = self.own_attribute(value, name)? {
             return Ok(found);
         }
-        let entry = if let Value::Dict(dict) = value { dict.get_text(name) } else { None };
+        let entry = if let Value::Dict(dict) = value {
+            dict.get_text(name)
+        } else {
+            None
+        };
         Ok(entry.cloned().unwrap_or_else(|| missing(value, name)))
     }
 
     /// What Python's `getattr` finds.
     pub fn own_attribute(&mut self, value: &Value, name: &str) -> Result<Option<Value>> {
         if let Some(method) = methods::find(value, name) {
-            return Ok(Some(Value::Object(Rc::new(Object::Method(value.clone(), method)))));
+            return Ok(Some(Value::Object(Rc::new(Object::Method(
+                value.clone(),
+                method,
+            )))));
         }
         let number = |number: usize| Some(Value::from(number));
         Ok(match value {
-            Value::Tuple(sequence) => {
-                sequence.names.iter().position(|known| *known == name).map(|at| sequence.items[at].clone())
-            }
+            Value::Tuple(sequence) => sequence
+                .names
+                .iter()
+                .position(|known| *known == name)
+                .map(|at| sequence.items[at].clone()),
             Value::Range(range) => match name {
                 "start" => Some(Value::Int(range.start)),
                 "stop" => Some(Value::Int(range.stop)),
@@ -686,7 +790,11 @@ impl Run {
                 Object::Macro { definition, .. } => match name {
                     "name" => Some((&*definition.name).into()),
                     "arguments" => {
-                        let names = definition.parameters.iter().map(|(name, _)| (&**name).into()).collect();
+                        let names = definition
+                            .parameters
+                            .iter()
+                            .map(|(name, _)| (&**name).into())
+                            .collect();
                         Some(Value::tuple(names))
                     }
                     "catch_kwargs" => Some(Value::Bool(definition.kwargs)),
@@ -717,7 +825,9 @@ impl Run {
                         _ => None,
                     }
                 }
-                Object::Cycler { items, at, .. } if name == "current" => items.get(at.get()).cloned(),
+                Object::Cycler { items, at, .. } if name == "current" => {
+                    items.get(at.get()).cloned()
+                }
                 _ => None,
             },
             _ => None,
@@ -730,7 +840,9 @@ impl Run {
             return fail(&**what);
         }
         let place = |len: usize| {
-            let Some(Number::Int(at)) = key.number() else { return None };
+            let Some(Number::Int(at)) = key.number() else {
+                return None;
+            };
             let at = if at < 0 { at + len as i128 } else { at };
             usize::try_from(at).ok().filter(|at| *at < len)
         };
@@ -741,7 +853,9 @@ impl Run {
                     Some(Number::Int(at)) => {
                         let c = match usize::try_from(at) {
                             Ok(at) => text.chars().nth(at),
-                            Err(_) => usize::try_from(-1 - at).ok().and_then(|back| text.chars().rev().nth(back)),
+                            Err(_) => usize::try_from(-1 - at)
+                                .ok()
+                                .and_then(|back| text.chars().rev().nth(back)),
                         };
                         c.map(|c| Value::from(c.encode_utf8(&mut [0; 4]) as &str))
                     }
@@ -762,7 +876,9 @@ impl Run {
             return Ok(found);
         }
         match key.text() {
-            Some(name) => Ok(self.own_attribute(value, name)?.unwrap_or_else(|| missing(value, name))),
+            Some(name) => Ok(self
+                .own_attribute(value, name)?
+                .unwrap_or_else(|| missing(value, name))),
             None => Ok(missing(value, &python::repr(key).unwrap_or_default())),
         }
     }
@@ -775,8 +891,11 @@ impl Run {
                 self.charge_text(text.len())?;
                 if let [start, end, None] = &bounds {
                     // Without a step it is a piece of the text itself.
-                    let [start, end] = [start, end].map(|bound| bound.as_ref().map(Value::int).transpose());
-                    let Some((from, to)) = super::text::window(text, start?, end?) else { return Ok("".into()) };
+                    let [start, end] =
+                        [start, end].map(|bound| bound.as_ref().map(Value::int).transpose());
+                    let Some((from, to)) = super::text::window(text, start?, end?) else {
+                        return Ok("".into());
+                    };
                     return Ok(text[from..to].into());
                 }
                 chars = text.chars().collect();
@@ -808,15 +927,36 @@ impl Run {
         }
         self.charge_values(places.len())?;
         Ok(match value {
-            Value::List(sequence) => Value::list(places.iter().map(|at| sequence.items[*at].clone()).collect()),
-            Value::Tuple(sequence) => Value::tuple(places.iter().map(|at| sequence.items[*at].clone()).collect()),
+            Value::List(sequence) => Value::list(
+                places
+                    .iter()
+                    .map(|at| sequence.items[*at].clone())
+                    .collect(),
+            ),
+            Value::Tuple(sequence) => Value::tuple(
+                places
+                    .iter()
+                    .map(|at| sequence.items[*at].clone())
+                    .collect(),
+            ),
             Value::Range(range) => {
-                let start = places.first().map_or(0, |at| range.start + range.step * *at as i128);
+                let start = places
+                    .first()
+                    .map_or(0, |at| range.start + range.step * *at as i128);
                 let step = range.step.saturating_mul(step);
                 let stop = start.saturating_add(step.saturating_mul(places.len() as i128));
-                Value::Range(Rc::new(Range { start, stop, step, len: places.len() }))
+                Value::Range(Rc::new(Range {
+                    start,
+                    stop,
+                    step,
+                    len: places.len(),
+                }))
             }
-            _ => places.iter().map(|at| chars[*at]).collect::<String>().into(),
+            _ => places
+                .iter()
+                .map(|at| chars[*at])
+                .collect::<String>()
+                .into(),
         })
     }
 
@@ -829,7 +969,9 @@ impl Run {
             Comparison::Less => order("<")? == Some(Ordering::Less),
             Comparison::LessEqual => matches!(order("<=")?, Some(Ordering::Less | Ordering::Equal)),
             Comparison::Greater => order(">")? == Some(Ordering::Greater),
-            Comparison::GreaterEqual => matches!(order(">=")?, Some(Ordering::Greater | Ordering::Equal)),
+            Comparison::GreaterEqual => {
+                matches!(order(">=")?, Some(Ordering::Greater | Ordering::Equal))
+            }
             Comparison::In => right.contains(left)?,
             Comparison::NotIn => !right.contains(left)?,
         })
@@ -881,19 +1023,29 @@ impl Run {
             }
             (Operator::Add, Value::Tuple(a), Value::Tuple(b)) => {
                 self.charge_values(a.items.len() + b.items.len())?;
-                return self.bounded(Value::tuple(a.items.iter().chain(&b.items).cloned().collect()));
+                return self.bounded(Value::tuple(
+                    a.items.iter().chain(&b.items).cloned().collect(),
+                ));
             }
-            (Operator::Multiply, sequence, times) if times.number().is_some() && sequence.number().is_none() => {
+            (Operator::Multiply, sequence, times)
+                if times.number().is_some() && sequence.number().is_none() =>
+            {
                 return self.repeated(sequence, times);
             }
-            (Operator::Multiply, times, sequence) if times.number().is_some() && sequence.number().is_none() => {
+            (Operator::Multiply, times, sequence)
+                if times.number().is_some() && sequence.number().is_none() =>
+            {
                 return self.repeated(sequence, times);
             }
             _ => {}
         }
         let (Some(a), Some(b)) = (left.number(), right.number()) else {
             let symbol = symbol(operator);
-            return fail(format!("{} {symbol} {} is not possible", left.type_name(), right.type_name()));
+            return fail(format!(
+                "{} {symbol} {} is not possible",
+                left.type_name(),
+                right.type_name()
+            ));
         };
         match (a, b) {
             (Number::Int(a), Number::Int(b)) => whole_arithmetic(operator, a, b),
@@ -907,8 +1059,16 @@ impl Run {
             Value::Text(text) | Value::Safe(text) => {
                 let len = text.len().saturating_mul(times);
                 self.charge_text(len)?;
-                let text = if len == 0 { String::new() } else { text.repeat(times) };
-                Ok(if matches!(value, Value::Safe(_)) { Value::Safe(text.into()) } else { text.into() })
+                let text = if len == 0 {
+                    String::new()
+                } else {
+                    text.repeat(times)
+                };
+                Ok(if matches!(value, Value::Safe(_)) {
+                    Value::Safe(text.into())
+                } else {
+                    text.into()
+                })
             }
             Value::List(sequence) | Value::Tuple(sequence) => {
                 let count = sequence.items.len().saturating_mul(times);
@@ -917,7 +1077,11 @@ impl Run {
                 }
                 self.charge_values(count)?;
                 let items = sequence.items.iter().cycle().take(count).cloned().collect();
-                self.bounded(if matches!(value, Value::List(_)) { Value::list(items) } else { Value::tuple(items) })
+                self.bounded(if matches!(value, Value::List(_)) {
+                    Value::list(items)
+                } else {
+                    Value::tuple(items)
+                })
             }
             _ => fail(format!("{} cannot be multiplied", value.type_name())),
         }
@@ -933,8 +1097,17 @@ impl Run {
         };
         match &*object {
             Object::Method(receiver, name) => methods::call(self, receiver, name, call),
-            Object::Macro { definition, scope, scope_id, .. } => {
-                if self.scopes.get(*scope).is_none_or(|known| known.id != *scope_id) {
+            Object::Macro {
+                definition,
+                scope,
+                scope_id,
+                ..
+            } => {
+                if self
+                    .scopes
+                    .get(*scope)
+                    .is_none_or(|known| known.id != *scope_id)
+                {
                     return fail(format!(
                         "the macro {} is called outside of the block that it belongs to",
                         definition.name
@@ -945,7 +1118,11 @@ impl Run {
             Object::Function(name) => self.call_function(name, call),
             Object::Joiner { separator, used } => {
                 let [] = call.bind("a joiner", [])?;
-                Ok(if used.replace(true) { separator.clone() } else { "".into() })
+                Ok(if used.replace(true) {
+                    separator.clone()
+                } else {
+                    "".into()
+                })
             }
             Object::Loop(state) => {
                 let Some((node, scope)) = state.again.clone() else {
@@ -956,7 +1133,8 @@ impl Run {
                 let depth = state.depth + 1;
                 let line = self.line;
                 let outer = std::mem::replace(&mut self.scope, scope);
-                let (text, _) = self.deeper(|run| run.captured(|run| run.run_loop(&node, &items, depth)))?;
+                let (text, _) =
+                    self.deeper(|run| run.captured(|run| run.run_loop(&node, &items, depth)))?;
                 self.scope = outer;
                 self.line = line;
                 Ok(text)
@@ -965,12 +1143,21 @@ impl Run {
         }
     }
 
-    fn call_macro(&mut self, definition: &Rc<Macro>, scope: usize, mut call: Call) -> Result<Value> {
+    fn call_macro(
+        &mut self,
+        definition: &Rc<Macro>,
+        scope: usize,
+        mut call: Call,
+    ) -> Result<Value> {
         let name = &definition.name;
         let declared = definition.parameters.len();
-        let rest = call.positional.split_off(call.positional.len().min(declared));
+        let rest = call
+            .positional
+            .split_off(call.positional.len().min(declared));
         if !rest.is_empty() && !definition.varargs {
-            return fail(format!("the macro {name} takes at most {declared} arguments"));
+            return fail(format!(
+                "the macro {name} takes at most {declared} arguments"
+            ));
         }
         let line = self.line;
         let outer = self.push_scope(scope);
@@ -982,7 +1169,9 @@ impl Run {
                 (Some(_), Some(_)) if definition.kwargs => {
                     return fail(format!("the macro {name} gets {parameter} twice"));
                 }
-                (Some(_), Some(_)) => return fail(format!("the macro {name} gets {parameter} twice")),
+                (Some(_), Some(_)) => {
+                    return fail(format!("the macro {name} gets {parameter} twice"));
+                }
                 (None, Some(at)) => call.named.remove(at).1,
                 (None, None) => match default {
                     Some(default) => self.eval(default)?,
@@ -992,7 +1181,10 @@ impl Run {
             self.set(parameter.clone(), value);
         }
         if definition.caller {
-            let at = call.named.iter().position(|(known, _)| &**known == "caller");
+            let at = call
+                .named
+                .iter()
+                .position(|(known, _)| &**known == "caller");
             let caller = match at {
                 Some(at) => call.named.remove(at).1,
                 None => Value::undefined("No caller defined"),
@@ -1000,7 +1192,11 @@ impl Run {
             self.set("caller".into(), caller);
         }
         if definition.kwargs {
-            let entries = call.named.drain(..).map(|(name, value)| ((&*name).into(), value)).collect();
+            let entries = call
+                .named
+                .drain(..)
+                .map(|(name, value)| ((&*name).into(), value))
+                .collect();
             let kwargs = self.dict(entries)?;
             self.set("kwargs".into(), kwargs);
         }
@@ -1021,19 +1217,33 @@ impl Run {
         match name {
             "range" => {
                 let bounds = call.bind(name, ["/start", "/stop", "/step"])?;
-                let [first, second, third] = bounds.map(|bound| bound.as_ref().map(Value::int).transpose());
+                let [first, second, third] =
+                    bounds.map(|bound| bound.as_ref().map(Value::int).transpose());
                 let first = first?.ok_or_else(|| Fault::new("range needs a number"))?;
                 let (start, stop) = second?.map_or((0, first), |stop| (first, stop));
                 let step = third?.unwrap_or(1);
                 if step == 0 {
                     return fail("the step of range cannot be zero");
                 }
-                let span = in_range(if step > 0 { stop.checked_sub(start) } else { start.checked_sub(stop) })?;
-                let len = if span <= 0 { 0 } else { (span - 1) / in_range(step.checked_abs())? + 1 };
+                let span = in_range(if step > 0 {
+                    stop.checked_sub(start)
+                } else {
+                    start.checked_sub(stop)
+                })?;
+                let len = if span <= 0 {
+                    0
+                } else {
+                    (span - 1) / in_range(step.checked_abs())? + 1
+                };
                 if len > MAX_RANGE {
                     return fail(format!("range is longer than {MAX_RANGE}"));
                 }
-                Ok(Value::Range(Rc::new(Range { start, stop, step, len: len as usize })))
+                Ok(Value::Range(Rc::new(Range {
+                    start,
+                    stop,
+                    step,
+                    len: len as usize,
+                })))
             }
             "dict" => {
                 let entries = self.entries(name, call)?;
@@ -1051,19 +1261,28 @@ impl Run {
                 }
                 self.charge(1)?;
                 self.namespaces.push(namespace);
-                Ok(Value::Object(Rc::new(Object::Namespace(self.namespaces.len() - 1))))
+                Ok(Value::Object(Rc::new(Object::Namespace(
+                    self.namespaces.len() - 1,
+                ))))
             }
             "cycler" => {
                 if call.positional.is_empty() || !call.named.is_empty() {
                     return fail("cycler needs at least one value");
                 }
                 let size = self.list(call.positional.clone())?.size();
-                Ok(Value::Object(Rc::new(Object::Cycler { items: call.positional, size, at: Cell::new(0) })))
+                Ok(Value::Object(Rc::new(Object::Cycler {
+                    items: call.positional,
+                    size,
+                    at: Cell::new(0),
+                })))
             }
             "joiner" => {
                 let [separator] = call.bind(name, ["sep"])?;
                 let separator = separator.unwrap_or_else(|| ", ".into());
-                self.bounded(Value::Object(Rc::new(Object::Joiner { separator, used: Cell::new(false) })))
+                self.bounded(Value::Object(Rc::new(Object::Joiner {
+                    separator,
+                    used: Cell::new(false),
+                })))
             }
             "raise_exception" => {
                 let [message] = call.bind(name, ["message"])?;
@@ -1081,7 +1300,9 @@ impl Run {
                     _ => fail("strftime_now needs a text as its format"),
                 }
             }
-            _ => fail(format!("the function {name} is not supported in a chat template")),
+            _ => fail(format!(
+                "the function {name} is not supported in a chat template"
+            )),
         }
     }
 
@@ -1108,7 +1329,11 @@ impl Run {
                 }
             }
         }
-        entries.extend(call.named.into_iter().map(|(name, value)| ((&*name).into(), value)));
+        entries.extend(
+            call.named
+                .into_iter()
+                .map(|(name, value)| ((&*name).into(), value)),
+        );
         Ok(entries)
     }
 }
@@ -1120,7 +1345,11 @@ pub(super) fn required(what: &str, value: Option<Value>) -> Result<Value> {
 
 /// Names with an underscore in front are Python's own.
 fn check_attribute(name: &str) -> Result<()> {
-    if name.starts_with('_') { fail(format!("a namespace cannot hold {name}")) } else { Ok(()) }
+    if name.starts_with('_') {
+        fail(format!("a namespace cannot hold {name}"))
+    } else {
+        Ok(())
+    }
 }
 
 pub(super) fn missing(value: &Value, name: &str) -> Value {
@@ -1159,14 +1388,21 @@ fn in_range(number: Option<i128>) -> Result<i128> {
 }
 
 fn whole_arithmetic(operator: Operator, a: i128, b: i128) -> Result<Value> {
-    let divides = matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo);
+    let divides = matches!(
+        operator,
+        Operator::Divide | Operator::FloorDivide | Operator::Modulo
+    );
     if divides && b == 0 {
         return fail("division by zero");
     }
     // Python rounds down, and the remainder has the sign of the divisor.
     let floor = |a: i128, b: i128| {
         let quotient = a.checked_div(b)?;
-        Some(if a % b != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient })
+        Some(if a % b != 0 && (a < 0) != (b < 0) {
+            quotient - 1
+        } else {
+            quotient
+        })
     };
     Ok(Value::Int(in_range(match operator {
         Operator::Add => a.checked_add(b),
@@ -1174,7 +1410,9 @@ fn whole_arithmetic(operator: Operator, a: i128, b: i128) -> Result<Value> {
         Operator::Multiply => a.checked_mul(b),
         Operator::Divide => return Ok(Value::Float(a as f64 / b as f64)),
         Operator::FloorDivide => floor(a, b),
-        Operator::Modulo => floor(a, b).and_then(|quotient| a.checked_sub(quotient.checked_mul(b)?)),
+        Operator::Modulo => {
+            floor(a, b).and_then(|quotient| a.checked_sub(quotient.checked_mul(b)?))
+        }
         Operator::Power if b < 0 => return float_arithmetic(operator, a as f64, b as f64),
         Operator::Power => match (a, u32::try_from(b)) {
             (0 | 1, _) => Some(if b == 0 { 1 } else { a }),
@@ -1186,7 +1424,10 @@ fn whole_arithmetic(operator: Operator, a: i128, b: i128) -> Result<Value> {
 }
 
 fn float_arithmetic(operator: Operator, a: f64, b: f64) -> Result<Value> {
-    let divides = matches!(operator, Operator::Divide | Operator::FloorDivide | Operator::Modulo);
+    let divides = matches!(
+        operator,
+        Operator::Divide | Operator::FloorDivide | Operator::Modulo
+    );
     if divides && b == 0.0 || operator == Operator::Power && a == 0.0 && b < 0.0 {
         return fail("division by zero");
     }
@@ -1208,7 +1449,11 @@ fn float_arithmetic(operator: Operator, a: f64, b: f64) -> Result<Value> {
         Operator::FloorDivide => {
             let quotient = (a - modulo(a, b)) / b;
             let floor = quotient.floor();
-            if quotient - floor > 0.5 { floor + 1.0 } else { floor }
+            if quotient - floor > 0.5 {
+                floor + 1.0
+            } else {
+                floor
+            }
         }
         Operator::Modulo => modulo(a, b),
         Operator::Power => {

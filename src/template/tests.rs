@@ -94,7 +94,11 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, call: Call) -> Res
         "undefined" => value.is_undefined(),
         "filter" | "test" => {
             value.check_key()?;
-            let known = if name == "filter" { super::filters::exists } else { exists };
+            let known = if name == "filter" {
+                super::filters::exists
+            } else {
+                exists
+            };
             value.text().is_some_and(known)
         }
         "none" => matches!(value, Value::None),
@@ -106,7 +110,15 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, call: Call) -> Res
         "number" => matches!(value.number(), Some(Number::Int(_) | Number::Float(_))),
         "lower" | "upper" => {
             let shown = run.string(value)?;
-            text::is(&shown, if name == "lower" { "islower" } else { "isupper" }).unwrap_or(false)
+            text::is(
+                &shown,
+                if name == "lower" {
+                    "islower"
+                } else {
+                    "isupper"
+                },
+            )
+            .unwrap_or(false)
         }
         "string" => value.text().is_some(),
         "mapping" => matches!(value, Value::Dict(_)),
@@ -115,11 +127,14 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, call: Call) -> Res
             _ => value.len().is_some(),
         },
         "iterable" => {
-            value.is_iterable() || matches!(value, Value::Object(object) if matches!(**object, Object::Loop(_)))
+            value.is_iterable()
+                || matches!(value, Value::Object(object) if matches!(**object, Object::Loop(_)))
         }
         "callable" => match value {
             Value::Undefined(_) => true,
-            Value::Object(object) => !matches!(**object, Object::Namespace(_) | Object::Cycler { .. }),
+            Value::Object(object) => {
+                !matches!(**object, Object::Namespace(_) | Object::Cycler { .. })
+            }
             _ => false,
         },
         "escaped" => matches!(value, Value::Safe(_)),

@@ -7,14 +7,16 @@ pub(super) fn is_space(c: char) -> bool {
 
 /// What the zeros of the world's decimal digits are; nine more follow each.
 const ZEROS: [u32; 37] = [
-    0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0,
-    0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620,
-    0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10,
+    0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66,
+    0xde6, 0xe50, 0xed0, 0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90,
+    0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10,
 ];
 
 /// The value of a decimal digit of any script.
 pub(super) fn decimal(c: char) -> Option<u32> {
-    ZEROS.iter().find_map(|zero| (c as u32).checked_sub(*zero).filter(|digit| *digit < 10))
+    ZEROS
+        .iter()
+        .find_map(|zero| (c as u32).checked_sub(*zero).filter(|digit| *digit < 10))
 }
 
 fn is_digit(c: char) -> bool {
@@ -36,7 +38,9 @@ fn is_title(text: &str) -> bool {
 /// The tests that are methods of a text.
 pub(super) fn is(text: &str, method: &str) -> Option<bool> {
     let all = |test: fn(char) -> bool| !text.is_empty() && text.chars().all(test);
-    let cased = |test: fn(char) -> bool, not: fn(char) -> bool| text.chars().any(test) && !text.chars().any(not);
+    let cased = |test: fn(char) -> bool, not: fn(char) -> bool| {
+        text.chars().any(test) && !text.chars().any(not)
+    };
     Some(match method {
         "isalpha" => all(char::is_alphabetic),
         "isalnum" => all(char::is_alphanumeric),
@@ -50,7 +54,9 @@ pub(super) fn is(text: &str, method: &str) -> Option<bool> {
         "isupper" => cased(char::is_uppercase, char::is_lowercase),
         "istitle" => is_title(text),
         "isidentifier" => {
-            text.chars().next().is_some_and(|c| c == '_' || c.is_alphabetic())
+            text.chars()
+                .next()
+                .is_some_and(|c| c == '_' || c.is_alphabetic())
                 && text.chars().all(|c| c == '_' || c.is_alphanumeric())
         }
         _ => return None,
@@ -68,7 +74,9 @@ pub(super) fn is_printable(c: char) -> bool {
 /// The first letter upper, as at the head of a title; the rest lower.
 pub(super) fn capitalized(word: &str) -> String {
     let mut chars = word.chars();
-    let Some(first) = chars.next() else { return String::new() };
+    let Some(first) = chars.next() else {
+        return String::new();
+    };
     let mut upper = first.to_uppercase();
     let mut out: String = upper.next().into_iter().collect();
     out.extend(upper.flat_map(char::to_lowercase));
@@ -93,8 +101,13 @@ pub(super) fn title(text: &str) -> String {
 }
 
 pub(super) fn swap_case(text: &str) -> String {
-    let swap =
-        |c: char| -> String { if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() } };
+    let swap = |c: char| -> String {
+        if c.is_uppercase() {
+            c.to_lowercase().collect()
+        } else {
+            c.to_uppercase().collect()
+        }
+    };
     text.chars().map(swap).collect()
 }
 
@@ -103,8 +116,13 @@ pub(super) fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let ends =
-            |c| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        let ends = |c| {
+            matches!(
+                c,
+                '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'
+                    ..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}'
+            )
+        };
         let Some(end) = rest.find(ends) else {
             lines.push(rest);
             break;
@@ -151,8 +169,11 @@ pub(super) fn rsplit<'a>(text: &'a str, separator: Option<&str>, most: usize) ->
                     parts.push(rest);
                     break;
                 }
-                let start =
-                    rest.char_indices().rev().find(|(_, c)| is_space(*c)).map_or(0, |(at, c)| at + c.len_utf8());
+                let start = rest
+                    .char_indices()
+                    .rev()
+                    .find(|(_, c)| is_space(*c))
+                    .map_or(0, |(at, c)| at + c.len_utf8());
                 parts.push(&rest[start..]);
                 rest = rest[..start].trim_end_matches(is_space);
             }
@@ -171,11 +192,18 @@ pub(super) fn window(text: &str, start: Option<i128>, end: Option<i128>) -> Opti
     }
     let len = text.chars().count() as i128;
     let place = |at: i128| if at < 0 { (at + len).max(0) } else { at };
-    let (start, end) = (place(start.unwrap_or(0)), place(end.unwrap_or(len)).min(len));
+    let (start, end) = (
+        place(start.unwrap_or(0)),
+        place(end.unwrap_or(len)).min(len),
+    );
     if start > len || end < start {
         return None;
     }
-    let byte = |at: i128| text.char_indices().nth(at as usize).map_or(text.len(), |(byte, _)| byte);
+    let byte = |at: i128| {
+        text.char_indices()
+            .nth(at as usize)
+            .map_or(text.len(), |(byte, _)| byte)
+    };
     Some((byte(start), byte(end)))
 }
 
@@ -200,7 +228,11 @@ fn wrap_pieces(line: &str, at_hyphens: bool) -> Vec<String> {
             while end < chars.len() && !blank(chars[end]) {
                 end += 1;
             }
-        } else if start > 0 && punctuated(chars[start - 1]) && dashes(start) >= 2 && at(start + dashes(start), &word) {
+        } else if start > 0
+            && punctuated(chars[start - 1])
+            && dashes(start) >= 2
+            && at(start + dashes(start), &word)
+        {
             end = start + dashes(start);
         } else {
             loop {
@@ -210,10 +242,12 @@ fn wrap_pieces(line: &str, at_hyphens: bool) -> Vec<String> {
                 // A hyphen after two letters, or after a letter, a hyphen and a letter, before two letters.
                 if chars[end] == '-' {
                     let behind = |back: usize| end >= back && letter(chars[end - back]);
-                    let before = behind(1) && (behind(2) || end >= 3 && chars[end - 2] == '-' && behind(3));
+                    let before =
+                        behind(1) && (behind(2) || end >= 3 && chars[end - 2] == '-' && behind(3));
                     let next = end + 1;
                     let follows = at(next, &letter)
-                        && (at(next + 1, &letter) || at(next + 1, &|c| c == '-') && at(next + 2, &letter));
+                        && (at(next + 1, &letter)
+                            || at(next + 1, &|c| c == '-') && at(next + 2, &letter));
                     if before && follows {
                         end += 1;
                         break;
@@ -254,7 +288,10 @@ pub(super) fn wrap(line: &str, width: usize, break_words: bool, at_hyphens: bool
             len += piece_len;
             parts.extend(pieces.pop());
         }
-        if pieces.last().is_some_and(|piece| piece.chars().count() > width) {
+        if pieces
+            .last()
+            .is_some_and(|piece| piece.chars().count() > width)
+        {
             if break_words {
                 let space = if width < 1 { 1 } else { width - len };
                 if let Some(piece) = pieces.pop() {
@@ -263,7 +300,9 @@ pub(super) fn wrap(line: &str, width: usize, break_words: bool, at_hyphens: bool
                     if at_hyphens && chars.len() > space {
                         // A break after a hyphen, if there is more than hyphens before it.
                         let hyphen = chars[..space].iter().rposition(|c| *c == '-');
-                        if let Some(hyphen) = hyphen.filter(|at| *at > 0 && chars[..*at].iter().any(|c| *c != '-')) {
+                        if let Some(hyphen) =
+                            hyphen.filter(|at| *at > 0 && chars[..*at].iter().any(|c| *c != '-'))
+                        {
                             end = hyphen + 1;
                         }
                     }

@@ -49,7 +49,11 @@ pub(super) struct Size {
 }
 
 impl Size {
-    const ONE: Size = Size { values: 1, depth: 1, bytes: 0 };
+    const ONE: Size = Size {
+        values: 1,
+        depth: 1,
+        bytes: 0,
+    };
 }
 
 pub(super) struct Generator {
@@ -159,7 +163,12 @@ impl Dict {
     /// Replaces the value of a key that is there.
     pub fn insert(&mut self, key: Value, value: Value) {
         if self.entries.len() == INDEXED && self.index.is_empty() {
-            self.index = self.entries.iter().enumerate().map(|(at, (key, _))| (Key(key.clone()), at)).collect();
+            self.index = self
+                .entries
+                .iter()
+                .enumerate()
+                .map(|(at, (key, _))| (Key(key.clone()), at))
+                .collect();
         }
         match self.place(&key) {
             Some(at) => self.entries[at].1 = value,
@@ -191,7 +200,11 @@ impl Dict {
 
     pub fn get_text(&self, key: &str) -> Option<&Value> {
         if self.entries.len() <= INDEXED {
-            return self.entries.iter().find(|(known, _)| known.text() == Some(key)).map(|(_, value)| value);
+            return self
+                .entries
+                .iter()
+                .find(|(known, _)| known.text() == Some(key))
+                .map(|(_, value)| value);
         }
         self.get(&Value::from(key))
     }
@@ -201,7 +214,9 @@ impl Dict {
         match view {
             View::Keys => entries.map(|(key, _)| key.clone()).collect(),
             View::Values => entries.map(|(_, value)| value.clone()).collect(),
-            View::Items => entries.map(|(key, value)| Value::tuple(vec![key.clone(), value.clone()])).collect(),
+            View::Items => entries
+                .map(|(key, value)| Value::tuple(vec![key.clone(), value.clone()]))
+                .collect(),
         }
     }
 }
@@ -268,7 +283,10 @@ impl Value {
 
     pub fn iterator(items: Vec<Value>) -> Value {
         let size = total(items.iter());
-        Value::Iterator(Rc::new(Generator { items: RefCell::new(items.into_iter()), size }))
+        Value::Iterator(Rc::new(Generator {
+            items: RefCell::new(items.into_iter()),
+            size,
+        }))
     }
 
     pub fn undefined(what: impl Into<String>) -> Value {
@@ -311,11 +329,21 @@ impl Value {
         match self {
             Value::List(sequence) | Value::Tuple(sequence) => sequence.size,
             Value::Dict(dict) | Value::View(_, dict) => dict.size.unwrap_or(Size::ONE),
-            Value::Range(range) => Size { values: 1 + range.len, depth: 2, bytes: 0 },
+            Value::Range(range) => Size {
+                values: 1 + range.len,
+                depth: 2,
+                bytes: 0,
+            },
             Value::Iterator(generator) => generator.size,
-            Value::Text(text) | Value::Safe(text) => Size { bytes: text.len(), ..Size::ONE },
+            Value::Text(text) | Value::Safe(text) => Size {
+                bytes: text.len(),
+                ..Size::ONE
+            },
             Value::Object(object) => match &**object {
-                Object::Method(part, _) | Object::Joiner { separator: part, .. } => total(std::iter::once(part)),
+                Object::Method(part, _)
+                | Object::Joiner {
+                    separator: part, ..
+                } => total(std::iter::once(part)),
                 Object::Loop(LoopState { size, .. }) | Object::Cycler { size, .. } => *size,
                 _ => Size::ONE,
             },
@@ -385,18 +413,23 @@ impl Value {
             (Value::Text(a) | Value::Safe(a), Value::Text(b) | Value::Safe(b)) => a == b,
             (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
                 Rc::ptr_eq(a, b)
-                    || a.items.len() == b.items.len() && a.items.iter().zip(&b.items).all(|(a, b)| a.equals(b))
+                    || a.items.len() == b.items.len()
+                        && a.items.iter().zip(&b.items).all(|(a, b)| a.equals(b))
             }
             (Value::Dict(a), Value::Dict(b)) => {
                 Rc::ptr_eq(a, b)
                     || a.entries.len() == b.entries.len()
-                        && a.entries.iter().all(|(key, value)| b.get(key).is_some_and(|other| value.equals(other)))
+                        && a.entries
+                            .iter()
+                            .all(|(key, value)| b.get(key).is_some_and(|other| value.equals(other)))
             }
             (Value::Range(a), Value::Range(b)) => {
-                a.len == b.len && (a.len == 0 || a.start == b.start && (a.len == 1 || a.step == b.step))
+                a.len == b.len
+                    && (a.len == 0 || a.start == b.start && (a.len == 1 || a.step == b.step))
             }
             (Value::View(View::Keys, a), Value::View(View::Keys, b)) => {
-                a.entries.len() == b.entries.len() && a.entries.iter().all(|(key, _)| b.get(key).is_some())
+                a.entries.len() == b.entries.len()
+                    && a.entries.iter().all(|(key, _)| b.get(key).is_some())
             }
             _ => self.is(other),
         }
@@ -409,9 +442,13 @@ impl Value {
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Text(a), Value::Text(b)) => a == b,
-            (Value::Safe(a), Value::Safe(b)) | (Value::Undefined(a), Value::Undefined(b)) => Rc::ptr_eq(a, b),
+            (Value::Safe(a), Value::Safe(b)) | (Value::Undefined(a), Value::Undefined(b)) => {
+                Rc::ptr_eq(a, b)
+            }
             (Value::List(a), Value::List(b)) => Rc::ptr_eq(a, b),
-            (Value::Tuple(a), Value::Tuple(b)) => Rc::ptr_eq(a, b) || a.items.is_empty() && b.items.is_empty(),
+            (Value::Tuple(a), Value::Tuple(b)) => {
+                Rc::ptr_eq(a, b) || a.items.is_empty() && b.items.is_empty()
+            }
             (Value::Dict(a), Value::Dict(b)) => Rc::ptr_eq(a, b),
             (Value::Range(a), Value::Range(b)) => Rc::ptr_eq(a, b),
             (Value::Iterator(a), Value::Iterator(b)) => Rc::ptr_eq(a, b),
@@ -431,14 +468,20 @@ impl Value {
         }
         match (self, other) {
             (Value::Undefined(what), _) | (_, Value::Undefined(what)) => fail(&**what),
-            (Value::Text(a) | Value::Safe(a), Value::Text(b) | Value::Safe(b)) => Ok(Some(a.cmp(b))),
+            (Value::Text(a) | Value::Safe(a), Value::Text(b) | Value::Safe(b)) => {
+                Ok(Some(a.cmp(b)))
+            }
             (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
                 match a.items.iter().zip(&b.items).find(|(a, b)| !a.equals(b)) {
                     Some((a, b)) => a.compare(b, symbol),
                     None => Ok(Some(a.items.len().cmp(&b.items.len()))),
                 }
             }
-            _ => fail(format!("{} and {} cannot be compared by {symbol}", self.type_name(), other.type_name())),
+            _ => fail(format!(
+                "{} and {} cannot be compared by {symbol}",
+                self.type_name(),
+                other.type_name()
+            )),
         }
     }
 
@@ -466,9 +509,10 @@ impl Value {
     pub fn items(&self) -> Result<Vec<Value>> {
         Ok(match self {
             Value::Undefined(_) => Vec::new(),
-            Value::Text(text) | Value::Safe(text) => {
-                text.chars().map(|c| Value::from(c.encode_utf8(&mut [0; 4]) as &str)).collect()
-            }
+            Value::Text(text) | Value::Safe(text) => text
+                .chars()
+                .map(|c| Value::from(c.encode_utf8(&mut [0; 4]) as &str))
+                .collect(),
             Value::List(sequence) | Value::Tuple(sequence) => sequence.items.clone(),
             Value::Dict(dict) => dict.view(View::Keys),
             Value::Range(range) => (0..range.len).map(|at| range.get(at)).collect(),
@@ -500,9 +544,11 @@ impl Value {
                 Object::Loop(state) => Some(state.items.len()),
                 _ => None,
             },
-            Value::List(_) | Value::Tuple(_) | Value::Dict(_) | Value::View(..) | Value::Range(_) => {
-                Some(self.item_count())
-            }
+            Value::List(_)
+            | Value::Tuple(_)
+            | Value::Dict(_)
+            | Value::View(..)
+            | Value::Range(_) => Some(self.item_count()),
             _ => None,
         }
     }
@@ -512,23 +558,40 @@ impl Value {
         Ok(match self {
             Value::Text(text) | Value::Safe(text) => match item.text() {
                 Some(part) => text.contains(part),
-                None => return fail(format!("'in' a text needs a text, not {}", item.described())),
+                None => {
+                    return fail(format!(
+                        "'in' a text needs a text, not {}",
+                        item.described()
+                    ));
+                }
             },
-            Value::List(sequence) | Value::Tuple(sequence) => sequence.items.iter().any(|known| known.equals(item)),
+            Value::List(sequence) | Value::Tuple(sequence) => {
+                sequence.items.iter().any(|known| known.equals(item))
+            }
             Value::Dict(dict) | Value::View(View::Keys, dict) => {
                 item.check_key()?;
                 dict.get(item).is_some()
             }
             Value::Range(range) => match item.number() {
-                Some(Number::Int(number)) => number.checked_sub(range.start).is_some_and(|offset| {
-                    offset.checked_rem(range.step) == Some(0)
-                        && (0..range.len as i128).contains(&offset.checked_div(range.step).unwrap_or(-1))
-                }),
+                Some(Number::Int(number)) => {
+                    number.checked_sub(range.start).is_some_and(|offset| {
+                        offset.checked_rem(range.step) == Some(0)
+                            && (0..range.len as i128)
+                                .contains(&offset.checked_div(range.step).unwrap_or(-1))
+                    })
+                }
                 _ => self.items()?.iter().any(|known| known.equals(item)),
             },
             Value::Undefined(_) => false,
-            Value::View(..) | Value::Iterator(_) => self.items()?.iter().any(|known| known.equals(item)),
-            _ => return fail(format!("argument of type '{}' is not iterable", self.type_name())),
+            Value::View(..) | Value::Iterator(_) => {
+                self.items()?.iter().any(|known| known.equals(item))
+            }
+            _ => {
+                return fail(format!(
+                    "argument of type '{}' is not iterable",
+                    self.type_name()
+                ));
+            }
         })
     }
 }
@@ -542,7 +605,11 @@ impl Generator {
 impl Sequence {
     pub fn shared(items: Vec<Value>) -> Rc<Sequence> {
         let size = total(items.iter());
-        Rc::new(Sequence { items, size, names: &[] })
+        Rc::new(Sequence {
+            items,
+            size,
+            names: &[],
+        })
     }
 }
 

@@ -29,7 +29,10 @@ impl Bpe {
         pre_tokenizer: PreTokenizer,
     ) -> Result<Bpe> {
         if vocabulary.len() + 3 * rules.len() >= NO_TOKEN as usize {
-            return Err(Error::invalid_file(format!("the tokenizer has {} merge rules", rules.len())));
+            return Err(Error::invalid_file(format!(
+                "the tokenizer has {} merge rules",
+                rules.len()
+            )));
         }
         let mut merges = HashMap::with_capacity(rules.len());
         // Texts that are no tokens; their ids follow those of the vocabulary.
@@ -37,7 +40,9 @@ impl Bpe {
         let mut joined = String::new();
         for (rank, rule) in rules.enumerate() {
             let first = rule.chars().next().map_or(0, char::len_utf8);
-            let Some(at) = rule[first..].find(' ').map(|at| at + first) else { continue };
+            let Some(at) = rule[first..].find(' ').map(|at| at + first) else {
+                continue;
+            };
             let (left, right) = (&rule[..at], &rule[at + 1..]);
             joined.clear();
             joined.push_str(left);
@@ -49,16 +54,25 @@ impl Bpe {
                 })
             };
             // A rule that is there twice keeps its better rank.
-            merges.entry((id(left), id(right))).or_insert((rank as u32, id(&joined)));
+            merges
+                .entry((id(left), id(right)))
+                .or_insert((rank as u32, id(&joined)));
         }
         let mut bytes = Box::new([NO_TOKEN; 256]);
         for (byte, id) in bytes.iter_mut().enumerate() {
             let spelled = byte_level::char_of(byte as u8);
             let mut buffer = [0; 4];
             let spelled = &*spelled.encode_utf8(&mut buffer);
-            *id = vocabulary.id(spelled).or(between.get(spelled).copied()).unwrap_or(NO_TOKEN);
+            *id = vocabulary
+                .id(spelled)
+                .or(between.get(spelled).copied())
+                .unwrap_or(NO_TOKEN);
         }
-        Ok(Bpe { pre_tokenizer, merges, bytes })
+        Ok(Bpe {
+            pre_tokenizer,
+            merges,
+            bytes,
+        })
     }
 
     /// For a vocabulary without rules, whose first `ranks` tokens are in the order in which they were made (tiktoken's):
@@ -66,7 +80,11 @@ impl Bpe {
     ///
     /// # Errors
     /// `InvalidFile` where a byte has no token.
-    pub(super) fn of_ranks(vocabulary: &Vocabulary, ranks: usize, mut pre_tokenizer: PreTokenizer) -> Result<Bpe> {
+    pub(super) fn of_ranks(
+        vocabulary: &Vocabulary,
+        ranks: usize,
+        mut pre_tokenizer: PreTokenizer,
+    ) -> Result<Bpe> {
         let ranked = |text: &str| vocabulary.id(text).filter(|id| (*id as usize) < ranks);
         let mut merges = HashMap::new();
         for (id, text, _) in vocabulary.iter().take(ranks) {
@@ -82,17 +100,28 @@ impl Bpe {
             let mut buffer = [0; 4];
             let spelled = byte_level::char_of(byte as u8).encode_utf8(&mut buffer);
             *id = ranked(spelled).ok_or_else(|| {
-                Error::invalid_file(format!("tokenizer.model has no token for the byte {byte}; download it again"))
+                Error::invalid_file(format!(
+                    "tokenizer.model has no token for the byte {byte}; download it again"
+                ))
             })?;
         }
         // tiktoken takes a word that is a token before it joins anything.
         pre_tokenizer.ignore_merges = true;
-        Ok(Bpe { pre_tokenizer, merges, bytes })
+        Ok(Bpe {
+            pre_tokenizer,
+            merges,
+            bytes,
+        })
     }
 
     /// Appends the ids of ordinary text. A byte for which the vocabulary has no token is left out, as
     /// `tokenizers` and llama.cpp do (SmolLM2 lacks some control characters).
-    pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn encode(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         check_white_space(text)?;
         let mut merger = Merger::default();
         let mut spelled = String::new();
@@ -102,7 +131,9 @@ impl Bpe {
                 spelled.clear();
                 spelled.extend(word.iter().map(|&byte| byte_level::char_of(byte)));
                 let whole = vocabulary.id(&spelled);
-                if let Some(id) = whole.filter(|&id| matches!(vocabulary.kind(id), Kind::Normal | Kind::UserDefined)) {
+                if let Some(id) = whole
+                    .filter(|&id| matches!(vocabulary.kind(id), Kind::Normal | Kind::UserDefined))
+                {
                     ids.push(id);
                     continue;
                 }
@@ -111,13 +142,16 @@ impl Bpe {
             for &byte in word {
                 merger.push(1, self.bytes[byte as usize]);
             }
-            let symbols = merger.run(|left, right| self.merges.get(&(left.token, right.token)).copied());
+            let symbols =
+                merger.run(|left, right| self.merges.get(&(left.token, right.token)).copied());
             for symbol in symbols.filter(|symbol| symbol.token != NO_TOKEN) {
                 match (symbol.token as usize).checked_sub(vocabulary.len()) {
                     None => ids.push(symbol.token),
                     // Taken apart again, into bytes.
                     Some(_) => {
-                        let bytes = word[symbol.range()].iter().map(|&byte| self.bytes[byte as usize]);
+                        let bytes = word[symbol.range()]
+                            .iter()
+                            .map(|&byte| self.bytes[byte as usize]);
                         ids.extend(bytes.filter(|&id| (id as usize) < vocabulary.len()));
                     }
                 }

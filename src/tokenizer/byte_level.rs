@@ -70,7 +70,13 @@ mod tests {
         for byte in 0..=255 {
             assert_eq!(byte_of(char_of(byte)), Some(byte));
         }
-        assert_eq!((char_of(b' '), char_of(b'\n'), char_of(b'A'), char_of(0xad)), ('Ġ', 'Ċ', 'A', '\u{143}'));
-        assert_eq!((byte_of(' '), byte_of('\u{144}'), byte_of('世')), (None, None, None));
+        assert_eq!(
+            (char_of(b' '), char_of(b'\n'), char_of(b'A'), char_of(0xad)),
+            ('Ġ', 'Ċ', 'A', '\u{143}')
+        );
+        assert_eq!(
+            (byte_of(' '), byte_of('\u{144}'), byte_of('世')),
+            (None, None, None)
+        );
     }
 }

@@ -56,12 +56,16 @@ pub(super) fn mark_ends(vocabulary: &mut Vocabulary) {
 /// `named` and every control or user-defined token with a well-known text, ascending, each once.
 pub(super) fn end_ids(vocabulary: &Vocabulary, named: impl IntoIterator<Item = u32>) -> Vec<u32> {
     let known = END_TEXTS.iter().filter_map(|text| vocabulary.id(text));
-    let known = known.filter(|&id| matches!(vocabulary.kind(id), Kind::Control | Kind::UserDefined));
+    let known =
+        known.filter(|&id| matches!(vocabulary.kind(id), Kind::Control | Kind::UserDefined));
     let mut ids: Vec<u32> = known.chain(named).collect();
     ids.sort_unstable();
     ids.dedup();
     // Where calls and returns have ends of their own, `<|end|>` only ends a part of the answer.
-    if ["<|return|>", "<|call|>"].iter().all(|text| vocabulary.id(text).is_some_and(|id| ids.contains(&id))) {
+    if ["<|return|>", "<|call|>"]
+        .iter()
+        .all(|text| vocabulary.id(text).is_some_and(|id| ids.contains(&id)))
+    {
         ids.retain(|&id| vocabulary.text(id) != Some("<|end|>"));
     }
     ids

@@ -73,10 +73,21 @@ fn byte_level(metadata: &Metadata, warnings: Warnings) -> Result<Tokenizer> {
     let add_bos = pre_tokenizer.add_bos;
     // A rule that is not UTF-8 joins nothing that text can be spelled by; an empty one keeps its rank.
     let rules = metadata.require_strings(MERGES)?;
-    let rules = rules.iter().enumerate().map(|(rank, rule)| if rules.is_utf8(rank) { rule } else { "" });
+    let rules = rules
+        .iter()
+        .enumerate()
+        .map(|(rank, rule)| if rules.is_utf8(rank) { rule } else { "" });
     let bpe = Bpe::new(&vocabulary, rules, pre_tokenizer)?;
     let encoder = Encoder::Bpe(SpecialTokens::of(&vocabulary), bpe);
-    finish(metadata, vocabulary, encoder, Spelling::ByteLevel, Leading::Keep, add_bos, warnings)
+    finish(
+        metadata,
+        vocabulary,
+        encoder,
+        Spelling::ByteLevel,
+        Leading::Keep,
+        add_bos,
+        warnings,
+    )
 }
 
 fn sentencepiece(metadata: &Metadata, mut warnings: Warnings) -> Result<Tokenizer> {
@@ -85,7 +96,10 @@ fn sentencepiece(metadata: &Metadata, mut warnings: Warnings) -> Result<Tokenize
     let scores = filled(metadata.f32s(SCORES)?).unwrap_or_else(|| vec![0.0; vocabulary.len()]);
     let unknown = match token_id(metadata, &vocabulary, UNKNOWN, &mut warnings) {
         Some(id) => Some(id),
-        None => vocabulary.iter().find(|(_, _, kind)| *kind == Kind::Unknown).map(|(id, _, _)| id),
+        None => vocabulary
+            .iter()
+            .find(|(_, _, kind)| *kind == Kind::Unknown)
+            .map(|(id, _, _)| id),
     };
     let spacing = Spacing {
         add_prefix: metadata.bool(ADD_PREFIX)?.unwrap_or(true),
@@ -93,10 +107,22 @@ fn sentencepiece(metadata: &Metadata, mut warnings: Warnings) -> Result<Tokenize
         // The key `remove_extra_whitespaces` is for other kinds of vocabularies (llama.cpp).
         remove_extra: false,
     };
-    let leading = if spacing.add_prefix { Leading::OneSpace } else { Leading::Keep };
+    let leading = if spacing.add_prefix {
+        Leading::OneSpace
+    } else {
+        Leading::Keep
+    };
     let spm = Spm::new(&vocabulary, &scores, unknown, spacing)?;
     let encoder = Encoder::Spm(SpecialTokens::of(&vocabulary), spm);
-    finish(metadata, vocabulary, encoder, Spelling::SentencePiece, leading, true, warnings)
+    finish(
+        metadata,
+        vocabulary,
+        encoder,
+        Spelling::SentencePiece,
+        leading,
+        true,
+        warnings,
+    )
 }
 
 fn vocabulary(metadata: &Metadata) -> Result<Vocabulary> {
@@ -118,17 +144,26 @@ fn filled<T>(list: Option<Vec<T>>) -> Option<Vec<T>> {
 /// What the vocabulary lacks and what stands for it.
 fn what_is_missing(metadata: &Metadata, warnings: &mut Warnings) -> Result<()> {
     if filled(metadata.i32s(TYPES)?).is_none() {
-        warnings.add(format!("{TYPES} is missing; the kinds of tokens are told by their texts"));
+        warnings.add(format!(
+            "{TYPES} is missing; the kinds of tokens are told by their texts"
+        ));
     }
     if metadata.str(MODEL)? == Some("llama") && filled(metadata.f32s(SCORES)?).is_none() {
-        warnings.add(format!("{SCORES} is missing; all tokens have the score 0, as in llama.cpp"));
+        warnings.add(format!(
+            "{SCORES} is missing; all tokens have the score 0, as in llama.cpp"
+        ));
     }
     Ok(())
 }
 
 /// The token that `key` names. Some writers put -1, that is `u32::MAX`, for none. Anything else that is no token is a
 /// warning and counts for none, as in llama.cpp: files whose EOS lies beyond the vocabulary are in use.
-fn token_id(metadata: &Metadata, vocabulary: &Vocabulary, key: &str, warnings: &mut Warnings) -> Option<u32> {
+fn token_id(
+    metadata: &Metadata,
+    vocabulary: &Vocabulary,
+    key: &str,
+    warnings: &mut Warnings,
+) -> Option<u32> {
     match metadata.i128(key) {
         Ok(None) => None,
         Ok(Some(id)) if id == -1 || id == i128::from(u32::MAX) => None,
@@ -141,12 +176,20 @@ fn token_id(metadata: &Metadata, vocabulary: &Vocabulary, key: &str, warnings: &
 }
 
 /// The tokens of a list of ids, likewise.
-fn token_ids(metadata: &Metadata, vocabulary: &Vocabulary, key: &str, warnings: &mut Warnings) -> Vec<u32> {
+fn token_ids(
+    metadata: &Metadata,
+    vocabulary: &Vocabulary,
+    key: &str,
+    warnings: &mut Warnings,
+) -> Vec<u32> {
     let ids = metadata.i128s(key).unwrap_or_else(|error| {
         warnings.add(format!("{}; it is ignored", error.detail()));
         None
     });
-    ids.into_iter().flatten().filter_map(|id| vocabulary.known(id, key, warnings)).collect()
+    ids.into_iter()
+        .flatten()
+        .filter_map(|id| vocabulary.known(id, key, warnings))
+        .collect()
 }
 
 /// The kind of a token where the file gives none.
@@ -186,9 +229,13 @@ fn finish(
     let chat_template = (!templates.is_empty()).then(|| {
         let text = |id: Option<u32>| id.and_then(|id| vocabulary.text(id));
         // Templates write these two without asking whether they are there.
-        let own = [("bos_token", bos), ("eos_token", eos)].map(|(name, id)| (name, Some(text(id).unwrap_or_default())));
+        let own = [("bos_token", bos), ("eos_token", eos)]
+            .map(|(name, id)| (name, Some(text(id).unwrap_or_default())));
         let more = more.map(|(name, id)| (name, text(id)));
-        let special = own.into_iter().chain(more).filter_map(|(name, text)| Some((name.to_owned(), text?.into())));
+        let special = own
+            .into_iter()
+            .chain(more)
+            .filter_map(|(name, text)| Some((name.to_owned(), text?.into())));
         ChatTemplate::unchecked(templates, special.collect())
     });
     let add_bos = metadata.bool(ADD_BOS)?.unwrap_or(add_bos);
@@ -219,7 +266,9 @@ fn chat_templates(metadata: &Metadata, warnings: &mut Warnings) -> Vec<(String, 
             None => continue,
         };
         match metadata.str(key) {
-            Ok(source) => templates.extend(source.map(|source| (name.to_owned(), source.to_owned()))),
+            Ok(source) => {
+                templates.extend(source.map(|source| (name.to_owned(), source.to_owned())))
+            }
             Err(error) => warnings.add(format!("{}; it is ignored", error.detail())),
         }
     }

@@ -74,7 +74,9 @@ impl HfFolder {
         if let Some(name) = HfFolder::NAMES.iter().find(|known| **known == name) {
             self.files.insert(name, bytes);
         } else if let Some(name) = template_name(name) {
-            let found = self.templates.binary_search_by(|(known, _)| known.as_str().cmp(name));
+            let found = self
+                .templates
+                .binary_search_by(|(known, _)| known.as_str().cmp(name));
             match found {
                 Ok(at) => self.templates[at].1 = bytes,
                 Err(at) => self.templates.insert(at, (name.to_owned(), bytes)),
@@ -102,6 +104,9 @@ impl HfFolder {
 
 /// NAME of `additional_chat_templates/NAME.jinja`.
 fn template_name(file: &str) -> Option<&str> {
-    let name = file.strip_prefix(TEMPLATES)?.strip_prefix('/')?.strip_suffix(TEMPLATE_END)?;
+    let name = file
+        .strip_prefix(TEMPLATES)?
+        .strip_prefix('/')?
+        .strip_suffix(TEMPLATE_END)?;
     (!name.is_empty() && !name.contains('/')).then_some(name)
 }

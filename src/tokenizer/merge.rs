@@ -56,7 +56,13 @@ impl Merger {
             }
             None => (0, END),
         };
-        self.symbols.push(Symbol { start, len, token, prev, next: END });
+        self.symbols.push(Symbol {
+            start,
+            len,
+            token,
+            prev,
+            next: END,
+        });
     }
 
     /// Joins symbols until `join` knows no more pairs, and gives what is left in order. `join` tells for two
@@ -89,7 +95,12 @@ impl Merger {
         self.symbols.iter().filter(|symbol| symbol.len > 0)
     }
 
-    fn queue_pair(&mut self, left: u32, right: u32, join: &impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>) {
+    fn queue_pair(
+        &mut self,
+        left: u32,
+        right: u32,
+        join: &impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>,
+    ) {
         let (l, r) = (&self.symbols[left as usize], &self.symbols[right as usize]);
         if let Some((order, token)) = join(l, r) {
             let len = l.len + r.len;

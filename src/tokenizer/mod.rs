@@ -85,7 +85,10 @@ impl Tokenizer {
     /// that a vocabulary without byte tokens lacks.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
         if text.len() > MAX_TEXT {
-            return Err(Error::invalid_input(format!("the text has {} bytes; split it", text.len())));
+            return Err(Error::invalid_input(format!(
+                "the text has {} bytes; split it",
+                text.len()
+            )));
         }
         let inner = &*self.0;
         let vocabulary = &inner.vocabulary;
@@ -103,10 +106,16 @@ impl Tokenizer {
                 }
             }
             Encoder::Spm(special, spm) => {
-                for (i, fragment) in special.split(vocabulary, text, options.parse_special).into_iter().enumerate() {
+                for (i, fragment) in special
+                    .split(vocabulary, text, options.parse_special)
+                    .into_iter()
+                    .enumerate()
+                {
                     match fragment {
                         Fragment::Token(id) => ids.push(id),
-                        Fragment::Text(range) => spm.encode(vocabulary, &text[range], i == 0, &mut ids)?,
+                        Fragment::Text(range) => {
+                            spm.encode(vocabulary, &text[range], i == 0, &mut ids)?
+                        }
                     }
                 }
             }
@@ -132,8 +141,18 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_chat(&self, text: &str) -> Result<Vec<u32>> {
-        let encode = |text| self.encode(text, EncodeOptions { add_special: false, parse_special: true });
-        let Some((bos, spelled)) = self.spelled_bos().filter(|_| self.0.chat_bos) else { return encode(text) };
+        let encode = |text| {
+            self.encode(
+                text,
+                EncodeOptions {
+                    add_special: false,
+                    parse_special: true,
+                },
+            )
+        };
+        let Some((bos, spelled)) = self.spelled_bos().filter(|_| self.0.chat_bos) else {
+            return encode(text);
+        };
         let rest = match text.strip_prefix(spelled) {
             Some(rest) => rest,
             // Some templates begin with an empty line before BOS.
@@ -151,7 +170,15 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_prompt(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
-        let encode = |text| self.encode(text, EncodeOptions { add_special, parse_special: false });
+        let encode = |text| {
+            self.encode(
+                text,
+                EncodeOptions {
+                    add_special,
+                    parse_special: false,
+                },
+            )
+        };
         if let Some((bos, spelled)) = self.spelled_bos().filter(|_| add_special)
             && let Some(rest) = text.strip_prefix(spelled)
         {
@@ -166,7 +193,9 @@ impl Tokenizer {
     /// BOS and its text, if it has one.
     fn spelled_bos(&self) -> Option<(u32, &str)> {
         let bos = self.0.bos?;
-        self.token_text(bos).filter(|text| !text.is_empty()).map(|text| (bos, text))
+        self.token_text(bos)
+            .filter(|text| !text.is_empty())
+            .map(|text| (bos, text))
     }
 
     /// The text of `ids`. Bytes that are no UTF-8 become U+FFFD.

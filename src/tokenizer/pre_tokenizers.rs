@@ -37,7 +37,8 @@ const QWEN35: &str = concat!(
     r"|\s+(?!\S)|\s+",
 );
 /// QWEN2 without the English contractions.
-const UFAKZEKA: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const UFAKZEKA: &str =
+    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// LLAMA3 whose digits come in runs, which an earlier pattern has cut by threes.
 const MINICPM5: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
@@ -94,7 +95,8 @@ const DEEPSEEK_LETTERS: &str = concat!(
     r"\u{10400}-\u{1044f}\u{104b0}-\u{104d3}\u{104d8}-\u{104fb}\u{10c80}-\u{10cb2}\u{10cc0}-\u{10cf2}",
     r"\u{118a0}-\u{118df}\u{1e900}-\u{1e943}]+",
 );
-const DEEPSEEK_PUNCTUATION: &str = r"\s?[!-/:-~\u{ff01}-\u{ff0f}\u{ff1a}-\u{ff5e}\u{2018}-\u{201f}\u{3000}-\u{3002}]+";
+const DEEPSEEK_PUNCTUATION: &str =
+    r"\s?[!-/:-~\u{ff01}-\u{ff0f}\u{ff1a}-\u{ff5e}\u{2018}-\u{201f}\u{3000}-\u{3002}]+";
 const DEEPSEEK3_CJK: &str = r"[\u{4e00}-\u{9fa5}\u{3040}-\u{309f}\u{30a0}-\u{30ff}]+";
 const DEEPSEEK3: &str = concat!(
     r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
@@ -136,10 +138,29 @@ const RECIPES: &[Recipe] = &[
         ignore_merges: true,
         add_bos: true,
     },
-    Recipe { names: &["smaug-bpe", "dbrx", "chatglm-bpe"], patterns: &[LLAMA3], ignore_merges: false, add_bos: false },
-    Recipe { names: &["glm4", "glm5"], patterns: &[LLAMA3], ignore_merges: true, add_bos: false },
     Recipe {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
+        names: &["smaug-bpe", "dbrx", "chatglm-bpe"],
+        patterns: &[LLAMA3],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Recipe {
+        names: &["glm4", "glm5"],
+        patterns: &[LLAMA3],
+        ignore_merges: true,
+        add_bos: false,
+    },
+    Recipe {
+        names: &[
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
+            "mellum2",
+        ],
         patterns: &[DIGIT, GPT2],
         ignore_merges: false,
         add_bos: false,
@@ -192,7 +213,12 @@ const RECIPES: &[Recipe] = &[
         ignore_merges: false,
         add_bos: false,
     },
-    Recipe { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
+    Recipe {
+        names: &["tekken"],
+        patterns: &[TEKKEN],
+        ignore_merges: true,
+        add_bos: true,
+    },
     Recipe {
         names: &["gpt-4o", "llama4", "kanana2", "minimax-m2", "talkie"],
         patterns: &[GPT4O],
@@ -201,7 +227,14 @@ const RECIPES: &[Recipe] = &[
     },
     Recipe {
         names: &["deepseek-llm"],
-        patterns: &[NEWLINE, DEEPSEEK_LETTERS, DEEPSEEK_PUNCTUATION, r"\s+$", DEEPSEEK_CJK, r"\p{N}+"],
+        patterns: &[
+            NEWLINE,
+            DEEPSEEK_LETTERS,
+            DEEPSEEK_PUNCTUATION,
+            r"\s+$",
+            DEEPSEEK_CJK,
+            r"\p{N}+",
+        ],
         ignore_merges: false,
         add_bos: false,
     },
@@ -219,25 +252,77 @@ const RECIPES: &[Recipe] = &[
     },
     Recipe {
         names: &["chameleon"],
-        patterns: &["<sentinel:[0-9]+>", CHAMELEON_IMAGE, r"([\t\n]|    |  )", DIGIT, CHAMELEON_PUNCTUATION, GPT2],
+        patterns: &[
+            "<sentinel:[0-9]+>",
+            CHAMELEON_IMAGE,
+            r"([\t\n]|    |  )",
+            DIGIT,
+            CHAMELEON_PUNCTUATION,
+            GPT2,
+        ],
         ignore_merges: false,
         add_bos: true,
     },
-    Recipe { names: &["poro-chat", "bloom", "gpt3-finnish"], patterns: &[BLOOM], ignore_merges: false, add_bos: false },
-    Recipe { names: &["qwen35"], patterns: &[QWEN35], ignore_merges: false, add_bos: false },
-    Recipe { names: &["ufakzeka"], patterns: &[UFAKZEKA], ignore_merges: false, add_bos: false },
-    Recipe { names: &["laguna"], patterns: &[r"[^\n]+|[\n]+", QWEN2], ignore_merges: false, add_bos: false },
-    Recipe { names: &["minicpm5"], patterns: &[UP_TO_THREE_DIGITS, MINICPM5], ignore_merges: true, add_bos: false },
-    Recipe { names: &["jais-2"], patterns: &[JAIS2], ignore_merges: false, add_bos: false },
-    Recipe { names: &["seed-coder"], patterns: &[SEED_CODER], ignore_merges: false, add_bos: false },
+    Recipe {
+        names: &["poro-chat", "bloom", "gpt3-finnish"],
+        patterns: &[BLOOM],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Recipe {
+        names: &["qwen35"],
+        patterns: &[QWEN35],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Recipe {
+        names: &["ufakzeka"],
+        patterns: &[UFAKZEKA],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Recipe {
+        names: &["laguna"],
+        patterns: &[r"[^\n]+|[\n]+", QWEN2],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Recipe {
+        names: &["minicpm5"],
+        patterns: &[UP_TO_THREE_DIGITS, MINICPM5],
+        ignore_merges: true,
+        add_bos: false,
+    },
+    Recipe {
+        names: &["jais-2"],
+        patterns: &[JAIS2],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Recipe {
+        names: &["seed-coder"],
+        patterns: &[SEED_CODER],
+        ignore_merges: false,
+        add_bos: false,
+    },
     Recipe {
         names: &["bailingmoe", "bailingmoe2", "llada-moe"],
         patterns: &[BAILING],
         ignore_merges: false,
         add_bos: false,
     },
-    Recipe { names: &["exaone-moe"], patterns: &[EXAONE_MOE], ignore_merges: false, add_bos: false },
-    Recipe { names: &["youtu"], patterns: &[YOUTU_ASIAN, YOUTU], ignore_merges: true, add_bos: false },
+    Recipe {
+        names: &["exaone-moe"],
+        patterns: &[EXAONE_MOE],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Recipe {
+        names: &["youtu"],
+        patterns: &[YOUTU_ASIAN, YOUTU],
+        ignore_merges: true,
+        add_bos: false,
+    },
     Recipe {
         names: &["superbpe"],
         patterns: &[r"\p{N}+", r"(?=(\d{3})+(?!\d))"],
@@ -250,7 +335,12 @@ const RECIPES: &[Recipe] = &[
         ignore_merges: false,
         add_bos: false,
     },
-    Recipe { names: &["viking"], patterns: &[BLOOM, DIGIT], ignore_merges: false, add_bos: false },
+    Recipe {
+        names: &["viking"],
+        patterns: &[BLOOM, DIGIT],
+        ignore_merges: false,
+        add_bos: false,
+    },
 ];
 
 /// Longest run of white space that the pattern engine takes: fancy-regex keeps one stack entry per character
@@ -276,7 +366,8 @@ pub(super) fn check_white_space(text: &str) -> Result<()> {
 
 /// The patterns of each recipe, compiled when first asked for: that takes milliseconds, and a vocabulary may be opened
 /// more than once.
-static COMPILED: [OnceLock<Vec<SysRegex>>; RECIPES.len()] = [const { OnceLock::new() }; RECIPES.len()];
+static COMPILED: [OnceLock<Vec<SysRegex>>; RECIPES.len()] =
+    [const { OnceLock::new() }; RECIPES.len()];
 
 /// A compiled pre-tokenizer.
 pub(super) struct PreTokenizer {
@@ -293,25 +384,43 @@ impl PreTokenizer {
     /// # Errors
     /// `Unsupported` if there is none of that name.
     pub(super) fn named(name: &str) -> Result<PreTokenizer> {
-        let at = RECIPES.iter().position(|recipe| recipe.names.contains(&name)).ok_or_else(|| {
-            let known: Vec<&str> = RECIPES.iter().flat_map(|recipe| recipe.names).copied().collect();
-            Error::unsupported(format!(
-                "unknown pre-tokenizer {name:?} (tokenizer.ggml.pre); supported: {}",
-                known.join(", ")
-            ))
-        })?;
+        let at = RECIPES
+            .iter()
+            .position(|recipe| recipe.names.contains(&name))
+            .ok_or_else(|| {
+                let known: Vec<&str> = RECIPES
+                    .iter()
+                    .flat_map(|recipe| recipe.names)
+                    .copied()
+                    .collect();
+                Error::unsupported(format!(
+                    "unknown pre-tokenizer {name:?} (tokenizer.ggml.pre); supported: {}",
+                    known.join(", ")
+                ))
+            })?;
         let (recipe, compiled) = (&RECIPES[at], &COMPILED[at]);
         let patterns = match compiled.get() {
             Some(patterns) => patterns,
             None => {
-                let patterns = recipe.patterns.iter().map(|pattern| SysRegex::new(pattern)).collect::<Result<_, _>>();
+                let patterns = recipe
+                    .patterns
+                    .iter()
+                    .map(|pattern| SysRegex::new(pattern))
+                    .collect::<Result<_, _>>();
                 let patterns = patterns.map_err(|error| {
-                    Error::internal(format!("a pattern of pre-tokenizer {name:?} does not compile")).with_source(error)
+                    Error::internal(format!(
+                        "a pattern of pre-tokenizer {name:?} does not compile"
+                    ))
+                    .with_source(error)
                 })?;
                 compiled.get_or_init(|| patterns)
             }
         };
-        Ok(PreTokenizer { patterns, ignore_merges: recipe.ignore_merges, add_bos: recipe.add_bos })
+        Ok(PreTokenizer {
+            patterns,
+            ignore_merges: recipe.ignore_merges,
+            add_bos: recipe.add_bos,
+        })
     }
 
     /// The words of `text` as byte ranges, in order, without gaps.
@@ -323,7 +432,11 @@ impl PreTokenizer {
                 let mut at = piece.start;
                 for (start, end) in pattern.find_iter(&text[piece.clone()]) {
                     let (start, end) = (piece.start + start, piece.start + end);
-                    cut.extend([at..start, start..end].into_iter().filter(|range| !range.is_empty()));
+                    cut.extend(
+                        [at..start, start..end]
+                            .into_iter()
+                            .filter(|range| !range.is_empty()),
+                    );
                     at = end;
                 }
                 if at < piece.end {
@@ -342,8 +455,7 @@ mod tests {
 
     #[test]
     fn every_pattern_compiles_and_loses_no_text() {
-        let text =
-            "I'm 12345 years-old.\r\n\n  \tÉtude naïve, 世界 ½ ✓ ﬀ IMGIMGAZ    don'T\u{301} <sentinel:1> \u{a0} ";
+        let text = "I'm 12345 years-old.\r\n\n  \tÉtude naïve, 世界 ½ ✓ ﬀ IMGIMGAZ    don'T\u{301} <sentinel:1> \u{a0} ";
         for name in RECIPES.iter().flat_map(|recipe| recipe.names) {
             let words = PreTokenizer::named(name).expect("known").split(text);
             let joined: String = words.into_iter().map(|word| &text[word]).collect();
@@ -353,8 +465,14 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_named_beside_the_known_ones() {
-        let error = PreTokenizer::named("klingon").err().expect("unknown").to_string();
-        assert!(error.contains("klingon") && error.contains("smollm"), "{error}");
+        let error = PreTokenizer::named("klingon")
+            .err()
+            .expect("unknown")
+            .to_string();
+        assert!(
+            error.contains("klingon") && error.contains("smollm"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -31,7 +31,9 @@ enum Field<'a> {
 }
 
 fn broken(why: &str) -> Error {
-    Error::invalid_file(format!("tokenizer.model is broken: {why}; download it again"))
+    Error::invalid_file(format!(
+        "tokenizer.model is broken: {why}; download it again"
+    ))
 }
 
 /// The fields of a message, in order.
@@ -41,7 +43,10 @@ impl<'a> Message<'a> {
     fn varint(&mut self) -> Result<u64> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
-            let (&byte, rest) = self.0.split_first().ok_or_else(|| broken("it ends inside a number"))?;
+            let (&byte, rest) = self
+                .0
+                .split_first()
+                .ok_or_else(|| broken("it ends inside a number"))?;
             self.0 = rest;
             value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
             if byte < 0x80 {
@@ -52,7 +57,10 @@ impl<'a> Message<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or_else(|| broken("a field is longer than the file"))?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(len)
+            .ok_or_else(|| broken("a field is longer than the file"))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -70,7 +78,8 @@ impl<'a> Message<'a> {
                 Field::Fixed64
             }
             2 => {
-                let len = usize::try_from(self.varint()?).map_err(|_| broken("a field is longer than the file"))?;
+                let len = usize::try_from(self.varint()?)
+                    .map_err(|_| broken("a field is longer than the file"))?;
                 Field::Bytes(self.take(len)?)
             }
             5 => {
@@ -91,7 +100,9 @@ impl<'a> Message<'a> {
 pub(super) fn read(bytes: &[u8]) -> Result<Model> {
     check_small("tokenizer.model", bytes)?;
     if bytes.trim_ascii_start().starts_with(b"{") {
-        return Err(Error::invalid_file("tokenizer.model seems to be JSON text; a tokenizer.json needs that name"));
+        return Err(Error::invalid_file(
+            "tokenizer.model seems to be JSON text; a tokenizer.json needs that name",
+        ));
     }
     let mut model = Model {
         texts: StringArray::default(),
@@ -114,7 +125,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Model> {
         return Err(broken("it holds no pieces"));
     }
     if model_type != MODEL_TYPE_BPE {
-        let name = usize::try_from(model_type).ok().and_then(|at| MODEL_TYPES.get(at)).unwrap_or(&"unknown");
+        let name = usize::try_from(model_type)
+            .ok()
+            .and_then(|at| MODEL_TYPES.get(at))
+            .unwrap_or(&"unknown");
         return Err(Error::unsupported(format!(
             "tokenizer.model holds a {name} model; only BPE is supported: give tokenizer.json instead"
         )));
@@ -129,7 +143,9 @@ fn read_piece(bytes: &[u8], model: &mut Model) -> Result<()> {
         match field {
             (1, Field::Bytes(bytes)) => text = bytes,
             (2, Field::Fixed32(bytes)) => score = f32::from_le_bytes(bytes),
-            (3, Field::Varint(number)) => kind = Kind::from_file(i32::try_from(number).unwrap_or(0)),
+            (3, Field::Varint(number)) => {
+                kind = Kind::from_file(i32::try_from(number).unwrap_or(0))
+            }
             _ => {}
         }
     }
@@ -171,7 +187,9 @@ fn read_normalizer(bytes: &[u8], model: &mut Model) -> Result<()> {
             (3, Field::Varint(yes)) => model.add_dummy_prefix = yes != 0,
             (4, Field::Varint(yes)) => model.remove_extra_whitespaces = yes != 0,
             (5, Field::Varint(0)) => {
-                return Err(Error::unsupported("tokenizer.model keeps spaces unmarked, which is not supported"));
+                return Err(Error::unsupported(
+                    "tokenizer.model keeps spaces unmarked, which is not supported",
+                ));
             }
             _ => {}
         }

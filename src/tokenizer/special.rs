@@ -21,7 +21,9 @@ impl SpecialTokens {
     pub(super) fn of(vocabulary: &Vocabulary) -> SpecialTokens {
         let mut lengths = Box::new([const { Vec::new() }; 256]);
         for (_, text, kind) in vocabulary.iter() {
-            if let (Some(&first), Kind::Control | Kind::Unknown | Kind::UserDefined) = (text.as_bytes().first(), kind) {
+            if let (Some(&first), Kind::Control | Kind::Unknown | Kind::UserDefined) =
+                (text.as_bytes().first(), kind)
+            {
                 lengths[first as usize].push(text.len() as u32);
             }
         }
@@ -34,19 +36,26 @@ impl SpecialTokens {
 
     /// Cuts `text` at special tokens, leftmost first and of those at one place the longest. User-defined tokens
     /// are always found; control and unknown tokens only if `parse_special`.
-    pub(super) fn split(&self, vocabulary: &Vocabulary, text: &str, parse_special: bool) -> Vec<Fragment> {
+    pub(super) fn split(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        parse_special: bool,
+    ) -> Vec<Fragment> {
         let mut fragments = Vec::new();
         let (mut done, mut at) = (0, 0);
         while at < text.len() {
-            let found = self.lengths[text.as_bytes()[at] as usize].iter().find_map(|&len| {
-                let id = vocabulary.id(text.get(at..at + len as usize)?)?;
-                let wanted = match vocabulary.kind(id) {
-                    Kind::UserDefined => true,
-                    Kind::Control | Kind::Unknown => parse_special,
-                    Kind::Normal | Kind::Unused | Kind::Byte => false,
-                };
-                wanted.then_some((id, len as usize))
-            });
+            let found = self.lengths[text.as_bytes()[at] as usize]
+                .iter()
+                .find_map(|&len| {
+                    let id = vocabulary.id(text.get(at..at + len as usize)?)?;
+                    let wanted = match vocabulary.kind(id) {
+                        Kind::UserDefined => true,
+                        Kind::Control | Kind::Unknown => parse_special,
+                        Kind::Normal | Kind::Unused | Kind::Byte => false,
+                    };
+                    wanted.then_some((id, len as usize))
+                });
             let Some((id, len)) = found else {
                 at += 1;
                 continue;

@@ -39,7 +39,11 @@ pub(super) struct Spm {
 fn order_of(score: f32) -> u32 {
     // Adding zero makes -0.0 and 0.0 one score.
     let bits = (score + 0.0).to_bits();
-    let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    let ascending = if bits >> 31 == 0 {
+        bits | 1 << 31
+    } else {
+        !bits
+    };
     !ascending
 }
 
@@ -57,7 +61,12 @@ impl Spm {
     ///
     /// # Errors
     /// `InvalidFile` for another number of scores, a score that is not a number, or a malformed byte token.
-    pub(super) fn new(vocabulary: &Vocabulary, scores: &[f32], unknown: Option<u32>, spacing: Spacing) -> Result<Spm> {
+    pub(super) fn new(
+        vocabulary: &Vocabulary,
+        scores: &[f32],
+        unknown: Option<u32>,
+        spacing: Spacing,
+    ) -> Result<Spm> {
         if scores.len() != vocabulary.len() {
             return Err(Error::invalid_file(format!(
                 "the tokenizer has {} tokens but {} scores",
@@ -66,7 +75,9 @@ impl Spm {
             )));
         }
         if let Some(id) = scores.iter().position(|score| score.is_nan()) {
-            return Err(Error::invalid_file(format!("the score of token {id} is not a number")));
+            return Err(Error::invalid_file(format!(
+                "the score of token {id} is not a number"
+            )));
         }
         let mut bytes = Box::new([NO_TOKEN; 256]);
         let mut words_are_separate = true;
@@ -74,30 +85,51 @@ impl Spm {
             match kind {
                 Kind::Byte => {
                     let byte = byte_of(text).ok_or_else(|| {
-                        Error::invalid_file(format!("token {id} is a byte, but its text {text:?} names none"))
+                        Error::invalid_file(format!(
+                            "token {id} is a byte, but its text {text:?} names none"
+                        ))
                     })?;
                     bytes[byte as usize] = id;
                 }
                 Kind::Normal | Kind::UserDefined | Kind::Unused => {
                     let mut marks = text.match_indices(SPACE_MARK);
-                    words_are_separate &= marks.all(|(at, _)| at == 0 || text[..at].ends_with(SPACE_MARK));
+                    words_are_separate &=
+                        marks.all(|(at, _)| at == 0 || text[..at].ends_with(SPACE_MARK));
                 }
                 Kind::Unknown | Kind::Control => {}
             }
         }
         // llama.cpp finds bytes by their text, whatever kind the file gives them.
-        for (byte, id) in bytes.iter_mut().enumerate().filter(|(_, id)| **id == NO_TOKEN) {
-            *id = vocabulary.id(&format!("<0x{byte:02X}>")).unwrap_or(NO_TOKEN);
+        for (byte, id) in bytes
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, id)| **id == NO_TOKEN)
+        {
+            *id = vocabulary
+                .id(&format!("<0x{byte:02X}>"))
+                .unwrap_or(NO_TOKEN);
         }
         let orders = scores.iter().map(|&score| order_of(score)).collect();
-        Ok(Spm { orders, bytes, unknown, spacing, words_are_separate })
+        Ok(Spm {
+            orders,
+            bytes,
+            unknown,
+            spacing,
+            words_are_separate,
+        })
     }
 
     /// Appends the ids of ordinary text. `first`: nothing came before it; else a special token did.
     ///
     /// # Errors
     /// `InvalidInput` for a character that has no piece where there are neither bytes nor an unknown token.
-    pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, first: bool, ids: &mut Vec<u32>) -> Result<()> {
+    pub(super) fn encode(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &str,
+        first: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         let marked = self.mark_spaces(text, first);
         let mut merger = Merger::default();
         let mut rest = marked.as_str();
@@ -111,8 +143,15 @@ impl Spm {
 
     fn mark_spaces(&self, text: &str, first: bool) -> String {
         let mut marked = String::with_capacity(text.len() + SPACE_MARK.len_utf8());
-        let text = if self.spacing.remove_extra { text.trim_matches(' ') } else { text };
-        if self.spacing.add_prefix && (first || self.spacing.prefix_after_special) && !text.is_empty() {
+        let text = if self.spacing.remove_extra {
+            text.trim_matches(' ')
+        } else {
+            text
+        };
+        if self.spacing.add_prefix
+            && (first || self.spacing.prefix_after_special)
+            && !text.is_empty()
+        {
             marked.push(SPACE_MARK);
         }
         let mut after_space = false;
@@ -142,23 +181,38 @@ impl Spm {
         text.len()
     }
 
-    fn encode_word(&self, vocabulary: &Vocabulary, word: &str, merger: &mut Merger, ids: &mut Vec<u32>) -> Result<()> {
+    fn encode_word(
+        &self,
+        vocabulary: &Vocabulary,
+        word: &str,
+        merger: &mut Merger,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
         // Control, unknown and byte tokens are no pieces: their text is never found in a user's text.
         let piece = |text: &str| {
             let id = vocabulary.id(text)?;
-            matches!(vocabulary.kind(id), Kind::Normal | Kind::UserDefined | Kind::Unused).then_some(id)
+            matches!(
+                vocabulary.kind(id),
+                Kind::Normal | Kind::UserDefined | Kind::Unused
+            )
+            .then_some(id)
         };
         merger.clear();
         let mut buffer = [0; 4];
         for c in word.chars() {
-            merger.push(c.len_utf8() as u32, piece(c.encode_utf8(&mut buffer)).unwrap_or(NO_TOKEN));
+            merger.push(
+                c.len_utf8() as u32,
+                piece(c.encode_utf8(&mut buffer)).unwrap_or(NO_TOKEN),
+            );
         }
         // An unused piece may be joined into another on the way; one that remains is taken apart again.
         let parts = std::cell::RefCell::new(HashMap::new());
         let symbols = merger.run(|left, right| {
             let id = piece(word.get(left.range().start..right.range().end)?)?;
             if vocabulary.kind(id) == Kind::Unused {
-                parts.borrow_mut().insert(id, (left.range().len(), left.token, right.token));
+                parts
+                    .borrow_mut()
+                    .insert(id, (left.range().len(), left.token, right.token));
             }
             Some((self.orders[id as usize], id))
         });
@@ -191,7 +245,9 @@ impl Spm {
             return Ok(false);
         }
         let unknown = self.unknown.ok_or_else(|| {
-            Error::invalid_input(format!("this model's vocabulary has no token for {text:?}; leave it out of the text"))
+            Error::invalid_input(format!(
+                "this model's vocabulary has no token for {text:?}; leave it out of the text"
+            ))
         })?;
         if !unknown_before {
             ids.push(unknown);
@@ -206,14 +262,32 @@ mod tests {
 
     #[test]
     fn a_better_score_comes_first_and_zeros_are_equal() {
-        let scores = [f32::INFINITY, 3.5, 1e-20, 0.0, -1e-20, -2.0, -1e9, f32::NEG_INFINITY];
+        let scores = [
+            f32::INFINITY,
+            3.5,
+            1e-20,
+            0.0,
+            -1e-20,
+            -2.0,
+            -1e9,
+            f32::NEG_INFINITY,
+        ];
         assert!(scores.map(order_of).is_sorted_by(|a, b| a < b));
         assert_eq!(order_of(0.0), order_of(-0.0));
     }
 
     #[test]
     fn byte_tokens_have_exactly_two_digits() {
-        assert_eq!((byte_of("<0x0A>"), byte_of("<0xff>")), (Some(10), Some(255)));
-        assert!(["<0x>", "<0x1>", "<0x100>", "<0x+1>", "<0xZZ>", "0x0A", "<0xé>"].iter().all(|t| byte_of(t).is_none()));
+        assert_eq!(
+            (byte_of("<0x0A>"), byte_of("<0xff>")),
+            (Some(10), Some(255))
+        );
+        assert!(
+            [
+                "<0x>", "<0x1>", "<0x100>", "<0x+1>", "<0xZZ>", "0x0A", "<0xé>"
+            ]
+            .iter()
+            .all(|t| byte_of(t).is_none())
+        );
     }
 }

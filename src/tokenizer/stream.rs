@@ -28,7 +28,11 @@ pub(super) enum Leading {
 }
 
 /// The bytes that a token stands for.
-pub(super) fn token_bytes(vocabulary: &Vocabulary, spelling: Spelling, id: u32) -> Option<Cow<'_, [u8]>> {
+pub(super) fn token_bytes(
+    vocabulary: &Vocabulary,
+    spelling: Spelling,
+    id: u32,
+) -> Option<Cow<'_, [u8]>> {
     let text = vocabulary.text(id)?;
     if let Some(raw) = vocabulary.raw(id) {
         return Some(match spelling {
@@ -40,7 +44,9 @@ pub(super) fn token_bytes(vocabulary: &Vocabulary, spelling: Spelling, id: u32) 
     Some(match (spelling, vocabulary.kind(id)) {
         (_, Kind::Control | Kind::Unknown) | (Spelling::ByteLevel, Kind::UserDefined) => literal,
         (Spelling::ByteLevel, _) => byte_level::bytes_of(text).map_or(literal, Cow::Owned),
-        (Spelling::SentencePiece, Kind::Byte) => spm::byte_of(text).map_or(literal, |byte| Cow::Owned(vec![byte])),
+        (Spelling::SentencePiece, Kind::Byte) => {
+            spm::byte_of(text).map_or(literal, |byte| Cow::Owned(vec![byte]))
+        }
         (Spelling::SentencePiece, _) if text.contains(SPACE_MARK) => {
             Cow::Owned(text.replace(SPACE_MARK, " ").into_bytes())
         }
@@ -86,7 +92,12 @@ pub struct DecodeStream {
 impl DecodeStream {
     pub(super) fn new(tokenizer: &Tokenizer, skip_special: bool) -> DecodeStream {
         let leading = tokenizer.leading();
-        DecodeStream { tokenizer: tokenizer.clone(), skip_special, leading, pending: Vec::new() }
+        DecodeStream {
+            tokenizer: tokenizer.clone(),
+            skip_special,
+            leading,
+            pending: Vec::new(),
+        }
     }
 
     /// For text that continues other text: a space at its beginning is meant, and stays.
@@ -114,11 +125,15 @@ impl DecodeStream {
             // The beginning has not come yet.
             leading if bytes.is_empty() => self.leading = leading,
             Leading::Keep => self.pending.extend_from_slice(&bytes),
-            Leading::OneSpace => self.pending.extend_from_slice(bytes.strip_prefix(b" ").unwrap_or(&bytes)),
+            Leading::OneSpace => self
+                .pending
+                .extend_from_slice(bytes.strip_prefix(b" ").unwrap_or(&bytes)),
             Leading::MarksOfFirstToken => {
                 let text = self.tokenizer.token_text(id).unwrap_or_default();
                 match text.contains(SPACE_MARK) {
-                    true => self.pending.extend_from_slice(text.replace(SPACE_MARK, "").as_bytes()),
+                    true => self
+                        .pending
+                        .extend_from_slice(text.replace(SPACE_MARK, "").as_bytes()),
                     false => self.pending.extend_from_slice(&bytes),
                 }
             }
@@ -128,14 +143,22 @@ impl DecodeStream {
 
     /// The text of a special token that this decoder leaves out.
     pub fn left_out(&self, id: u32) -> Option<&str> {
-        if self.skip_special && self.tokenizer.is_special(id) { self.tokenizer.token_text(id) } else { None }
+        if self.skip_special && self.tokenizer.is_special(id) {
+            self.tokenizer.token_text(id)
+        } else {
+            None
+        }
     }
 
     /// What is left when no more ids come: U+FFFD if a character was cut off.
     pub fn finish(&mut self) -> String {
         let cut_off = !self.pending.is_empty();
         self.pending.clear();
-        if cut_off { char::REPLACEMENT_CHARACTER.to_string() } else { String::new() }
+        if cut_off {
+            char::REPLACEMENT_CHARACTER.to_string()
+        } else {
+            String::new()
+        }
     }
 
     fn take_whole_characters(&mut self) -> String {

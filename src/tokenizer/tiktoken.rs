@@ -50,7 +50,9 @@ impl Family {
     /// The special tokens, in the order of their ids.
     pub(super) fn special_tokens(self) -> Vec<String> {
         let reserved = |prefix: &str, numbers: std::ops::RangeInclusive<usize>| -> Vec<String> {
-            numbers.map(|number| format!("<|{prefix}reserved_special_token_{number}|>")).collect()
+            numbers
+                .map(|number| format!("<|{prefix}reserved_special_token_{number}|>"))
+                .collect()
         };
         let add = |names: &mut Vec<String>, texts: &[&str]| {
             names.extend(texts.iter().map(|text| format!("<|{text}|>")));
@@ -69,14 +71,29 @@ impl Family {
                 names.extend(reserved("", 0..=1));
                 add(&mut names, &["finetune_right_pad_id"]);
                 names.extend(reserved("", 2..=2));
-                add(&mut names, &["start_header_id", "end_header_id", "eom_id", "eot_id", "python_tag"]);
+                add(
+                    &mut names,
+                    &[
+                        "start_header_id",
+                        "end_header_id",
+                        "eom_id",
+                        "eot_id",
+                        "python_tag",
+                    ],
+                );
                 names.extend(reserved("", 3..=LLAMA3_SPECIAL - 9));
             }
             Family::Llama4 => {
                 add(&mut names, &["fim_prefix", "fim_middle", "fim_suffix"]);
-                add(&mut names, &["header_start", "header_end", "eom", "eot", "step"]);
+                add(
+                    &mut names,
+                    &["header_start", "header_end", "eom", "eot", "step"],
+                );
                 names.extend(reserved("text_post_train_", 0..=5));
-                add(&mut names, &["python_start", "python_end", "finetune_right_pad"]);
+                add(
+                    &mut names,
+                    &["python_start", "python_end", "finetune_right_pad"],
+                );
                 names.extend(reserved("text_post_train_", 6..=66));
                 add(&mut names, &["image_start", "image_end"]);
                 names.extend(reserved("vision_", 0..=1));
@@ -87,7 +104,10 @@ impl Family {
                 add(&mut names, &["patch"]);
                 names.extend(reserved("vision_", 7..=1047));
                 names.extend(reserved("reasoning_", 0..=7));
-                add(&mut names, &["reasoning_thinking_start", "reasoning_thinking_end"]);
+                add(
+                    &mut names,
+                    &["reasoning_thinking_start", "reasoning_thinking_end"],
+                );
                 let more = LLAMA4_SPECIAL - names.len();
                 names.extend(reserved("", 0..=more - 1));
             }
@@ -98,7 +118,11 @@ impl Family {
 
 /// Whether a file begins with a line of ranks.
 pub(super) fn is_ranks(bytes: &[u8]) -> bool {
-    let end = bytes.iter().take(2 * MAX_TOKEN_BYTES).position(|&byte| byte == b'\n').unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .take(2 * MAX_TOKEN_BYTES)
+        .position(|&byte| byte == b'\n')
+        .unwrap_or(bytes.len());
     let line = bytes.get(..end).unwrap_or_default();
     line.len() <= 2 * MAX_TOKEN_BYTES && entry(line.trim_ascii_end()).is_some()
 }
@@ -107,8 +131,14 @@ pub(super) fn is_ranks(bytes: &[u8]) -> bool {
 fn entry(line: &[u8]) -> Option<(Vec<u8>, usize)> {
     let line = std::str::from_utf8(line).ok()?;
     let (token, rank) = line.split_once(' ')?;
-    let token = base64::decode(token).ok().filter(|token| (1..=MAX_TOKEN_BYTES).contains(&token.len()))?;
-    let rank = if rank.bytes().all(|byte| byte.is_ascii_digit()) { rank.parse().ok()? } else { return None };
+    let token = base64::decode(token)
+        .ok()
+        .filter(|token| (1..=MAX_TOKEN_BYTES).contains(&token.len()))?;
+    let rank = if rank.bytes().all(|byte| byte.is_ascii_digit()) {
+        rank.parse().ok()?
+    } else {
+        return None;
+    };
     Some((token, rank))
 }
 
@@ -117,15 +147,23 @@ fn entry(line: &[u8]) -> Option<(Vec<u8>, usize)> {
 /// # Errors
 /// `InvalidFile` for a line that is no token with its rank, and for ranks that are missing or there twice.
 pub(super) fn read(bytes: &[u8]) -> Result<StringArray> {
-    let broken = |why: String| Error::invalid_file(format!("tokenizer.model is broken: {why}; download it again"));
+    let broken = |why: String| {
+        Error::invalid_file(format!(
+            "tokenizer.model is broken: {why}; download it again"
+        ))
+    };
     let mut tokens: Vec<(usize, String)> = Vec::new();
     for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let line = line.trim_ascii_end();
         if line.is_empty() {
             continue;
         }
-        let (token, rank) =
-            entry(line).ok_or_else(|| broken(format!("line {} is no token in base64 with its rank", number + 1)))?;
+        let (token, rank) = entry(line).ok_or_else(|| {
+            broken(format!(
+                "line {} is no token in base64 with its rank",
+                number + 1
+            ))
+        })?;
         tokens.push((rank, token.into_iter().map(byte_level::char_of).collect()));
     }
     tokens.sort_by_key(|(rank, _)| *rank);
@@ -148,8 +186,13 @@ mod tests {
 
     #[test]
     fn special_tokens_have_the_ids_of_the_published_tokenizers() {
-        let of = |family: Family, first: usize, id: usize| family.special_tokens()[id - first].clone();
-        for (family, count) in [(Family::Llama3, 256), (Family::Llama31, 256), (Family::Llama4, 2048)] {
+        let of =
+            |family: Family, first: usize, id: usize| family.special_tokens()[id - first].clone();
+        for (family, count) in [
+            (Family::Llama3, 256),
+            (Family::Llama31, 256),
+            (Family::Llama4, 2048),
+        ] {
             let mut names = family.special_tokens();
             assert_eq!(names.len(), count, "{family:?}");
             names.sort();
@@ -159,17 +202,39 @@ mod tests {
         for (id, old, new) in [
             (128_000, "<|begin_of_text|>", "<|begin_of_text|>"),
             (128_001, "<|end_of_text|>", "<|end_of_text|>"),
-            (128_004, "<|reserved_special_token_2|>", "<|finetune_right_pad_id|>"),
-            (128_005, "<|reserved_special_token_3|>", "<|reserved_special_token_2|>"),
+            (
+                128_004,
+                "<|reserved_special_token_2|>",
+                "<|finetune_right_pad_id|>",
+            ),
+            (
+                128_005,
+                "<|reserved_special_token_3|>",
+                "<|reserved_special_token_2|>",
+            ),
             (128_006, "<|start_header_id|>", "<|start_header_id|>"),
             (128_007, "<|end_header_id|>", "<|end_header_id|>"),
             (128_008, "<|reserved_special_token_4|>", "<|eom_id|>"),
             (128_009, "<|eot_id|>", "<|eot_id|>"),
             (128_010, "<|reserved_special_token_5|>", "<|python_tag|>"),
-            (128_011, "<|reserved_special_token_6|>", "<|reserved_special_token_3|>"),
-            (128_255, "<|reserved_special_token_250|>", "<|reserved_special_token_247|>"),
+            (
+                128_011,
+                "<|reserved_special_token_6|>",
+                "<|reserved_special_token_3|>",
+            ),
+            (
+                128_255,
+                "<|reserved_special_token_250|>",
+                "<|reserved_special_token_247|>",
+            ),
         ] {
-            assert_eq!((of(Family::Llama3, 128_000, id), of(Family::Llama31, 128_000, id)), (old.into(), new.into()));
+            assert_eq!(
+                (
+                    of(Family::Llama3, 128_000, id),
+                    of(Family::Llama31, 128_000, id)
+                ),
+                (old.into(), new.into())
+            );
         }
         for (id, name) in [
             (200_000, "<|begin_of_text|>"),
@@ -195,8 +260,15 @@ mod tests {
         let texts = read(b"IQ== 1\r\nIA== 0\n\n").unwrap();
         assert_eq!(texts.iter().collect::<Vec<_>>(), ["\u{120}", "!"]);
         assert!(is_ranks(b"IQ== 0\nIg== 1\n") && is_ranks(b"IQ== 0"));
-        for other in [&b""[..], b"\x0a\x0e\x0a\x05<unk>", b"version https://git-lfs", b"IQ== x", b"{", b"IQ==", b"I 1"]
-        {
+        for other in [
+            &b""[..],
+            b"\x0a\x0e\x0a\x05<unk>",
+            b"version https://git-lfs",
+            b"IQ== x",
+            b"{",
+            b"IQ==",
+            b"I 1",
+        ] {
             assert!(!is_ranks(other), "{other:?}");
         }
         for (file, says) in [

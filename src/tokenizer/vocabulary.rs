@@ -68,10 +68,19 @@ impl Vocabulary {
             )));
         }
         let table = vec![EMPTY; (texts.len() * 2).next_power_of_two()];
-        let mut vocabulary = Vocabulary { texts, kinds, table, hasher: RandomState::new() };
+        let mut vocabulary = Vocabulary {
+            texts,
+            kinds,
+            table,
+            hasher: RandomState::new(),
+        };
         for id in 0..vocabulary.texts.len() {
             // No text has the bytes of a token that is not UTF-8.
-            if let Some(text) = vocabulary.texts.get(id).filter(|_| vocabulary.texts.is_utf8(id)) {
+            if let Some(text) = vocabulary
+                .texts
+                .get(id)
+                .filter(|_| vocabulary.texts.is_utf8(id))
+            {
                 let slot = vocabulary.slot(text);
                 vocabulary.table[slot] = id as u32;
             }
@@ -99,7 +108,11 @@ impl Vocabulary {
     /// The token's bytes as the file has them, where they are not UTF-8.
     pub(super) fn raw(&self, id: u32) -> Option<&[u8]> {
         let id = id as usize;
-        if self.texts.is_utf8(id) { None } else { self.texts.bytes(id) }
+        if self.texts.is_utf8(id) {
+            None
+        } else {
+            self.texts.bytes(id)
+        }
     }
 
     /// The token's text as the file has it; U+FFFD stands for what is not UTF-8.
@@ -126,14 +139,23 @@ impl Vocabulary {
 
     /// Id, text and kind of every token.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
-        self.texts.iter().zip(&self.kinds).enumerate().map(|(id, (text, &kind))| (id as u32, text, kind))
+        self.texts
+            .iter()
+            .zip(&self.kinds)
+            .enumerate()
+            .map(|(id, (text, &kind))| (id as u32, text, kind))
     }
 
     /// `id` if it is in the vocabulary; else `None`, and a warning that names the `key` it came from.
     pub(super) fn known(&self, id: i128, key: &str, warnings: &mut Warnings) -> Option<u32> {
-        let known = u32::try_from(id).ok().filter(|&id| (id as usize) < self.len());
+        let known = u32::try_from(id)
+            .ok()
+            .filter(|&id| (id as usize) < self.len());
         if known.is_none() {
-            warnings.add(format!("{key} is {id}, which is none of the {} tokens; it is ignored", self.len()));
+            warnings.add(format!(
+                "{key} is {id}, which is none of the {} tokens; it is ignored",
+                self.len()
+            ));
         }
         known
     }

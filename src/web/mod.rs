@@ -4,13 +4,14 @@
 
 mod source;
 
-use crate::cpu::{CpuExecutor, CpuOptions, Pool};
 use crate::engine::{self, Chat, Opened, Request, RequestId, Update, apply_chat_template};
 use crate::error::{Error, ErrorKind, Result};
+use crate::exec::cpu::{CpuExecutor, CpuOptions, Pool};
+use crate::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
+use crate::exec::reference::ReferenceExecutor;
+use crate::exec::{Executor, Limits};
 use crate::format::ByteSource;
-use crate::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
-use crate::plan::{Executor, Limits, Plan};
-use crate::reference::ReferenceExecutor;
+use crate::plan::Plan;
 use crate::tokenizer::{DateTime, EncodeOptions, Tokenizer};
 use serde::{Deserialize, Serialize};
 use source::{JsSource, SourceAdapter};
@@ -117,8 +118,13 @@ impl Engine {
         start_threads: js_sys::Function,
     ) -> Result<Engine, JsValue> {
         let options: LoadOptions = from_js("load", options)?;
-        let sources = sources.into_iter().map(|s| Rc::new(SourceAdapter::new(s)) as Rc<dyn ByteSource>).collect();
-        load(sources, &options, &on_progress, &on_opened, &start_threads).await.map_err(to_js_error)
+        let sources = sources
+            .into_iter()
+            .map(|s| Rc::new(SourceAdapter::new(s)) as Rc<dyn ByteSource>)
+            .collect();
+        load(sources, &options, &on_progress, &on_opened, &start_threads)
+            .await
+            .map_err(to_js_error)
     }
 
     /// Model, config, device: see `ModelInfo` in www/lib.
@@ -129,18 +135,27 @@ impl Engine {
     /// Text to token ids.
     pub fn tokenize(&self, text: &str, options: JsValue) -> Result<Vec<u32>, JsValue> {
         let options: TokenizeOptions = from_js("tokenize", options)?;
-        let options = EncodeOptions { add_special: options.add_special, parse_special: options.parse_special };
+        let options = EncodeOptions {
+            add_special: options.add_special,
+            parse_special: options.parse_special,
+        };
         self.tokenizer()?.encode(text, options).map_err(to_js_error)
     }
 
     /// Token ids to text.
     pub fn detokenize(&self, ids: Vec<u32>, options: JsValue) -> Result<String, JsValue> {
         let options: DetokenizeOptions = from_js("detokenize", options)?;
-        self.tokenizer()?.decode(&ids, options.skip_special).map_err(to_js_error)
+        self.tokenizer()?
+            .decode(&ids, options.skip_special)
+            .map_err(to_js_error)
     }
 
     /// A conversation as the model's chat template renders it.
-    pub fn apply_chat_template(&self, messages: JsValue, options: JsValue) -> Result<String, JsValue> {
+    pub fn apply_chat_template(
+        &self,
+        messages: JsValue,
+        options: JsValue,
+    ) -> Result<String, JsValue> {
         let options: TemplateOptions = from_js("apply_chat_template", options)?;
         let messages: serde_json::Value = from_js("messages", messages)?;
         let chat = Chat {
@@ -156,9 +171,15 @@ impl Engine {
 
     /// Checks a request and queues it: [`Engine::step`] runs all that are queued. Returns its id.
     pub fn enqueue(&self, request: JsValue) -> Result<f64, JsValue> {
-        let request = Request { now: Some(local_now()), ..from_js("generate", request)? };
+        let request = Request {
+            now: Some(local_now()),
+            ..from_js("generate", request)?
+        };
         let seed = random_seed().map_err(to_js_error)?;
-        let id = self.engine()?.enqueue(&request, seed).map_err(to_js_error)?;
+        let id = self
+            .engine()?
+            .enqueue(&request, seed)
+            .map_err(to_js_error)?;
         Ok(id.0 as f64)
     }
 
@@ -169,7 +190,9 @@ impl Engine {
         let pending = self.engine()?.advance();
         // What was cancelled is answered before a step is waited for.
         self.tell(&on_update)?;
-        let Some(pending) = pending else { return Ok(false) };
+        let Some(pending) = pending else {
+            return Ok(false);
+        };
         // Nothing is borrowed meanwhile: requests may come and be cancelled.
         let output = pending.await;
         self.engine()?.arrived(output);
@@ -246,7 +269,9 @@ impl Engine {
 
     /// The engine, unless [`Engine::logits`] has it.
     fn engine(&self) -> Result<RefMut<'_, engine::Engine>, JsValue> {
-        self.engine.try_borrow_mut().map_err(|_| to_js_error(busy()))
+        self.engine
+            .try_borrow_mut()
+            .map_err(|_| to_js_error(busy()))
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {
@@ -266,16 +291,25 @@ async fn load(
     start_threads: &js_sys::Function,
 ) -> Result<Engine> {
     let report = |phase: &'static str, loaded: u64, total: u64| -> Result<()> {
-        let value =
-            to_js(&Progress { phase, loaded, total }).map_err(|_| Error::internal("progress does not serialise"))?;
-        on_progress.call1(&JsValue::NULL, &value).map(drop).map_err(|e| from_js_error(&e))
+        let value = to_js(&Progress {
+            phase,
+            loaded,
+            total,
+        })
+        .map_err(|_| Error::internal("progress does not serialise"))?;
+        on_progress
+            .call1(&JsValue::NULL, &value)
+            .map(drop)
+            .map_err(|e| from_js_error(&e))
     };
     let total = sources.iter().map(|s| s.len()).sum();
     report("open", 0, total)?;
     let cache = match options.kv_cache_type.as_deref() {
         None => None,
         Some(name) => Some(CacheType::from_name(name).ok_or_else(|| {
-            Error::invalid_input(format!("kv_cache_type is {name:?}; it may be \"f16\", \"f32\" or \"q8_0\""))
+            Error::invalid_input(format!(
+                "kv_cache_type is {name:?}; it may be \"f16\", \"f32\" or \"q8_0\""
+            ))
         })?),
     };
     let (mut gpu, auto) = match options.device.as_deref().unwrap_or("auto") {
@@ -297,25 +331,33 @@ async fn load(
         let opened = Opened::from_sources(sources.clone(), options.quantize.as_deref()).await?;
         let context = opened.context(options.max_context)?;
         if reason.is_none() {
-            let go_on = on_opened.call0(&JsValue::NULL).map_err(|e| from_js_error(&e))?;
-            JsFuture::from(js_sys::Promise::resolve(&go_on)).await.map_err(|e| from_js_error(&e))?;
+            let go_on = on_opened
+                .call0(&JsValue::NULL)
+                .map_err(|e| from_js_error(&e))?;
+            JsFuture::from(js_sys::Promise::resolve(&go_on))
+                .await
+                .map_err(|e| from_js_error(&e))?;
         }
         report("compile", 0, total)?;
         let plan = opened.model.plan.clone();
         let executor: Result<(Box<dyn Executor>, Option<Gpu>)> = if gpu {
-            on_gpu(plan, context, cache, options, auto).await.map(|(executor, gpu)| (executor, Some(gpu)))
+            on_gpu(plan, context, cache, options, auto)
+                .await
+                .map(|(executor, gpu)| (executor, Some(gpu)))
         } else if options.device.as_deref() == Some("reference") {
             reference(plan, context).map(|e| (Box::new(e) as Box<dyn Executor>, None))
         } else {
             let cache = cpu_cache(cache, auto)?;
-            on_cpu(plan, context, cache, options.threads, start_threads).await.map(|executor| (executor, None))
+            on_cpu(plan, context, cache, options.threads, start_threads)
+                .await
+                .map(|executor| (executor, None))
         };
         let loaded = match executor {
-            Ok((executor, gpu)) => {
-                engine::Engine::load(opened, executor, context, |p| report("download", p.loaded, p.total))
-                    .await
-                    .map(|engine| (engine, gpu))
-            }
+            Ok((executor, gpu)) => engine::Engine::load(opened, executor, context, |p| {
+                report("download", p.loaded, p.total)
+            })
+            .await
+            .map(|engine| (engine, gpu)),
             Err(error) => Err(error),
         };
         match loaded {
@@ -341,7 +383,9 @@ async fn load(
     if let (Some(reason), Some(device)) = (reason, device.as_object_mut()) {
         device.insert("fallback_reason".into(), reason.to_string().into());
     }
-    let self_test = device.as_object_mut().and_then(|device| device.remove("self_test"));
+    let self_test = device
+        .as_object_mut()
+        .and_then(|device| device.remove("self_test"));
     let info = serde_json::json!({
         "name": config.name,
         "architecture": config.architecture,
@@ -355,7 +399,12 @@ async fn load(
         "selfTest": self_test,
         "device": device,
     });
-    Ok(Engine { tokenizer: engine.tokenizer().ok().cloned(), engine: Rc::new(RefCell::new(engine)), gpu, info })
+    Ok(Engine {
+        tokenizer: engine.tokenizer().ok().cloned(),
+        engine: Rc::new(RefCell::new(engine)),
+        gpu,
+        info,
+    })
 }
 
 /// Whether the CPU's cache is of 16 bits. The form that only WebGPU has is refused where the caller chose the CPU, and
@@ -366,16 +415,19 @@ fn cpu_cache(cache: Option<CacheType>, auto: bool) -> Result<Option<bool>> {
         Some(CacheType::F16) => Ok(Some(true)),
         Some(CacheType::F32) => Ok(Some(false)),
         Some(CacheType::Q8_0) if auto => Ok(Some(true)),
-        Some(CacheType::Q8_0) => {
-            Err(Error::invalid_input("kv_cache_type \"q8_0\" needs WebGPU; on the CPU use \"f16\""))
-        }
+        Some(CacheType::Q8_0) => Err(Error::invalid_input(
+            "kv_cache_type \"q8_0\" needs WebGPU; on the CPU use \"f16\"",
+        )),
     }
 }
 
 /// Whether an error is the GPU's own: another device may do better.
 fn of_the_device(error: &Error) -> bool {
     use ErrorKind::{DeviceLost, ModelTooLarge, Unsupported, WebGpuUnavailable};
-    matches!(error.kind(), WebGpuUnavailable | DeviceLost | Unsupported | ModelTooLarge)
+    matches!(
+        error.kind(),
+        WebGpuUnavailable | DeviceLost | Unsupported | ModelTooLarge
+    )
 }
 
 /// The plan on WebGPU. Of its own accord (`auto`) not on an adapter that is software: the CPU's own kernels are faster.
@@ -392,10 +444,20 @@ async fn on_gpu(
         let name = format!("{} {}", found.vendor, found.architecture);
         return Err(Error::new(
             ErrorKind::WebGpuUnavailable,
-            format!("the browser's only WebGPU adapter ({}) is itself software on the CPU", name.trim()),
+            format!(
+                "the browser's only WebGPU adapter ({}) is itself software on the CPU",
+                name.trim()
+            ),
         ));
     }
-    let KernelOptions { subgroups, int8, f16, columns, splits, lanes } = options.kernels;
+    let KernelOptions {
+        subgroups,
+        int8,
+        f16,
+        columns,
+        splits,
+        lanes,
+    } = options.kernels;
     let options = GpuOptions {
         reference: Some(inspected_reference),
         subgroups,
@@ -408,7 +470,10 @@ async fn on_gpu(
         cache,
         ..GpuOptions::default()
     };
-    Ok((Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?), gpu))
+    Ok((
+        Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?),
+        gpu,
+    ))
 }
 
 /// The plan on the CPU, with `threads` threads where this module shares its memory.
@@ -428,13 +493,21 @@ async fn on_cpu(
             &JsValue::from(pool.handle() as u32),
             &JsValue::from(others),
         );
-        let started = start_threads.apply(&JsValue::NULL, &arguments).map_err(|e| from_js_error(&e))?;
+        let started = start_threads
+            .apply(&JsValue::NULL, &arguments)
+            .map_err(|e| from_js_error(&e))?;
         if let Ok(promise) = started.dyn_into::<js_sys::Promise>() {
-            let started = JsFuture::from(promise).await.map_err(|e| from_js_error(&e))?;
+            let started = JsFuture::from(promise)
+                .await
+                .map_err(|e| from_js_error(&e))?;
             pool.wait_for(1 + started.as_f64().unwrap_or(0.0) as usize);
         }
     }
-    let options = CpuOptions { pool: Some(pool), cache_f16, ..CpuOptions::default() };
+    let options = CpuOptions {
+        pool: Some(pool),
+        cache_f16,
+        ..CpuOptions::default()
+    };
     Ok(Box::new(CpuExecutor::new(plan, context, options)?))
 }
 
@@ -457,7 +530,7 @@ fn reference(plan: Plan, context: u32) -> Result<ReferenceExecutor> {
 }
 
 /// What the GPU's kernels are checked against.
-fn inspected_reference(plan: Plan, limits: Limits) -> Result<Box<dyn crate::plan::Inspect>> {
+fn inspected_reference(plan: Plan, limits: Limits) -> Result<Box<dyn crate::exec::Inspect>> {
     Ok(Box::new(ReferenceExecutor::new(plan, limits)?))
 }
 
@@ -469,7 +542,11 @@ fn busy() -> Error {
 fn object(kind: &str, name: &str, value: &JsValue) -> JsValue {
     let object = js_sys::Object::new();
     // Setting properties of a fresh object cannot fail.
-    let _ = js_sys::Reflect::set(&object, &JsValue::from_str("type"), &JsValue::from_str(kind));
+    let _ = js_sys::Reflect::set(
+        &object,
+        &JsValue::from_str("type"),
+        &JsValue::from_str(kind),
+    );
     let _ = js_sys::Reflect::set(&object, &JsValue::from_str(name), value);
     object.into()
 }
@@ -477,7 +554,10 @@ fn object(kind: &str, name: &str, value: &JsValue) -> JsValue {
 /// What the user's clock shows, as JavaScript's `Date` has it.
 fn local_now() -> DateTime {
     let now = js_sys::Date::new_0();
-    DateTime::from_unix((now.get_time() / 1000.0).floor() as i64, -(now.get_timezone_offset() as i32))
+    DateTime::from_unix(
+        (now.get_time() / 1000.0).floor() as i64,
+        -(now.get_timezone_offset() as i32),
+    )
 }
 
 fn random_seed() -> Result<u64> {
@@ -486,8 +566,13 @@ fn random_seed() -> Result<u64> {
 
 /// An option object; a missing one is all defaults, an unknown field an error.
 fn from_js<T: for<'de> Deserialize<'de>>(what: &str, value: JsValue) -> Result<T, JsValue> {
-    let value = if value.is_undefined() || value.is_null() { js_sys::Object::new().into() } else { value };
-    serde_wasm_bindgen::from_value(value).map_err(|e| to_js_error(Error::invalid_input(format!("{what}: {e}"))))
+    let value = if value.is_undefined() || value.is_null() {
+        js_sys::Object::new().into()
+    } else {
+        value
+    };
+    serde_wasm_bindgen::from_value(value)
+        .map_err(|e| to_js_error(Error::invalid_input(format!("{what}: {e}"))))
 }
 
 fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
@@ -507,12 +592,19 @@ fn to_js_error(error: Error) -> JsValue {
 
 /// An error that JavaScript threw, its `code` kept if it is one of ours.
 fn from_js_error(value: &JsValue) -> Error {
-    let text = |key: &str| js_sys::Reflect::get(value, &JsValue::from_str(key)).ok().and_then(|v| v.as_string());
+    let text = |key: &str| {
+        js_sys::Reflect::get(value, &JsValue::from_str(key))
+            .ok()
+            .and_then(|v| v.as_string())
+    };
     let kind = text("code").and_then(|code| ErrorKind::from_code(&code));
     let kind = match kind {
         Some(kind) => kind,
         None if text("name").as_deref() == Some("AbortError") => ErrorKind::Aborted,
         None => ErrorKind::Io,
     };
-    Error::new(kind, text("message").unwrap_or_else(|| format!("{value:?}")))
+    Error::new(
+        kind,
+        text("message").unwrap_or_else(|| format!("{value:?}")),
+    )
 }

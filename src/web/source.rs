@@ -30,7 +30,11 @@ impl SourceAdapter {
     pub fn new(source: JsSource) -> SourceAdapter {
         let (name, size) = (source.name(), source.size());
         // A size that is no size is 0: the file is then an empty one, which is an error of its own.
-        let size = if size.is_finite() && size > 0.0 { size as u64 } else { 0 };
+        let size = if size.is_finite() && size > 0.0 {
+            size as u64
+        } else {
+            0
+        };
         SourceAdapter { source, name, size }
     }
 }
@@ -46,14 +50,24 @@ impl ByteSource for SourceAdapter {
 
     fn read(&self, offset: u64, len: usize) -> LocalBoxFuture<'_, Result<Vec<u8>>> {
         Box::pin(async move {
-            let promise = self.source.read(offset as f64, len as f64).map_err(|e| from_js_error(&e))?;
-            let value = JsFuture::from(promise).await.map_err(|e| from_js_error(&e))?;
-            let bytes: js_sys::Uint8Array =
-                value.dyn_into().map_err(|_| Error::invalid_input("a source's read did not give a Uint8Array"))?;
+            let promise = self
+                .source
+                .read(offset as f64, len as f64)
+                .map_err(|e| from_js_error(&e))?;
+            let value = JsFuture::from(promise)
+                .await
+                .map_err(|e| from_js_error(&e))?;
+            let bytes: js_sys::Uint8Array = value
+                .dyn_into()
+                .map_err(|_| Error::invalid_input("a source's read did not give a Uint8Array"))?;
             if bytes.length() as usize != len {
                 return Err(Error::new(
                     ErrorKind::Io,
-                    format!("{}: asked for {len} bytes at {offset}, got {}", self.name, bytes.length()),
+                    format!(
+                        "{}: asked for {len} bytes at {offset}, got {}",
+                        self.name,
+                        bytes.length()
+                    ),
                 ));
             }
             Ok(bytes.to_vec())

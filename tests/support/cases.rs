@@ -69,7 +69,11 @@ pub fn fixture_models() -> Vec<String> {
 
 /// Folders of tests/data/hf.
 pub fn own_models() -> Vec<String> {
-    let own: Vec<String> = cases().variants.into_iter().filter_map(|variant| variant.own).collect();
+    let own: Vec<String> = cases()
+        .variants
+        .into_iter()
+        .filter_map(|variant| variant.own)
+        .collect();
     assert!(own.len() >= 9, "{own:?}");
     own
 }

@@ -57,6 +57,10 @@ pub fn within_allowance<T>(what: &str, file_len: u64, work: impl FnOnce() -> T) 
     PEAK.set(before);
     let result = work();
     let peak = (PEAK.get() - before) as u64;
-    assert!(peak <= file_len + ALLOWANCE, "{what}: {} MiB allocated for {file_len} bytes", peak >> 20);
+    assert!(
+        peak <= file_len + ALLOWANCE,
+        "{what}: {} MiB allocated for {file_len} bytes",
+        peak >> 20
+    );
     result
 }

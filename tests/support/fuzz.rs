@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use llamero::engine::Opened;
 use llamero::format::{ByteSource, Checkpoint, MemorySource, index_shards};
-use llamero::tokenizer::{ChatTemplate, DateTime, EncodeOptions, HfFiles, TemplateInput, Tokenizer};
+use llamero::tokenizer::{
+    ChatTemplate, DateTime, EncodeOptions, HfFiles, TemplateInput, Tokenizer,
+};
 use pollster::block_on;
 
 /// Every target by name; the folder of its seeds has the same name.
@@ -26,7 +28,9 @@ fn memory(name: &str, bytes: &[u8]) -> Rc<dyn ByteSource> {
 
 /// Opens the bytes as a GGUF file: tensors, vocabulary, config, plan.
 pub fn gguf(bytes: &[u8]) {
-    let Ok(checkpoint) = block_on(Checkpoint::open_gguf(vec![memory("fuzz.gguf", bytes)])) else { return };
+    let Ok(checkpoint) = block_on(Checkpoint::open_gguf(vec![memory("fuzz.gguf", bytes)])) else {
+        return;
+    };
     read_all(&checkpoint);
     if let Ok(tokenizer) = Tokenizer::from_gguf(checkpoint.metadata()) {
         exercise(&tokenizer);
@@ -38,15 +42,26 @@ pub fn gguf(bytes: &[u8]) {
 pub fn safetensors(bytes: &[u8]) {
     const FILE: &[u8] = b"\x38\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  \0\0\0\0";
     if !bytes.starts_with(b"{") {
-        if let Ok(checkpoint) = block_on(Checkpoint::open_safetensors(b"{}", None, vec![memory("fuzz", bytes)])) {
+        if let Ok(checkpoint) = block_on(Checkpoint::open_safetensors(
+            b"{}",
+            None,
+            vec![memory("fuzz", bytes)],
+        )) {
             read_all(&checkpoint);
         }
         return;
     }
     // The index's tensors, and a config for a checkpoint that has none of the weights.
-    let name = index_shards(bytes).ok().and_then(|names| names.first().cloned()).unwrap_or_default();
+    let name = index_shards(bytes)
+        .ok()
+        .and_then(|names| names.first().cloned())
+        .unwrap_or_default();
     for index in [Some(bytes), None] {
-        if let Ok(checkpoint) = block_on(Checkpoint::open_safetensors(bytes, index, vec![memory(&name, FILE)])) {
+        if let Ok(checkpoint) = block_on(Checkpoint::open_safetensors(
+            bytes,
+            index,
+            vec![memory(&name, FILE)],
+        )) {
             read_all(&checkpoint);
             let _ = block_on(Opened::new(checkpoint, HfFiles::default(), None));
         }
@@ -54,10 +69,17 @@ pub fn safetensors(bytes: &[u8]) {
 }
 
 fn read_all(checkpoint: &Checkpoint) {
-    for tensor in checkpoint.tensors().iter().filter(|tensor| tensor.elements() <= MAX_WEIGHTS) {
+    for tensor in checkpoint
+        .tensors()
+        .iter()
+        .filter(|tensor| tensor.elements() <= MAX_WEIGHTS)
+    {
         let bytes = block_on(checkpoint.read(tensor, 0, tensor.bytes as usize)).expect("in range");
         let mut values = vec![0.0; tensor.elements() as usize];
-        tensor.dtype.dequantize(&bytes, &mut values).expect("whole blocks");
+        tensor
+            .dtype
+            .dequantize(&bytes, &mut values)
+            .expect("whole blocks");
     }
 }
 
@@ -78,27 +100,53 @@ pub fn tokenizer_json(bytes: &[u8]) {
 
 /// Reads the bytes as a `tokenizer.model`.
 pub fn tokenizer_model(bytes: &[u8]) {
-    if let Ok(tokenizer) = Tokenizer::from_hf(HfFiles { tokenizer_model: Some(bytes), ..HfFiles::default() }) {
+    if let Ok(tokenizer) = Tokenizer::from_hf(HfFiles {
+        tokenizer_model: Some(bytes),
+        ..HfFiles::default()
+    }) {
         exercise(&tokenizer);
     }
 }
 
 /// Encodes and decodes what is awkward. Ids are of the vocabulary, and pieces make the whole.
 fn exercise(tokenizer: &Tokenizer) {
-    const TEXTS: &[&str] = &["", " Hello  world", "<s>a</s> b<|im_end|>\n\n", "naïve 世界 👩‍👩‍👧 \u{0}\u{fffd}\t12345'll"];
+    const TEXTS: &[&str] = &[
+        "",
+        " Hello  world",
+        "<s>a</s> b<|im_end|>\n\n",
+        "naïve 世界 👩‍👩‍👧 \u{0}\u{fffd}\t12345'll",
+    ];
     for text in TEXTS {
         for parse_special in [false, true] {
-            let options = EncodeOptions { add_special: parse_special, parse_special };
-            let Ok(ids) = tokenizer.encode(text, options) else { continue };
-            assert!(ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()), "{ids:?}");
-            let whole = tokenizer.decode(&ids, parse_special).expect("ids of the vocabulary");
+            let options = EncodeOptions {
+                add_special: parse_special,
+                parse_special,
+            };
+            let Ok(ids) = tokenizer.encode(text, options) else {
+                continue;
+            };
+            assert!(
+                ids.iter().all(|id| (*id as usize) < tokenizer.vocab_size()),
+                "{ids:?}"
+            );
+            let whole = tokenizer
+                .decode(&ids, parse_special)
+                .expect("ids of the vocabulary");
             let mut stream = tokenizer.stream(parse_special);
-            let mut pieces: String = ids.iter().map(|id| stream.push(*id).expect("ids of the vocabulary")).collect();
+            let mut pieces: String = ids
+                .iter()
+                .map(|id| stream.push(*id).expect("ids of the vocabulary"))
+                .collect();
             pieces.push_str(&stream.finish());
             assert_eq!(pieces, whole);
         }
     }
-    assert!(tokenizer.end_ids().iter().all(|id| (*id as usize) < tokenizer.vocab_size()));
+    assert!(
+        tokenizer
+            .end_ids()
+            .iter()
+            .all(|id| (*id as usize) < tokenizer.vocab_size())
+    );
     if let Some(template) = tokenizer.chat_template() {
         let _ = template.render(&TemplateInput::default());
     }
@@ -106,8 +154,12 @@ fn exercise(tokenizer: &Tokenizer) {
 
 /// Renders a conversation with the bytes as a chat template.
 pub fn template(bytes: &[u8]) {
-    let Ok(source) = std::str::from_utf8(bytes) else { return };
-    let Ok(template) = ChatTemplate::new(source, "<s>", "</s>") else { return };
+    let Ok(source) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(template) = ChatTemplate::new(source, "<s>", "</s>") else {
+        return;
+    };
     let messages = serde_json::json!([
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi <there> \"you\"\n é世 "},

@@ -73,9 +73,15 @@ impl GgufBuilder {
 
     /// Appends a tensor of `values`, stored as `dtype` (one that [`DType::quantize`] writes).
     pub fn values(self, name: &str, shape: &[u64], dtype: DType, values: &[f32]) -> GgufBuilder {
-        assert_eq!(shape.iter().product::<u64>(), values.len() as u64, "{name}: {shape:?}");
+        assert_eq!(
+            shape.iter().product::<u64>(),
+            values.len() as u64,
+            "{name}: {shape:?}"
+        );
         let mut bytes = Vec::new();
-        dtype.quantize(values, &mut bytes).expect("a type that can be written");
+        dtype
+            .quantize(values, &mut bytes)
+            .expect("a type that can be written");
         self.tensor(name, shape, dtype, bytes)
     }
 
@@ -88,7 +94,13 @@ impl GgufBuilder {
         offset: Option<u64>,
         bytes: Vec<u8>,
     ) -> GgufBuilder {
-        self.tensors.push(Entry { name: name.to_vec(), ne: ne.to_vec(), type_id, offset, bytes });
+        self.tensors.push(Entry {
+            name: name.to_vec(),
+            ne: ne.to_vec(),
+            type_id,
+            offset,
+            bytes,
+        });
         self
     }
 
@@ -121,14 +133,25 @@ impl GgufBuilder {
         let mut file = Vec::new();
         file.extend(b"GGUF");
         file.extend(self.version.to_le_bytes());
-        file.extend(self.announced_tensors.unwrap_or(self.tensors.len() as u64).to_le_bytes());
-        file.extend(self.announced_keys.unwrap_or(self.keys.len() as u64).to_le_bytes());
+        file.extend(
+            self.announced_tensors
+                .unwrap_or(self.tensors.len() as u64)
+                .to_le_bytes(),
+        );
+        file.extend(
+            self.announced_keys
+                .unwrap_or(self.keys.len() as u64)
+                .to_le_bytes(),
+        );
         self.keys.iter().for_each(|key| file.extend(key));
         let mut data = Vec::new();
         for tensor in &self.tensors {
             encode_string(&tensor.name, &mut file);
             file.extend((tensor.ne.len() as u32).to_le_bytes());
-            tensor.ne.iter().for_each(|dim| file.extend(dim.to_le_bytes()));
+            tensor
+                .ne
+                .iter()
+                .for_each(|dim| file.extend(dim.to_le_bytes()));
             file.extend(tensor.type_id.to_le_bytes());
             pad(&mut data, self.alignment);
             file.extend(tensor.offset.unwrap_or(data.len() as u64).to_le_bytes());
@@ -193,7 +216,13 @@ fn encode_elements(array: &Array, out: &mut Vec<u8>) -> u32 {
         Array::I32(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 5).1,
         Array::F32(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 6).1,
         Array::Bool(a) => (out.extend(a.iter().map(|b| u8::from(*b))), 7).1,
-        Array::String(a) => ((0..a.len()).for_each(|i| encode_string(a.bytes(i).unwrap_or_default(), out)), 8).1,
+        Array::String(a) => {
+            (
+                (0..a.len()).for_each(|i| encode_string(a.bytes(i).unwrap_or_default(), out)),
+                8,
+            )
+                .1
+        }
         Array::U64(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 10).1,
         Array::I64(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 11).1,
         Array::F64(a) => (out.extend(a.iter().flat_map(|n| n.to_le_bytes())), 12).1,

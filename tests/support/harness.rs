@@ -1,20 +1,24 @@
 //! Executors and models for tests.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
-use llamero::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::engine::{Engine, Opened};
 use llamero::error::Result;
+use llamero::exec::cpu::{CpuExecutor, CpuOptions, Pool};
+use llamero::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
+use llamero::exec::reference::ReferenceExecutor;
+use llamero::exec::{Executor, Limits, Output, Step, Want};
 use llamero::format::{ByteSource, Checkpoint, FileSource, MemorySource};
-use llamero::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::model::{Config, ModelPlan, load_weights, plan};
-use llamero::plan::{Executor, Limits, Output, Row, Step, Want};
+use llamero::plan::Row;
 use llamero::quant::{DType, sample_rows};
-use llamero::reference::ReferenceExecutor;
 use std::path::Path;
 use std::rc::Rc;
 
 pub const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures");
-pub const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/SmolLM2-135M-Instruct.Q4_1.gguf");
+pub const DEFAULT_MODEL: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+);
 
 /// Numbers that are the same on every machine (SplitMix64, Steele et al. 2014).
 pub struct Random(pub u64);
@@ -68,7 +72,11 @@ pub fn open_model(path: &Path, quantize: Option<DType>) -> Result<Model> {
 async fn understand(checkpoint: Checkpoint, quantize: Option<DType>) -> Result<Model> {
     let config = Config::read(&checkpoint).await?;
     let model = plan(&config, &checkpoint, quantize)?;
-    Ok(Model { checkpoint, config, model })
+    Ok(Model {
+        checkpoint,
+        config,
+        model,
+    })
 }
 
 /// One device for all tests of a thread.
@@ -92,10 +100,20 @@ pub fn gpu_variants() -> Vec<(&'static str, GpuOptions)> {
         cache: Some(CacheType::F32),
         ..GpuOptions::default()
     };
-    let columns = GpuOptions { columns: Some(true), splits: Some(true), ..plain.clone() };
+    let columns = GpuOptions {
+        columns: Some(true),
+        splits: Some(true),
+        ..plain.clone()
+    };
     let mut variants = vec![("plain", plain), ("plain, columns", columns.clone())];
     if gpu().capabilities().subgroups {
-        variants.push(("subgroups, columns", GpuOptions { subgroups: Some(true), ..columns }));
+        variants.push((
+            "subgroups, columns",
+            GpuOptions {
+                subgroups: Some(true),
+                ..columns
+            },
+        ));
     }
     variants
 }
@@ -103,9 +121,21 @@ pub fn gpu_variants() -> Vec<(&'static str, GpuOptions)> {
 /// Kernels that round activations.
 pub fn rounding_variants() -> Vec<(&'static str, GpuOptions)> {
     let (_, columns) = gpu_variants().pop().expect("there are some");
-    let mut variants = vec![("int8", GpuOptions { int8: Some(true), ..columns.clone() })];
+    let mut variants = vec![(
+        "int8",
+        GpuOptions {
+            int8: Some(true),
+            ..columns.clone()
+        },
+    )];
     if gpu().capabilities().shader_f16 {
-        variants.push(("f16", GpuOptions { f16: Some(true), ..columns }));
+        variants.push((
+            "f16",
+            GpuOptions {
+                f16: Some(true),
+                ..columns
+            },
+        ));
     }
     variants
 }
@@ -119,7 +149,8 @@ pub fn reference(model: &Model, context: u32) -> ReferenceExecutor {
 
 pub fn on_gpu(model: &Model, context: u32, options: &GpuOptions) -> GpuExecutor {
     let plan = model.model.plan.clone();
-    let mut executor = pollster::block_on(GpuExecutor::new(&gpu(), plan, context, options)).expect("a GPU executor");
+    let mut executor = pollster::block_on(GpuExecutor::new(&gpu(), plan, context, options))
+        .expect("a GPU executor");
     fill(model, &mut executor);
     pollster::block_on(executor.ready()).expect("kernels");
     executor
@@ -127,14 +158,25 @@ pub fn on_gpu(model: &Model, context: u32, options: &GpuOptions) -> GpuExecutor 
 
 pub fn on_cpu(model: &Model, context: u32, threads: usize, cache_f16: bool) -> CpuExecutor {
     let pool = Some(Pool::with_threads(threads));
-    let options = CpuOptions { pool, cache_f16: Some(cache_f16), ..CpuOptions::default() };
-    let mut executor = CpuExecutor::new(model.model.plan.clone(), context, options).expect("memory");
+    let options = CpuOptions {
+        pool,
+        cache_f16: Some(cache_f16),
+        ..CpuOptions::default()
+    };
+    let mut executor =
+        CpuExecutor::new(model.model.plan.clone(), context, options).expect("memory");
     fill(model, &mut executor);
     executor
 }
 
 pub fn fill(model: &Model, executor: &mut dyn Executor) {
-    pollster::block_on(load_weights(&model.model, &model.checkpoint, executor, |_| Ok(()))).expect("weights load");
+    pollster::block_on(load_weights(
+        &model.model,
+        &model.checkpoint,
+        executor,
+        |_| Ok(()),
+    ))
+    .expect("weights load");
 }
 
 /// Gives sequence 0 all pages, in reverse order: a cache that ignored the page table would fail.
@@ -151,10 +193,18 @@ pub fn logits(executor: &mut dyn Executor, ids: &[u32], step: usize) -> Vec<f32>
         let rows: Vec<Row> = tokens
             .iter()
             .enumerate()
-            .map(|(i, token)| Row { token: *token, seq: 0, pos: (chunk * step + i) as u32 })
+            .map(|(i, token)| Row {
+                token: *token,
+                seq: 0,
+                pos: (chunk * step + i) as u32,
+            })
             .collect();
         let heads: Vec<u32> = (0..rows.len() as u32).collect();
-        let step = Step::Rows { rows: &rows, heads: &heads, want: Want::Logits };
+        let step = Step::Rows {
+            rows: &rows,
+            heads: &heads,
+            want: Want::Logits,
+        };
         match pollster::block_on(executor.submit(step).expect("a step")).expect("logits") {
             Output::Logits(values) => out.extend(values),
             other => panic!("wanted logits, got {other:?}"),
@@ -166,16 +216,31 @@ pub fn logits(executor: &mut dyn Executor, ids: &[u32], step: usize) -> Vec<f32>
 /// Greedy continuation by [`Step::Next`], several steps in flight.
 pub fn greedy(executor: &mut dyn Executor, ids: &[u32], count: usize) -> Vec<u32> {
     assign_pages(executor);
-    let rows: Vec<Row> =
-        ids.iter().enumerate().map(|(pos, token)| Row { token: *token, seq: 0, pos: pos as u32 }).collect();
+    let rows: Vec<Row> = ids
+        .iter()
+        .enumerate()
+        .map(|(pos, token)| Row {
+            token: *token,
+            seq: 0,
+            pos: pos as u32,
+        })
+        .collect();
     let max = executor.limits().max_rows as usize;
     let last = (rows.len() - 1) / max * max;
     for chunk in rows[..last].chunks(max) {
-        let step = Step::Rows { rows: chunk, heads: &[], want: Want::Nothing };
+        let step = Step::Rows {
+            rows: chunk,
+            heads: &[],
+            want: Want::Nothing,
+        };
         pollster::block_on(executor.submit(step).expect("a step")).expect("prefill");
     }
     let head = [(rows.len() - last) as u32 - 1];
-    let step = Step::Rows { rows: &rows[last..], heads: &head, want: Want::Ids };
+    let step = Step::Rows {
+        rows: &rows[last..],
+        heads: &head,
+        want: Want::Ids,
+    };
     let mut pending = vec![executor.submit(step).expect("a step")];
     for _ in 1..count {
         pending.push(executor.submit(Step::Next).expect("a step"));
@@ -223,7 +288,12 @@ pub fn expected(folder: &str) -> serde_json::Value {
 }
 
 pub fn ids(value: &serde_json::Value) -> Vec<u32> {
-    value.as_array().expect("an array").iter().map(|v| v.as_u64().expect("an id") as u32).collect()
+    value
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|v| v.as_u64().expect("an id") as u32)
+        .collect()
 }
 
 /// A model with random weights that the command line makes, of the type; made once.
@@ -232,7 +302,11 @@ pub fn tiny(dtype: &str) -> std::path::PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tiny-{dtype}.gguf"));
     if !path.exists() {
         // Tests run side by side: only a whole file may appear under its name.
-        let part = path.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
+        let part = path.with_extension(format!(
+            "{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         let status = std::process::Command::new(env!("CARGO_BIN_EXE_llamero"))
             .args(["make", "--shape", "tiny", "--type", dtype])
             .arg(&part)
@@ -245,30 +319,47 @@ pub fn tiny(dtype: &str) -> std::path::PathBuf {
     path
 }
 
-pub fn engine(path: &Path, context: u32, make: impl FnOnce(&llamero::plan::Plan) -> Box<dyn Executor>) -> Engine {
+pub fn engine(
+    path: &Path,
+    context: u32,
+    make: impl FnOnce(&llamero::plan::Plan) -> Box<dyn Executor>,
+) -> Engine {
     pollster::block_on(async {
-        let source: Rc<dyn ByteSource> = Rc::new(FileSource::open(path).expect("the file is there"));
+        let source: Rc<dyn ByteSource> =
+            Rc::new(FileSource::open(path).expect("the file is there"));
         let checkpoint = Checkpoint::open_gguf(vec![source]).await.expect("a GGUF");
-        let opened = Opened::new(checkpoint, Default::default(), None).await.expect("a model");
+        let opened = Opened::new(checkpoint, Default::default(), None)
+            .await
+            .expect("a model");
         let executor = make(&opened.model.plan);
-        Engine::load(opened, executor, context, |_| Ok(())).await.expect("weights load")
+        Engine::load(opened, executor, context, |_| Ok(()))
+            .await
+            .expect("weights load")
     })
 }
 
 pub fn gpu_engine(path: &Path, context: u32, options: &GpuOptions) -> Engine {
     engine(path, context, |plan| {
-        Box::new(pollster::block_on(GpuExecutor::new(&gpu(), plan.clone(), context, options)).expect("a GPU executor"))
+        Box::new(
+            pollster::block_on(GpuExecutor::new(&gpu(), plan.clone(), context, options))
+                .expect("a GPU executor"),
+        )
     })
 }
 
 /// An engine on every executor that this machine has.
 pub fn executors(path: &Path, context: u32, options: &GpuOptions) -> Vec<(&'static str, Engine)> {
     let reference = engine(path, context, |plan| {
-        Box::new(ReferenceExecutor::new(plan.clone(), Limits::for_context(context, 64, 1)).expect("memory"))
+        Box::new(
+            ReferenceExecutor::new(plan.clone(), Limits::for_context(context, 64, 1))
+                .expect("memory"),
+        )
     });
     let cpu = engine(path, context, |plan| {
-        let options =
-            CpuOptions { cache_f16: options.cache.map(|cache| cache != CacheType::F32), ..CpuOptions::default() };
+        let options = CpuOptions {
+            cache_f16: options.cache.map(|cache| cache != CacheType::F32),
+            ..CpuOptions::default()
+        };
         Box::new(CpuExecutor::new(plan.clone(), context, options).expect("memory"))
     });
     let mut all = vec![("reference", reference), ("cpu", cpu)];
@@ -286,6 +377,12 @@ pub fn assert_agree<N: std::fmt::Display, T: PartialEq + std::fmt::Debug>(all: &
 }
 
 /// Rows of random weights of about `scale`, in any type.
-pub fn random_weights(dtype: DType, rows: u64, cols: u64, scale: f32, random: &mut Random) -> Vec<u8> {
+pub fn random_weights(
+    dtype: DType,
+    rows: u64,
+    cols: u64,
+    scale: f32,
+    random: &mut Random,
+) -> Vec<u8> {
     sample_rows(dtype, rows, cols, scale, &mut || random.next()).expect("random rows")
 }

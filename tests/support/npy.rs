@@ -22,8 +22,18 @@ fn parse_npy(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f32>)> {
     }
     let (_, shape) = header.split_once("'shape': (")?;
     let (shape, _) = shape.split_once(')')?;
-    let dims = shape.split(',').map(str::trim).filter(|dim| !dim.is_empty());
-    let shape = dims.map(|dim| dim.parse().ok()).collect::<Option<Vec<usize>>>()?;
-    let values: Vec<f32> = data.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value)).collect();
+    let dims = shape
+        .split(',')
+        .map(str::trim)
+        .filter(|dim| !dim.is_empty());
+    let shape = dims
+        .map(|dim| dim.parse().ok())
+        .collect::<Option<Vec<usize>>>()?;
+    let values: Vec<f32> = data
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|&value| f32::from_le_bytes(value))
+        .collect();
     (values.len() == shape.iter().product::<usize>()).then_some((shape, values))
 }

@@ -28,7 +28,7 @@ async function build(engine, out) {
     console.log(`   the package is made without ${name}_bg.wasm`);
     writeFileSync(path.join(fresh, `${name}.js`), '// This package was made without this build of the engine.\nexport default undefined;\n');
   }
-  // JavaScript that the engine brings along (src/gpu/web.rs).
+  // JavaScript that the engine brings along (src/exec/gpu/web.rs).
   if (existsSync(path.join(engine, 'snippets'))) cpSync(path.join(engine, 'snippets'), path.join(fresh, 'snippets'), { recursive: true });
   leaveOut(fresh, ['relaxed', 'threads'].filter((build) => !existsSync(path.join(fresh, `llamero_engine_${build}_bg.wasm`))));
   await bundleWorker(fresh);

@@ -4,7 +4,7 @@
 use super::{Backend, Device, invalid, load_with, print};
 use llamero::engine::{Engine, Opened, Request};
 use llamero::error::Result;
-use llamero::plan::Costs;
+use llamero::exec::Costs;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
@@ -41,13 +41,30 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
     let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
     super::warn(&opened.warnings);
     let most = opened.config.max_position_embeddings;
-    let wanted = sizes.prompt.iter().map(|prompt| prompt + 1).chain(sizes.decodes().map(|(c, b)| sizes.room(c, b)));
-    let context = device.max_context.unwrap_or_else(|| wanted.max().unwrap_or(1).next_multiple_of(PAGE)).min(most);
-    let device = Device { max_context: Some(context), ..device.clone() };
+    let wanted = sizes
+        .prompt
+        .iter()
+        .map(|prompt| prompt + 1)
+        .chain(sizes.decodes().map(|(c, b)| sizes.room(c, b)));
+    let context = device
+        .max_context
+        .unwrap_or_else(|| wanted.max().unwrap_or(1).next_multiple_of(PAGE))
+        .min(most);
+    let device = Device {
+        max_context: Some(context),
+        ..device.clone()
+    };
     let vocab = opened.config.vocab_size;
-    let ids = |salt: u32, n: u32| -> Vec<u32> { (0..n).map(|i| (i * 7919 + 13 + salt * 104_729) % vocab).collect() };
+    let ids = |salt: u32, n: u32| -> Vec<u32> {
+        (0..n)
+            .map(|i| (i * 7919 + 13 + salt * 104_729) % vocab)
+            .collect()
+    };
     let (engine, gpu) = load_with(opened, &device).await?;
-    let mut bench = Bench { engine, trials: sizes.trials };
+    let mut bench = Bench {
+        engine,
+        trials: sizes.trials,
+    };
 
     let checked = ids(0, CHECKED_TOKENS.min(context));
     let largest = check(model, &device, &mut bench.engine, &checked).await?;
@@ -85,10 +102,17 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
     for (positions, batch) in sizes.decodes() {
         let room = sizes.room(positions, batch);
         if room > context {
-            skipped("decode", json!({ "context": positions, "batch": batch }), room, context)?;
+            skipped(
+                "decode",
+                json!({ "context": positions, "batch": batch }),
+                room,
+                context,
+            )?;
             continue;
         }
-        let decoded = bench.decode(ids(positions, positions + 1), sizes.r#gen, batch).await?;
+        let decoded = bench
+            .decode(ids(positions, positions + 1), sizes.r#gen, batch)
+            .await?;
         // Half of what is generated is in the cache on average.
         let cached = f64::from(positions) + f64::from(sizes.r#gen) / 2.0;
         let bytes = weight_bytes as f64 + f64::from(batch) * cached * position_bytes;
@@ -112,7 +136,9 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
 impl Sizes {
     /// Each context with each batch.
     fn decodes(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.context.iter().flat_map(|context| self.batch.iter().map(|batch| (*context, *batch)))
+        self.context
+            .iter()
+            .flat_map(|context| self.batch.iter().map(|batch| (*context, *batch)))
     }
 
     /// Positions of the cache that a batch needs: the shared context, and for each sequence what it generates.
@@ -135,14 +161,22 @@ struct Decoded {
 }
 
 impl Bench {
-    async fn prefill(&mut self, prompt: u32, mut prompts: impl Iterator<Item = Vec<u32>>) -> Result<Value> {
+    async fn prefill(
+        &mut self,
+        prompt: u32,
+        mut prompts: impl Iterator<Item = Vec<u32>>,
+    ) -> Result<Value> {
         let mut rates = Vec::new();
         let mut before = Costs::default();
         for trial in 0..=self.trials {
             if trial == 1 {
                 before = self.engine.executor().costs();
             }
-            let request = Request { ids: prompts.next(), max_new_tokens: Some(1), ..Request::default() };
+            let request = Request {
+                ids: prompts.next(),
+                max_new_tokens: Some(1),
+                ..Request::default()
+            };
             let result = self.engine.generate(&request, 0, &mut Quiet).await?;
             if trial > 0 {
                 rates.push(result.timings.prefill_tokens_per_second);
@@ -151,7 +185,10 @@ impl Bench {
         let mut line = json!({
             "bench": "prefill", "prompt": prompt, "trials": self.trials, "prefill_tps": median(&mut rates),
         });
-        add_costs(&mut line, &difference(&self.engine.executor().costs(), &before));
+        add_costs(
+            &mut line,
+            &difference(&self.engine.executor().costs(), &before),
+        );
         Ok(line)
     }
 
@@ -178,10 +215,14 @@ impl Bench {
             let all = difference(&self.engine.executor().costs(), &middle);
             costs = difference(&all, &difference(&middle, &start));
             // But a difference of so small times is mostly noise: on average over every step.
-            costs.encode_seconds = all.encode_seconds * costs.steps as f64 / all.steps.max(1) as f64;
+            costs.encode_seconds =
+                all.encode_seconds * costs.steps as f64 / all.steps.max(1) as f64;
             rates.push(result.timings.decode_tokens_per_second);
         }
-        Ok(Decoded { tokens_per_second: median(&mut rates), costs })
+        Ok(Decoded {
+            tokens_per_second: median(&mut rates),
+            costs,
+        })
     }
 }
 
@@ -205,7 +246,9 @@ fn add_costs(line: &mut Value, costs: &Costs) {
 /// A measurement that the context has no room for is named, not left out in silence.
 fn skipped(bench: &str, mut line: Value, room: u32, context: u32) -> Result<()> {
     line["bench"] = json!(bench);
-    line["skipped"] = json!(format!("it needs {room} positions; the model and --max-context allow {context}"));
+    line["skipped"] = json!(format!(
+        "it needs {room} positions; the model and --max-context allow {context}"
+    ));
     print(&line)
 }
 
@@ -213,7 +256,9 @@ fn skipped(bench: &str, mut line: Value, room: u32, context: u32) -> Result<()> 
 fn memory_bandwidth(threads: usize) -> f64 {
     /// Larger than caches, all threads together.
     const BYTES: usize = 256 << 20;
-    let mut buffers: Vec<_> = (0..threads).map(|_| (vec![1u8; BYTES / threads], vec![0u8; BYTES / threads])).collect();
+    let mut buffers: Vec<_> = (0..threads)
+        .map(|_| (vec![1u8; BYTES / threads], vec![0u8; BYTES / threads]))
+        .collect();
     let mut best = f64::INFINITY;
     for _ in 0..5 {
         let start = Instant::now();
@@ -236,8 +281,16 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
             Ok(())
         })
         .await?;
-    let reference = Device { backend: Backend::Reference, max_context: Some(ids.len() as u32), ..device.clone() };
-    let (mut reference, _) = load_with(Opened::open_path(model, device.quantize.as_deref()).await?, &reference).await?;
+    let reference = Device {
+        backend: Backend::Reference,
+        max_context: Some(ids.len() as u32),
+        ..device.clone()
+    };
+    let (mut reference, _) = load_with(
+        Opened::open_path(model, device.quantize.as_deref()).await?,
+        &reference,
+    )
+    .await?;
     let mut largest = 0f32;
     let mut at = 0;
     reference
@@ -245,7 +298,11 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
             for (a, b) in values.iter().zip(&ours[at..]) {
                 // A NaN must not pass for equal.
                 let d = (a - b).abs();
-                largest = if d.is_nan() { f32::INFINITY } else { largest.max(d) };
+                largest = if d.is_nan() {
+                    f32::INFINITY
+                } else {
+                    largest.max(d)
+                };
             }
             at += values.len();
             Ok(())
@@ -253,8 +310,16 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
         .await?;
     let info = engine.executor().info();
     let rounded = info.features.iter().any(|feature| feature == "int8");
-    if largest > if rounded { TOLERANCE_ROUNDED } else { TOLERANCE } {
-        return Err(invalid(&format!("the logits are {largest} off the reference: nothing was timed")));
+    if largest
+        > if rounded {
+            TOLERANCE_ROUNDED
+        } else {
+            TOLERANCE
+        }
+    {
+        return Err(invalid(&format!(
+            "the logits are {largest} off the reference: nothing was timed"
+        )));
     }
     Ok(largest)
 }
@@ -275,7 +340,7 @@ impl llamero::engine::Host for Quiet {
         false
     }
 
-    fn pause(&mut self) -> llamero::plan::LocalBoxFuture<'_, ()> {
+    fn pause(&mut self) -> llamero::exec::LocalBoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
 }

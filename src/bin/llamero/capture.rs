@@ -33,12 +33,23 @@ pub fn edits(path: &Path) -> Result<Vec<Edit>> {
 }
 
 fn edit(path: &Path, entry: Entry) -> Result<Edit> {
-    let Entry { hook, op, positions, file, tensor } = entry;
+    let Entry {
+        hook,
+        op,
+        positions,
+        file,
+        tensor,
+    } = entry;
     let point = Point::parse(&hook)?;
     let kind = match op.as_str() {
         "add" => EditKind::Add,
         "replace" => EditKind::Replace,
-        other => return Err(invalid(&format!("{}: op {other:?}; it is add or replace", path.display()))),
+        other => {
+            return Err(invalid(&format!(
+                "{}: op {other:?}; it is add or replace",
+                path.display()
+            )));
+        }
     };
     let beside = path.parent().unwrap_or(Path::new(".")).join(&file);
     let file = if beside.exists() { beside } else { file };
@@ -47,13 +58,23 @@ fn edit(path: &Path, entry: Entry) -> Result<Edit> {
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
     let view = tensors.tensor(&tensor).map_err(|error| broken(&error))?;
     if view.dtype() != Dtype::F32 {
-        return Err(invalid(&format!("{}: {tensor} is {:?}; edits are F32", file.display(), view.dtype())));
+        return Err(invalid(&format!(
+            "{}: {tensor} is {:?}; edits are F32",
+            file.display(),
+            view.dtype()
+        )));
     }
-    let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let values: Vec<f32> = view
+        .data()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
     let shape = view.shape();
     // Of attention, heads come first, as they are captured.
     let (values, shape) = match (point.hook, shape) {
-        (Hook::Scores | Hook::Pattern, [h, t, s]) => (swapped(&values, *h, *t, *s), vec![*t, *h, *s]),
+        (Hook::Scores | Hook::Pattern, [h, t, s]) => {
+            (swapped(&values, *h, *t, *s), vec![*t, *h, *s])
+        }
         _ => (values, shape.to_vec()),
     };
     // A value of one row has one axis, or as many as the hook has beside the rows; more rows come first.
@@ -64,7 +85,14 @@ fn edit(path: &Path, entry: Entry) -> Result<Edit> {
     };
     let rows = if shape.len() > axes { shape[0] } else { 1 };
     let width = values.len().checked_div(rows).unwrap_or(0);
-    Ok(Edit { point, kind, seq: None, positions, values, width })
+    Ok(Edit {
+        point,
+        kind,
+        seq: None,
+        positions,
+        values,
+        width,
+    })
 }
 
 /// `[a, b, c]` as `[b, a, c]`.
@@ -83,7 +111,13 @@ fn swapped(values: &[f32], a: usize, b: usize, c: usize) -> Vec<f32> {
 /// # Errors
 ///
 /// Those of [`Engine::trace`], and `Io` for a file that cannot be written.
-pub async fn run(engine: &mut Engine, ids: &[u32], hooks: &[String], edits: Vec<Edit>, out: &Path) -> Result<()> {
+pub async fn run(
+    engine: &mut Engine,
+    ids: &[u32],
+    hooks: &[String],
+    edits: Vec<Edit>,
+    out: &Path,
+) -> Result<()> {
     let mut taps: Vec<Point> = Vec::new();
     for pattern in hooks {
         for point in engine.points(pattern)? {
@@ -94,10 +128,14 @@ pub async fn run(engine: &mut Engine, ids: &[u32], hooks: &[String], edits: Vec<
     }
     let captured = engine.trace(ids, &Trace { taps, edits }, false).await?;
     let named: Vec<(String, Vec<usize>, Vec<u8>)> = captured.taps.into_iter().map(tensor).collect();
-    let shapes: HashMap<&str, &[usize]> = named.iter().map(|(name, shape, _)| (name.as_str(), &shape[..])).collect();
+    let shapes: HashMap<&str, &[usize]> = named
+        .iter()
+        .map(|(name, shape, _)| (name.as_str(), &shape[..]))
+        .collect();
     let views = named.iter().map(|(name, shape, bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        view.map(|view| (name, view)).map_err(|error| invalid(&error.to_string()))
+        view.map(|view| (name, view))
+            .map_err(|error| invalid(&error.to_string()))
     });
     let views = views.collect::<Result<Vec<_>>>()?;
     safetensors::serialize_to_file(views, None, out)
@@ -108,8 +146,14 @@ pub async fn run(engine: &mut Engine, ids: &[u32], hooks: &[String], edits: Vec<
 /// A tap's name, shape and bytes in the file: heads of attention come first.
 fn tensor(tap: Tap) -> (String, Vec<usize>, Vec<u8>) {
     let (values, shape) = match (tap.point.hook, &tap.shape[..]) {
-        (Hook::Scores | Hook::Pattern, [t, h, s]) => (swapped(&tap.values, *t, *h, *s), vec![*h, *t, *s]),
+        (Hook::Scores | Hook::Pattern, [t, h, s]) => {
+            (swapped(&tap.values, *t, *h, *s), vec![*h, *t, *s])
+        }
         _ => (tap.values, tap.shape),
     };
-    (tap.point.to_string(), shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    (
+        tap.point.to_string(),
+        shape,
+        values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    )
 }

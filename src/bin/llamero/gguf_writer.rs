@@ -67,13 +67,20 @@ impl GgufWriter {
         for tensor in tensors {
             put_string(&mut header, &tensor.name);
             header.extend((tensor.shape.len() as u32).to_le_bytes());
-            tensor.shape.iter().rev().for_each(|dim| header.extend(dim.to_le_bytes()));
+            tensor
+                .shape
+                .iter()
+                .rev()
+                .for_each(|dim| header.extend(dim.to_le_bytes()));
             header.extend(tensor.dtype.ggml_id().to_le_bytes());
             header.extend(offset.to_le_bytes());
             offset += tensor.bytes()?.next_multiple_of(ALIGNMENT);
         }
         let file = File::create(out).map_err(|e| Error::from(e).at(out.display()))?;
-        let mut writer = GgufWriter { file: BufWriter::with_capacity(1 << 20, file), written: 0 };
+        let mut writer = GgufWriter {
+            file: BufWriter::with_capacity(1 << 20, file),
+            written: 0,
+        };
         writer.put(&header)?;
         writer.end_tensor()?;
         Ok(writer)

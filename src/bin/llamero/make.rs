@@ -47,26 +47,77 @@ struct Dims {
 
 impl Shape {
     fn dims(self) -> Dims {
-        let d = |name, hidden, ffn, layers, heads, kv_heads, head_dim, vocab, context, theta, tied| Dims {
-            name,
-            hidden,
-            ffn,
-            layers,
-            heads,
-            kv_heads,
-            head_dim,
-            vocab,
-            context,
-            theta,
-            tied,
-        };
+        let d =
+            |name, hidden, ffn, layers, heads, kv_heads, head_dim, vocab, context, theta, tied| {
+                Dims {
+                    name,
+                    hidden,
+                    ffn,
+                    layers,
+                    heads,
+                    kv_heads,
+                    head_dim,
+                    vocab,
+                    context,
+                    theta,
+                    tied,
+                }
+            };
         match self {
             Shape::Tiny => d("tiny", 64, 160, 4, 4, 2, 16, 320, 512, 10_000.0, true),
             Shape::Small => d("small", 256, 512, 7, 4, 2, 64, 320, 512, 10_000.0, true),
-            Shape::B1 => d("random 1B", 2048, 8192, 16, 32, 8, 64, 128_256, 131_072, 500_000.0, true),
-            Shape::B3 => d("random 3B", 3072, 8192, 28, 24, 8, 128, 128_256, 131_072, 500_000.0, true),
-            Shape::B7 => d("random 7B", 4096, 11_008, 32, 32, 32, 128, 32_000, 4096, 10_000.0, false),
-            Shape::B8 => d("random 8B", 4096, 14_336, 32, 32, 8, 128, 128_256, 131_072, 500_000.0, false),
+            Shape::B1 => d(
+                "random 1B",
+                2048,
+                8192,
+                16,
+                32,
+                8,
+                64,
+                128_256,
+                131_072,
+                500_000.0,
+                true,
+            ),
+            Shape::B3 => d(
+                "random 3B",
+                3072,
+                8192,
+                28,
+                24,
+                8,
+                128,
+                128_256,
+                131_072,
+                500_000.0,
+                true,
+            ),
+            Shape::B7 => d(
+                "random 7B",
+                4096,
+                11_008,
+                32,
+                32,
+                32,
+                128,
+                32_000,
+                4096,
+                10_000.0,
+                false,
+            ),
+            Shape::B8 => d(
+                "random 8B",
+                4096,
+                14_336,
+                32,
+                32,
+                8,
+                128,
+                128_256,
+                131_072,
+                500_000.0,
+                false,
+            ),
         }
     }
 }
@@ -78,8 +129,10 @@ const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['
 /// Writes a model of the shape, its matrices in the types named, which take turns; `blocks`: with that many blocks
 /// instead of the shape's own.
 pub fn run(out: &Path, shape: Shape, type_names: &[String], blocks: Option<u32>) -> Result<()> {
-    let known =
-        |name: &String| DType::from_name(name).ok_or_else(|| invalid(&format!("{name} is no weight type; try Q8_0")));
+    let known = |name: &String| {
+        DType::from_name(name)
+            .ok_or_else(|| invalid(&format!("{name} is no weight type; try Q8_0")))
+    };
     let types = type_names.iter().map(known).collect::<Result<Vec<_>>>()?;
     let mut dims = shape.dims();
     dims.layers = blocks.unwrap_or(dims.layers);
@@ -106,8 +159,16 @@ struct Tensor {
 
 impl Tensor {
     fn entry(&self) -> Entry {
-        let shape = if self.rows == 1 { vec![self.cols] } else { vec![self.rows, self.cols] };
-        Entry { name: self.name.clone(), dtype: self.dtype, shape }
+        let shape = if self.rows == 1 {
+            vec![self.cols]
+        } else {
+            vec![self.rows, self.cols]
+        };
+        Entry {
+            name: self.name.clone(),
+            dtype: self.dtype,
+            shape,
+        }
     }
 }
 
@@ -116,27 +177,72 @@ fn tensors(dims: &Dims, types: &[DType]) -> Vec<Tensor> {
     let mut types = types.iter().copied().cycle();
     let mut next = || types.next().unwrap_or(DType::F32);
     let mut matrix = |dtype: DType, name: String, rows: u64, cols: u64, gain: f32| {
-        list.push(Tensor { name, dtype, rows, cols, scale: gain / (cols as f32).sqrt() });
+        list.push(Tensor {
+            name,
+            dtype,
+            rows,
+            cols,
+            scale: gain / (cols as f32).sqrt(),
+        });
     };
-    let (q, kv) = (u64::from(dims.heads * dims.head_dim), u64::from(dims.kv_heads * dims.head_dim));
+    let (q, kv) = (
+        u64::from(dims.heads * dims.head_dim),
+        u64::from(dims.kv_heads * dims.head_dim),
+    );
     // Logits of a standard deviation of some 3, whether tied or not.
-    matrix(next(), "token_embd.weight".into(), dims.vocab, dims.hidden, 3.0);
+    matrix(
+        next(),
+        "token_embd.weight".into(),
+        dims.vocab,
+        dims.hidden,
+        3.0,
+    );
     for i in 0..dims.layers {
         // What engines compute together has one type.
         let qkv = next();
         matrix(qkv, format!("blk.{i}.attn_q.weight"), q, dims.hidden, 1.0);
         matrix(qkv, format!("blk.{i}.attn_k.weight"), kv, dims.hidden, 1.0);
         matrix(qkv, format!("blk.{i}.attn_v.weight"), kv, dims.hidden, 1.0);
-        matrix(next(), format!("blk.{i}.attn_output.weight"), dims.hidden, q, 1.0);
+        matrix(
+            next(),
+            format!("blk.{i}.attn_output.weight"),
+            dims.hidden,
+            q,
+            1.0,
+        );
         let gate_up = next();
-        matrix(gate_up, format!("blk.{i}.ffn_gate.weight"), dims.ffn, dims.hidden, 1.0);
-        matrix(gate_up, format!("blk.{i}.ffn_up.weight"), dims.ffn, dims.hidden, 1.0);
-        matrix(next(), format!("blk.{i}.ffn_down.weight"), dims.hidden, dims.ffn, 1.0);
+        matrix(
+            gate_up,
+            format!("blk.{i}.ffn_gate.weight"),
+            dims.ffn,
+            dims.hidden,
+            1.0,
+        );
+        matrix(
+            gate_up,
+            format!("blk.{i}.ffn_up.weight"),
+            dims.ffn,
+            dims.hidden,
+            1.0,
+        );
+        matrix(
+            next(),
+            format!("blk.{i}.ffn_down.weight"),
+            dims.hidden,
+            dims.ffn,
+            1.0,
+        );
     }
     if !dims.tied {
         matrix(next(), "output.weight".into(), dims.vocab, dims.hidden, 3.0);
     }
-    let norm = |name: String| Tensor { name, dtype: DType::F32, rows: 1, cols: dims.hidden, scale: 0.0 };
+    let norm = |name: String| Tensor {
+        name,
+        dtype: DType::F32,
+        rows: 1,
+        cols: dims.hidden,
+        scale: 0.0,
+    };
     for i in 0..dims.layers {
         list.push(norm(format!("blk.{i}.attn_norm.weight")));
         list.push(norm(format!("blk.{i}.ffn_norm.weight")));
@@ -170,9 +276,15 @@ fn metadata(dims: &Dims) -> Metadata {
     let (tokens, types, merges) = vocabulary(dims.vocab as usize);
     set("tokenizer.ggml.model", "gpt2".into());
     set("tokenizer.ggml.pre", "smollm".into());
-    set("tokenizer.ggml.tokens", tokens.into_iter().collect::<StringArray>().into());
+    set(
+        "tokenizer.ggml.tokens",
+        tokens.into_iter().collect::<StringArray>().into(),
+    );
     set("tokenizer.ggml.token_type", types.into());
-    set("tokenizer.ggml.merges", merges.into_iter().collect::<StringArray>().into());
+    set(
+        "tokenizer.ggml.merges",
+        merges.into_iter().collect::<StringArray>().into(),
+    );
     set("tokenizer.ggml.bos_token_id", 1u32.into());
     set("tokenizer.ggml.eos_token_id", 2u32.into());
     set("tokenizer.ggml.add_bos_token", false.into());
@@ -182,7 +294,9 @@ fn metadata(dims: &Dims) -> Metadata {
 
 /// Three special tokens, the 256 bytes in GPT-2's spelling, merges of common pairs, padding.
 fn vocabulary(size: usize) -> (Vec<String>, Vec<i32>, Vec<String>) {
-    let mut tokens: Vec<String> = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].map(String::from).to_vec();
+    let mut tokens: Vec<String> = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+        .map(String::from)
+        .to_vec();
     let mut types = vec![3; 3];
     let printable = |b: u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let mut spare = 256;
@@ -198,7 +312,18 @@ fn vocabulary(size: usize) -> (Vec<String>, Vec<i32>, Vec<String>) {
     }
     let mut merges = Vec::new();
     // \u{120} is GPT-2's spelling of a space.
-    for pair in ["t h", "th e", "\u{120} a", "i n", "e r", "\u{120} the", "o n", "a n", "r e", "\u{120} w"] {
+    for pair in [
+        "t h",
+        "th e",
+        "\u{120} a",
+        "i n",
+        "e r",
+        "\u{120} the",
+        "o n",
+        "a n",
+        "r e",
+        "\u{120} w",
+    ] {
         merges.push(pair.to_owned());
         tokens.push(pair.replace(' ', ""));
         types.push(1);
@@ -215,11 +340,19 @@ fn write_tensor(writer: &mut GgufWriter, tensor: &Tensor, seed: u64) -> Result<(
     const DISTINCT_ROWS: u64 = 256;
     let mut random = SplitMix(seed.wrapping_mul(0x5851_F42D_4C95_7F2D) + 1);
     let mut rows = Vec::new();
-    for _ in 0..tensor.rows.min(if tensor.rows > 4096 { DISTINCT_ROWS } else { u64::MAX }) {
+    for _ in 0..tensor.rows.min(if tensor.rows > 4096 {
+        DISTINCT_ROWS
+    } else {
+        u64::MAX
+    }) {
         rows.push(random_row(tensor, &mut random)?);
     }
     for r in 0..tensor.rows as usize {
-        let row = if r < rows.len() { r } else { random.next() as usize % rows.len() };
+        let row = if r < rows.len() {
+            r
+        } else {
+            random.next() as usize % rows.len()
+        };
         writer.put(&rows[row])?;
     }
     writer.end_tensor()
@@ -227,16 +360,26 @@ fn write_tensor(writer: &mut GgufWriter, tensor: &Tensor, seed: u64) -> Result<(
 
 fn random_row(tensor: &Tensor, random: &mut SplitMix) -> Result<Vec<u8>> {
     let values: Vec<f32> = (0..tensor.cols)
-        .map(|_| if tensor.scale == 0.0 { 1.0 + 0.1 * random.normal() } else { tensor.scale * random.normal() })
+        .map(|_| {
+            if tensor.scale == 0.0 {
+                1.0 + 0.1 * random.normal()
+            } else {
+                tensor.scale * random.normal()
+            }
+        })
         .collect();
     let mut bytes = Vec::new();
     match tensor.dtype.quantize(&values, &mut bytes) {
         Ok(()) => Ok(bytes),
         // Types that need a search: random blocks with scales that give about the same deviation as a uniform
         // distribution of this half width.
-        Err(error) if error.kind() == ErrorKind::Unsupported => {
-            sample_rows(tensor.dtype, 1, tensor.cols, tensor.scale * 3f32.sqrt(), &mut || random.next())
-        }
+        Err(error) if error.kind() == ErrorKind::Unsupported => sample_rows(
+            tensor.dtype,
+            1,
+            tensor.cols,
+            tensor.scale * 3f32.sqrt(),
+            &mut || random.next(),
+        ),
         Err(error) => Err(error),
     }
 }

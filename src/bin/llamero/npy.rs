@@ -9,9 +9,13 @@ pub struct NpyWriter(BufWriter<File>);
 
 impl NpyWriter {
     pub fn create(path: &Path, shape: &[usize]) -> Result<NpyWriter> {
-        let mut file = BufWriter::new(File::create(path).map_err(|e| Error::from(e).at(path.display()))?);
+        let mut file =
+            BufWriter::new(File::create(path).map_err(|e| Error::from(e).at(path.display()))?);
         let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
-        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", shape.join(", "));
+        let mut header = format!(
+            "{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}",
+            shape.join(", ")
+        );
         // Magic, version and length are 10 bytes; the whole header ends in a newline at a multiple of 64.
         while (10 + header.len() + 1) % 64 != 0 {
             header.push(' ');

@@ -20,23 +20,34 @@ const PIECE_BYTES: u64 = 4 << 20;
 /// Rewrites every matrix in `type_name`. Rows that are no whole number of its blocks get the type that llama.cpp falls
 /// back to; the embedding table and the head get `Q8_0`, unless plain floats are asked for.
 pub async fn run(input: &Path, out: &Path, type_name: &str) -> Result<()> {
-    let dtype = DType::from_name(type_name)
-        .ok_or_else(|| invalid(&format!("{type_name} is no weight type; try Q4_0, Q8_0 or Q4_K")))?;
+    let dtype = DType::from_name(type_name).ok_or_else(|| {
+        invalid(&format!(
+            "{type_name} is no weight type; try Q4_0, Q8_0 or Q4_K"
+        ))
+    })?;
     let checkpoint = Checkpoint::open_path(input).await?;
     if checkpoint.format() != FileFormat::Gguf {
-        return Err(Error::new(ErrorKind::Unsupported, "only a GGUF can be requantised so far"));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "only a GGUF can be requantised so far",
+        ));
     }
     let mut metadata = llamero::format::Metadata::default();
     for (key, value) in checkpoint.metadata().iter() {
         // True of the other file only.
-        if !key.starts_with("split.") && !["general.file_type", "general.alignment"].contains(&key) {
+        if !key.starts_with("split.") && !["general.file_type", "general.alignment"].contains(&key)
+        {
             metadata.insert(key, value.clone());
         }
     }
     let entries: Vec<Entry> = checkpoint
         .tensors()
         .iter()
-        .map(|t| Entry { name: t.name.clone(), dtype: target(t, dtype), shape: t.shape.clone() })
+        .map(|t| Entry {
+            name: t.name.clone(),
+            dtype: target(t, dtype),
+            shape: t.shape.clone(),
+        })
         .collect();
     let mut writer = GgufWriter::create(out, &metadata, &entries)?;
     let mut types: BTreeMap<&str, u64> = BTreeMap::new();
@@ -64,13 +75,20 @@ fn target(tensor: &TensorInfo, asked: DType) -> DType {
     }
 }
 
-async fn rewrite(checkpoint: &Checkpoint, from: &TensorInfo, to: DType, writer: &mut GgufWriter) -> Result<()> {
+async fn rewrite(
+    checkpoint: &Checkpoint,
+    from: &TensorInfo,
+    to: DType,
+    writer: &mut GgufWriter,
+) -> Result<()> {
     let row_bytes = from.row_bytes();
     let rows_at_once = (PIECE_BYTES / row_bytes.max(1)).max(1);
     let (mut values, mut blocks) = (Vec::new(), Vec::new());
     for first in (0..from.rows()).step_by(rows_at_once as usize) {
         let rows = rows_at_once.min(from.rows() - first);
-        let bytes = checkpoint.read(from, first * row_bytes, (rows * row_bytes) as usize).await?;
+        let bytes = checkpoint
+            .read(from, first * row_bytes, (rows * row_bytes) as usize)
+            .await?;
         if to == from.dtype {
             writer.put(&bytes)?;
             continue;
@@ -79,7 +97,11 @@ async fn rewrite(checkpoint: &Checkpoint, from: &TensorInfo, to: DType, writer: 
         from.dtype.dequantize(&bytes, &mut values)?;
         blocks.clear();
         match to {
-            DType::Q4_K => values.as_chunks::<K>().0.iter().for_each(|block| q4_k(block, &mut blocks)),
+            DType::Q4_K => values
+                .as_chunks::<K>()
+                .0
+                .iter()
+                .for_each(|block| q4_k(block, &mut blocks)),
             _ => to.quantize(&values, &mut blocks)?,
         }
         writer.put(&blocks)?;
@@ -96,9 +118,17 @@ fn q4_k(block: &[f32; K], out: &mut Vec<u8>) {
         ((max - min) / 15.0, -min)
     });
     let largest = |of: fn(&(f32, f32)) -> f32| groups.iter().map(of).fold(0.0, f32::max);
-    let (d, d_min) = (half::f16::from_f32(largest(|g| g.0) / 63.0), half::f16::from_f32(largest(|g| g.1) / 63.0));
-    let level =
-        |value: f32, unit: f32, most: f32| if unit == 0.0 { 0 } else { (value / unit).round().clamp(0.0, most) as u8 };
+    let (d, d_min) = (
+        half::f16::from_f32(largest(|g| g.0) / 63.0),
+        half::f16::from_f32(largest(|g| g.1) / 63.0),
+    );
+    let level = |value: f32, unit: f32, most: f32| {
+        if unit == 0.0 {
+            0
+        } else {
+            (value / unit).round().clamp(0.0, most) as u8
+        }
+    };
     let scales = groups.map(|(scale, _)| level(scale, d.to_f32(), 63.0));
     let mins = groups.map(|(_, min)| level(min, d_min.to_f32(), 63.0));
 
@@ -112,12 +142,18 @@ fn q4_k(block: &[f32; K], out: &mut Vec<u8>) {
     out.extend((4..8).map(|i| scales[i] & 15 | mins[i] << 4));
     let quant = |i: usize| {
         let g = i / GROUP;
-        let (scale, min) = (d.to_f32() * f32::from(scales[g]), d_min.to_f32() * f32::from(mins[g]));
+        let (scale, min) = (
+            d.to_f32() * f32::from(scales[g]),
+            d_min.to_f32() * f32::from(mins[g]),
+        );
         level(block[i] + min, scale, 15.0)
     };
     // Two groups share 32 bytes: one in the low, one in the high nibbles.
     for pair in 0..K / (2 * GROUP) {
-        out.extend((0..GROUP).map(|i| quant(2 * GROUP * pair + i) | quant(2 * GROUP * pair + GROUP + i) << 4));
+        out.extend(
+            (0..GROUP)
+                .map(|i| quant(2 * GROUP * pair + i) | quant(2 * GROUP * pair + GROUP + i) << 4),
+        );
     }
 }
 
@@ -127,8 +163,9 @@ mod tests {
 
     #[test]
     fn q4_k_blocks_are_within_half_a_step_of_the_values() {
-        let block: [f32; K] =
-            std::array::from_fn(|i| ((i * 37 % 101) as f32 - 50.0) * (1.0 + (i / GROUP) as f32) / 100.0);
+        let block: [f32; K] = std::array::from_fn(|i| {
+            ((i * 37 % 101) as f32 - 50.0) * (1.0 + (i / GROUP) as f32) / 100.0
+        });
         let mut bytes = Vec::new();
         q4_k(&block, &mut bytes);
         assert_eq!(bytes.len(), DType::Q4_K.block_bytes());
@@ -137,7 +174,10 @@ mod tests {
         for (i, (value, want)) in values.iter().zip(&block).enumerate() {
             // A step of the group, plus what scale and minimum lose by their six bits.
             let step = (1.0 + (i / GROUP) as f32) / 15.0;
-            assert!((value - want).abs() < 0.5 * step + 8.0 / 63.0, "weight {i}: {value}, not {want}");
+            assert!(
+                (value - want).abs() < 0.5 * step + 8.0 / 63.0,
+                "weight {i}: {value}, not {want}"
+            );
         }
     }
 }

@@ -150,7 +150,11 @@ pub(super) enum Prepend {
 
 impl Metaspace {
     pub(super) fn scheme(&self) -> Prepend {
-        self.prepend_scheme.unwrap_or(if self.add_prefix_space { Prepend::Always } else { Prepend::Never })
+        self.prepend_scheme.unwrap_or(if self.add_prefix_space {
+            Prepend::Always
+        } else {
+            Prepend::Never
+        })
     }
 }
 
@@ -251,7 +255,9 @@ fn yes() -> bool {
     true
 }
 
-fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -281,9 +287,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<File> {
         )));
     }
     if file.model.merges.is_none() {
-        return Err(Error::invalid_file("the model of tokenizer.json has no merge rules; get the whole file"));
+        return Err(Error::invalid_file(
+            "the model of tokenizer.json has no merge rules; get the whole file",
+        ));
     }
-    let affix = [&file.model.continuing_subword_prefix, &file.model.end_of_word_suffix];
+    let affix = [
+        &file.model.continuing_subword_prefix,
+        &file.model.end_of_word_suffix,
+    ];
     if affix.into_iter().flatten().any(|affix| !affix.is_empty()) {
         return Err(Error::unsupported(
             "tokenizer.json marks the beginnings or ends of words (continuing_subword_prefix, end_of_word_suffix), \
@@ -330,12 +341,16 @@ impl<'de> Deserialize<'de> for Merges {
         }
         let rules = Vec::<Rule>::deserialize(deserializer)?;
         // Old merges files begin with a line of their version.
-        let rules = rules.into_iter().filter(|rule| !matches!(rule, Rule::Text(text) if text.starts_with("#version")));
+        let rules = rules
+            .into_iter()
+            .filter(|rule| !matches!(rule, Rule::Text(text) if text.starts_with("#version")));
         let pairs = rules.map(|rule| match rule {
             Rule::Pair(pair) => Ok(pair),
             Rule::Text(text) => match text.split_once(' ') {
                 Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
-                None => Err(serde::de::Error::custom(format!("the merge rule {text:?} is not two texts"))),
+                None => Err(serde::de::Error::custom(format!(
+                    "the merge rule {text:?} is not two texts"
+                ))),
             },
         });
         pairs.collect::<Result<_, _>>().map(Merges)

@@ -30,8 +30,15 @@ const MAX_ID: u32 = 1 << 22;
 const MAX_GAPS: usize = 1 << 12;
 
 /// Names of special tokens: keys of `tokenizer_config.json`, and variables of chat templates.
-const SPECIAL_TOKENS: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const SPECIAL_TOKENS: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
 /// A list.
 const MORE_SPECIAL_TOKENS: &str = "additional_special_tokens";
 /// A mapping from names to tokens, or a list.
@@ -104,9 +111,12 @@ impl Tokenizer {
 }
 
 fn json(bytes: Option<&[u8]>, name: &str) -> Result<Value> {
-    let Some(bytes) = bytes else { return Ok(Value::Null) };
-    serde_json::from_slice(&json_text(name, bytes)?)
-        .map_err(|error| Error::invalid_file(format!("{name} is not JSON ({error}); download it again")))
+    let Some(bytes) = bytes else {
+        return Ok(Value::Null);
+    };
+    serde_json::from_slice(&json_text(name, bytes)?).map_err(|error| {
+        Error::invalid_file(format!("{name} is not JSON ({error}); download it again"))
+    })
 }
 
 fn from_json(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tokenizer> {
@@ -115,43 +125,84 @@ fn from_json(bytes: &[u8], config: &Config, templates: Templates) -> Result<Toke
     config.adjust(&mut file.pre_tokenizer);
     let added = config.added(std::mem::take(&mut file.added_tokens), &file.model)?;
     let vocabulary = vocabulary(&file.model, &added, spelling)?;
-    let mut pipeline =
-        Pipeline::new(file.normalizer, file.pre_tokenizer, file.post_processor.as_ref(), file.model, &added)?;
+    let mut pipeline = Pipeline::new(
+        file.normalizer,
+        file.pre_tokenizer,
+        file.post_processor.as_ref(),
+        file.model,
+        &added,
+    )?;
     let flags = config.flags();
     if flags.is_some() {
         pipeline = pipeline.without_frame();
     }
     let (before, after) = pipeline.frame();
     // Unlike an id that only names a token, this one would go into every prompt.
-    if let Some(id) = before.iter().chain(after).find(|id| **id as usize >= vocabulary.len()) {
+    if let Some(id) = before
+        .iter()
+        .chain(after)
+        .find(|id| **id as usize >= vocabulary.len())
+    {
         return Err(Error::invalid_file(format!(
             "a token of the post-processor of tokenizer.json is {id}, but the vocabulary has {} tokens",
             vocabulary.len()
         )));
     }
     // A bare tokenizer.json names BOS only by putting it before a text.
-    let bos = config.token(&vocabulary, "bos_token").or(before.first().copied());
-    finish(config, vocabulary, Encoder::Pipeline(Box::new(pipeline)), (spelling, leading), bos, flags, templates)
+    let bos = config
+        .token(&vocabulary, "bos_token")
+        .or(before.first().copied());
+    finish(
+        config,
+        vocabulary,
+        Encoder::Pipeline(Box::new(pipeline)),
+        (spelling, leading),
+        bos,
+        flags,
+        templates,
+    )
 }
 
 fn from_model(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tokenizer> {
     let mut model = sentencepiece::read(bytes)?;
     config.add_tokens(&mut model)?;
     let vocabulary = Vocabulary::new(model.texts, model.kinds)?;
-    let unknown = vocabulary.iter().find(|(_, _, kind)| *kind == Kind::Unknown).map(|(id, _, _)| id);
+    let unknown = vocabulary
+        .iter()
+        .find(|(_, _, kind)| *kind == Kind::Unknown)
+        .map(|(id, _, _)| id);
     let legacy = config.tokenizer["legacy"] != Value::Bool(false);
     let spacing = Spacing {
-        add_prefix: model.add_dummy_prefix && (legacy || config.tokenizer["add_prefix_space"] != Value::Bool(false)),
+        add_prefix: model.add_dummy_prefix
+            && (legacy || config.tokenizer["add_prefix_space"] != Value::Bool(false)),
         prefix_after_special: legacy,
         remove_extra: model.remove_extra_whitespaces,
     };
-    let leading = if spacing.add_prefix { Leading::OneSpace } else { Leading::Keep };
+    let leading = if spacing.add_prefix {
+        Leading::OneSpace
+    } else {
+        Leading::Keep
+    };
     let spm = Spm::new(&vocabulary, &model.scores, unknown, spacing)?;
     let encoder = Encoder::Spm(SpecialTokens::of(&vocabulary), spm);
-    let control = |text: &str| vocabulary.id(text).filter(|&id| vocabulary.kind(id) == Kind::Control);
-    let bos = config.token(&vocabulary, "bos_token").or_else(|| control("<s>"));
+    let control = |text: &str| {
+        vocabulary
+            .id(text)
+            .filter(|&id| vocabulary.kind(id) == Kind::Control)
+    };
+    let bos = config
+        .token(&vocabulary, "bos_token")
+        .or_else(|| control("<s>"));
     let flags = Some(config.flags().unwrap_or((true, false)));
-    finish(config, vocabulary, encoder, (Spelling::SentencePiece, leading), bos, flags, templates)
+    finish(
+        config,
+        vocabulary,
+        encoder,
+        (Spelling::SentencePiece, leading),
+        bos,
+        flags,
+        templates,
+    )
 }
 
 /// The tokenizer of tiktoken's ranks, LLaMA 3's and 4's.
@@ -176,7 +227,9 @@ fn from_ranks(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
     }
     let mut added = Vec::new();
     for token in config.more_tokens()? {
-        let Some(at) = (token.id as usize).checked_sub(ranks) else { continue };
+        let Some(at) = (token.id as usize).checked_sub(ranks) else {
+            continue;
+        };
         if at > special.len() || token.content.is_empty() {
             return Err(Error::invalid_file(format!(
                 "added token {} of tokenizer_config.json does not follow the {} tokens of tokenizer.model",
@@ -193,7 +246,9 @@ fn from_ranks(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
         }
     }
     if !special.iter().all(|name| texts.push(name)) {
-        return Err(Error::invalid_file("the tokens of tokenizer.model are too long"));
+        return Err(Error::invalid_file(
+            "the tokens of tokenizer.model are too long",
+        ));
     }
     let mut kinds = vec![Kind::Normal; ranks];
     kinds.resize(texts.len(), Kind::Control);
@@ -201,7 +256,11 @@ fn from_ranks(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tok
         kinds[id as usize] = Kind::UserDefined;
     }
     let vocabulary = Vocabulary::new(texts, kinds)?;
-    let bpe = Bpe::of_ranks(&vocabulary, ranks, PreTokenizer::named(family.pre_tokenizer())?)?;
+    let bpe = Bpe::of_ranks(
+        &vocabulary,
+        ranks,
+        PreTokenizer::named(family.pre_tokenizer())?,
+    )?;
     let encoder = Encoder::Bpe(SpecialTokens::of(&vocabulary), bpe);
     let bos = config.token(&vocabulary, "bos_token");
     let flag = |key: &str, default| config.tokenizer[key].as_bool().unwrap_or(default);
@@ -220,7 +279,9 @@ fn finish(
     flags: Option<(bool, bool)>,
     templates: Templates,
 ) -> Result<Tokenizer> {
-    let eos = config.token(&vocabulary, "eos_token").or_else(|| end_tokens::likely_eos(&vocabulary));
+    let eos = config
+        .token(&vocabulary, "eos_token")
+        .or_else(|| end_tokens::likely_eos(&vocabulary));
     let end_ids = match config.ends(&config.generation, "generation_config.json", &vocabulary) {
         // Transformers stops at these and no others.
         Some(mut ids) => {
@@ -237,7 +298,8 @@ fn finish(
     let chat_template = (!templates.is_empty()).then(|| {
         let mut variables = config.special_variables();
         for (name, id) in [("bos_token", bos), ("eos_token", eos)] {
-            if let (None, Some(text)) = (variables.get(name), id.and_then(|id| vocabulary.text(id))) {
+            if let (None, Some(text)) = (variables.get(name), id.and_then(|id| vocabulary.text(id)))
+            {
                 variables.insert(name.to_owned(), text.into());
             }
         }
@@ -272,7 +334,9 @@ impl Config {
     fn special_files(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         let map = (!self.tokenizer["added_tokens_decoder"].is_object())
             .then_some(("special_tokens_map.json", &self.special_tokens_map));
-        map.into_iter().chain([("tokenizer_config.json", &self.tokenizer)]).filter(|(_, file)| file.is_object())
+        map.into_iter()
+            .chain([("tokenizer_config.json", &self.tokenizer)])
+            .filter(|(_, file)| file.is_object())
     }
 
     /// Names BOS and EOS where no file does.
@@ -305,24 +369,38 @@ impl Config {
         let model = self.text_model();
         let scaled = [&model["rope_scaling"], &model["rope_parameters"]]
             .iter()
-            .any(|rope| [&rope["rope_type"], &rope["type"]].iter().any(|kind| kind.as_str() == Some("llama3")));
+            .any(|rope| {
+                [&rope["rope_type"], &rope["type"]]
+                    .iter()
+                    .any(|kind| kind.as_str() == Some("llama3"))
+            });
         // `<|eom_id|>`
         let end = Value::from(ranks + 8);
-        let ends = |file: &Value| file["eos_token_id"].as_array().is_some_and(|ids| ids.contains(&end));
+        let ends = |file: &Value| {
+            file["eos_token_id"]
+                .as_array()
+                .is_some_and(|ids| ids.contains(&end))
+        };
         scaled || ends(&self.generation) || ends(&self.model)
     }
 
     /// What the files say under the key of a special token, and which file does.
     fn special(&self, key: &str) -> (&'static str, &Value) {
-        let found = self.special_files().find_map(|(name, file)| file.get(key).map(|value| (name, value)));
+        let found = self
+            .special_files()
+            .find_map(|(name, file)| file.get(key).map(|value| (name, value)));
         found.unwrap_or(("tokenizer_config.json", &Value::Null))
     }
 
     /// The tokens with names: the usual ones, every other key that ends in `_token`, and what a mapping
     /// `extra_special_tokens` names. File, name and text.
     fn named_tokens(&self) -> Vec<(&'static str, &str, &str)> {
-        let others = self.special_files().flat_map(|(_, file)| file.as_object().into_iter().flatten());
-        let others = others.map(|(key, _)| key.as_str()).filter(|key| key.ends_with("_token"));
+        let others = self
+            .special_files()
+            .flat_map(|(_, file)| file.as_object().into_iter().flatten());
+        let others = others
+            .map(|(key, _)| key.as_str())
+            .filter(|key| key.ends_with("_token"));
         let mut keys: Vec<&str> = SPECIAL_TOKENS.to_vec();
         for key in others {
             if !keys.contains(&key) {
@@ -332,14 +410,23 @@ impl Config {
         let (file, extra) = self.special(EXTRA_SPECIAL_TOKENS);
         let extra: Vec<_> = extra.as_object().into_iter().flatten().collect();
         keys.retain(|key| !extra.iter().any(|(name, _)| name == key));
-        let keyed = keys.into_iter().map(|key| (self.special(key), key)).map(|((file, value), key)| (file, key, value));
-        let all = keyed.chain(extra.into_iter().map(|(name, value)| (file, name.as_str(), value)));
-        all.filter_map(|(file, key, value)| Some((file, key, content(value)?))).collect()
+        let keyed = keys
+            .into_iter()
+            .map(|key| (self.special(key), key))
+            .map(|((file, value), key)| (file, key, value));
+        let all = keyed.chain(
+            extra
+                .into_iter()
+                .map(|(name, value)| (file, name.as_str(), value)),
+        );
+        all.filter_map(|(file, key, value)| Some((file, key, content(value)?)))
+            .collect()
     }
 
     /// Special tokens in lists, without names.
     fn nameless_tokens(&self) -> impl Iterator<Item = &str> {
-        let lists = [MORE_SPECIAL_TOKENS, EXTRA_SPECIAL_TOKENS].map(|key| self.special(key).1.as_array());
+        let lists =
+            [MORE_SPECIAL_TOKENS, EXTRA_SPECIAL_TOKENS].map(|key| self.special(key).1.as_array());
         lists.into_iter().flatten().flatten().filter_map(content)
     }
 
@@ -353,7 +440,9 @@ impl Config {
     fn warn_of_special(&self, vocabulary: &Vocabulary) {
         for (file, key, text) in self.named_tokens() {
             if !text.is_empty() && vocabulary.id(text).is_none() {
-                let what = format!("{file}: {key} is {text:?}, which is no token of the vocabulary; it is ignored");
+                let what = format!(
+                    "{file}: {key} is {text:?}, which is no token of the vocabulary; it is ignored"
+                );
                 self.warnings.borrow_mut().add(what);
             }
         }
@@ -365,32 +454,52 @@ impl Config {
         for (_, key, text) in self.named_tokens() {
             variables.insert(key.to_owned(), text.into());
         }
-        if let Some(list) = self.special(MORE_SPECIAL_TOKENS).1.as_array().filter(|list| !list.is_empty()) {
-            variables.insert(MORE_SPECIAL_TOKENS.to_owned(), list.iter().filter_map(content).collect());
+        if let Some(list) = self
+            .special(MORE_SPECIAL_TOKENS)
+            .1
+            .as_array()
+            .filter(|list| !list.is_empty())
+        {
+            variables.insert(
+                MORE_SPECIAL_TOKENS.to_owned(),
+                list.iter().filter_map(content).collect(),
+            );
         }
         variables
     }
 
     /// The texts of special tokens of any name.
     fn special_texts(&self) -> HashSet<&str> {
-        self.named_tokens().into_iter().map(|(_, _, text)| text).chain(self.nameless_tokens()).collect()
+        self.named_tokens()
+            .into_iter()
+            .map(|(_, _, text)| text)
+            .chain(self.nameless_tokens())
+            .collect()
     }
 
     /// `add_bos_token` and `add_eos_token` where Transformers heeds them: its LLaMA classes replace the
     /// post-processor of `tokenizer.json` by them.
     fn flags(&self) -> Option<(bool, bool)> {
         let class = self.tokenizer["tokenizer_class"].as_str()?;
-        let llama = ["LlamaTokenizer", "CodeLlamaTokenizer"].contains(&class.trim_end_matches("Fast"));
+        let llama =
+            ["LlamaTokenizer", "CodeLlamaTokenizer"].contains(&class.trim_end_matches("Fast"));
         let flag = |key: &str, default| self.tokenizer[key].as_bool().unwrap_or(default);
         llama.then(|| (flag("add_bos_token", true), flag("add_eos_token", false)))
     }
 
     /// A byte-level pre-tokenizer's `add_prefix_space`, which Transformers replaces by that of `tokenizer_config.json`.
     fn adjust(&self, pre_tokenizer: &mut Option<file::PreTokenizer>) {
-        if let (Some(file::PreTokenizer::ByteLevel { add_prefix_space, .. }), true, None) =
-            (pre_tokenizer, self.tokenizer.is_object(), self.flags())
+        if let (
+            Some(file::PreTokenizer::ByteLevel {
+                add_prefix_space, ..
+            }),
+            true,
+            None,
+        ) = (pre_tokenizer, self.tokenizer.is_object(), self.flags())
         {
-            *add_prefix_space = self.tokenizer["add_prefix_space"].as_bool().unwrap_or(false);
+            *add_prefix_space = self.tokenizer["add_prefix_space"]
+                .as_bool()
+                .unwrap_or(false);
         }
     }
 
@@ -402,11 +511,24 @@ impl Config {
             Value::Array(ids) => ids.as_slice(),
             id => std::slice::from_ref(id),
         };
-        let rows = [&self.model["vocab_size"], &self.model["text_config"]["vocab_size"]].map(Value::as_u64);
-        let most = rows.into_iter().flatten().chain([vocabulary.len() as u64]).max().unwrap_or(0);
+        let rows = [
+            &self.model["vocab_size"],
+            &self.model["text_config"]["vocab_size"],
+        ]
+        .map(Value::as_u64);
+        let most = rows
+            .into_iter()
+            .flatten()
+            .chain([vocabulary.len() as u64])
+            .max()
+            .unwrap_or(0);
         let mut known = Vec::new();
         for id in ids {
-            match id.as_u64().filter(|id| *id < most).and_then(|id| u32::try_from(id).ok()) {
+            match id
+                .as_u64()
+                .filter(|id| *id < most)
+                .and_then(|id| u32::try_from(id).ok())
+            {
                 Some(id) => known.push(id),
                 None => self.warnings.borrow_mut().add(format!(
                     "{name}: eos_token_id is {id}, which is none of the {} tokens; it is ignored",
@@ -419,14 +541,19 @@ impl Config {
 
     /// The tokens of `added_tokens_decoder`, or where that is absent of `added_tokens.json`, by id.
     fn more_tokens(&self) -> Result<Vec<Added>> {
-        let broken = |id: &str, file: &str| Error::invalid_file(format!("added token {id} of {file} is malformed"));
+        let broken = |id: &str, file: &str| {
+            Error::invalid_file(format!("added token {id} of {file} is malformed"))
+        };
         let mut tokens = Vec::new();
         if let Some(entries) = self.tokenizer["added_tokens_decoder"].as_object() {
             for (id, token) in entries {
                 let broken = || broken(id, "tokenizer_config.json");
                 let number = id.parse().map_err(|_| broken())?;
                 let token: Added = serde_json::from_value(token.clone()).map_err(|_| broken())?;
-                tokens.push(Added { id: number, ..token });
+                tokens.push(Added {
+                    id: number,
+                    ..token
+                });
             }
         } else if let Some(entries) = self.added_tokens.as_object() {
             for (text, id) in entries {
@@ -477,13 +604,22 @@ impl Config {
         let special = self.special_texts();
         for (text, id) in &model.vocab.0 {
             if special.contains(text.as_str()) && !known.contains_key(text) {
-                added.push(Added { id: *id, ..Added::special(text) });
+                added.push(Added {
+                    id: *id,
+                    ..Added::special(text)
+                });
             }
         }
         // Ids index a table, which a few tokens with large ids would make long.
         let count = model.vocab.0.len() + added.len();
         let most = (MAX_GAPS + 4 * count).min(MAX_ID as usize);
-        let largest = model.vocab.0.iter().map(|(_, id)| *id).chain(added.iter().map(|token| token.id)).max();
+        let largest = model
+            .vocab
+            .0
+            .iter()
+            .map(|(_, id)| *id)
+            .chain(added.iter().map(|token| token.id))
+            .max();
         if let Some(id) = largest.filter(|id| *id as usize >= most) {
             return Err(Error::invalid_file(format!(
                 "a token of tokenizer.json has the id {id}, which is far beyond its {count} tokens"
@@ -496,10 +632,16 @@ impl Config {
     fn add_tokens(&self, model: &mut sentencepiece::Model) -> Result<()> {
         for token in self.more_tokens()? {
             let (id, text) = (token.id as usize, &token.content);
-            let kind = if token.special { Kind::Control } else { Kind::UserDefined };
+            let kind = if token.special {
+                Kind::Control
+            } else {
+                Kind::UserDefined
+            };
             if id < model.texts.len() {
                 // What a piece is already, it stays: unknown, a byte.
-                if model.texts.get(id) == Some(text) && matches!(model.kinds[id], Kind::Normal | Kind::UserDefined) {
+                if model.texts.get(id) == Some(text)
+                    && matches!(model.kinds[id], Kind::Normal | Kind::UserDefined)
+                {
                     model.kinds[id] = kind;
                 }
                 continue;
@@ -523,18 +665,29 @@ fn spelling(decoder: Option<&Decoder>) -> Result<(Spelling, Leading)> {
     let (mut spelling, mut leading) = (None, Leading::Keep);
     read_decoder(decoder, &mut spelling, &mut leading)?;
     let spelling = spelling.ok_or_else(|| {
-        Error::unsupported("the decoder of tokenizer.json is neither byte-level nor that of SentencePiece")
+        Error::unsupported(
+            "the decoder of tokenizer.json is neither byte-level nor that of SentencePiece",
+        )
     })?;
     Ok((spelling, leading))
 }
 
-fn read_decoder(decoder: &Decoder, spelling: &mut Option<Spelling>, leading: &mut Leading) -> Result<()> {
+fn read_decoder(
+    decoder: &Decoder,
+    spelling: &mut Option<Spelling>,
+    leading: &mut Leading,
+) -> Result<()> {
     match decoder {
         Decoder::Sequence { decoders } => {
-            decoders.iter().try_for_each(|decoder| read_decoder(decoder, spelling, leading))?;
+            decoders
+                .iter()
+                .try_for_each(|decoder| read_decoder(decoder, spelling, leading))?;
         }
         Decoder::ByteLevel {} => *spelling = Some(Spelling::ByteLevel),
-        Decoder::Replace { pattern: Pattern::String(mark), content } if mark == "▁" && content == " " => {
+        Decoder::Replace {
+            pattern: Pattern::String(mark),
+            content,
+        } if mark == "▁" && content == " " => {
             *spelling = Some(Spelling::SentencePiece);
         }
         Decoder::Metaspace(metaspace) if metaspace.replacement == '▁' => {
@@ -543,9 +696,17 @@ fn read_decoder(decoder: &Decoder, spelling: &mut Option<Spelling>, leading: &mu
                 *leading = Leading::MarksOfFirstToken;
             }
         }
-        Decoder::Strip { content: ' ', start: 1, stop: 0 } => *leading = Leading::OneSpace,
+        Decoder::Strip {
+            content: ' ',
+            start: 1,
+            stop: 0,
+        } => *leading = Leading::OneSpace,
         Decoder::ByteFallback {} | Decoder::Fuse {} => {}
-        _ => return Err(Error::unsupported("a step of tokenizer.json's decoder is none that a LLaMA has")),
+        _ => {
+            return Err(Error::unsupported(
+                "a step of tokenizer.json's decoder is none that a LLaMA has",
+            ));
+        }
     }
     Ok(())
 }
@@ -556,10 +717,22 @@ fn vocabulary(model: &file::Model, added: &[Added], spelling: Spelling) -> Resul
         Spelling::SentencePiece if byte_of(text).is_some() => Kind::Byte,
         _ => Kind::Normal,
     };
-    let own = model.vocab.0.iter().map(|(text, id)| (*id, text.as_str(), kind(text)));
-    let more = added
+    let own = model
+        .vocab
+        .0
         .iter()
-        .map(|token| (token.id, token.content.as_str(), if token.special { Kind::Control } else { Kind::UserDefined }));
+        .map(|(text, id)| (*id, text.as_str(), kind(text)));
+    let more = added.iter().map(|token| {
+        (
+            token.id,
+            token.content.as_str(),
+            if token.special {
+                Kind::Control
+            } else {
+                Kind::UserDefined
+            },
+        )
+    });
     let mut tokens: Vec<(u32, &str, Kind)> = own.chain(more).collect();
     // Stable: of two tokens with one id the added one is last, and counts.
     tokens.sort_by_key(|(id, _, _)| *id);
@@ -575,7 +748,9 @@ fn vocabulary(model: &file::Model, added: &[Added], spelling: Spelling) -> Resul
             kinds.push(Kind::Unused);
         }
         if !(fits && texts.push(text)) {
-            return Err(Error::invalid_file("the tokens of tokenizer.json are too long"));
+            return Err(Error::invalid_file(
+                "the tokens of tokenizer.json are too long",
+            ));
         }
         kinds.push(kind);
     }
@@ -592,7 +767,9 @@ fn chat_templates(files: &HfFiles<'_>, config: &Config) -> Result<Templates> {
     let text = |bytes: &[u8], name: &str| {
         check_small(name, bytes)?;
         let text = std::str::from_utf8(bytes).map(str::to_owned);
-        text.map_err(|error| Error::invalid_file(format!("{name} is not UTF-8; save it as UTF-8")).with_source(error))
+        text.map_err(|error| {
+            Error::invalid_file(format!("{name} is not UTF-8; save it as UTF-8")).with_source(error)
+        })
     };
     let mut templates = Templates::new();
     if let Some(bytes) = files.chat_template {
@@ -601,17 +778,27 @@ fn chat_templates(files: &HfFiles<'_>, config: &Config) -> Result<Templates> {
     for (name, bytes) in files.additional_templates {
         // A file of this name is the default's own, and wins.
         templates.retain(|(known, _)| known != name);
-        templates.push((name.clone(), text(bytes, &format!("additional_chat_templates/{name}.jinja"))?));
+        templates.push((
+            name.clone(),
+            text(bytes, &format!("additional_chat_templates/{name}.jinja"))?,
+        ));
     }
     if !templates.is_empty() {
         return Ok(templates);
     }
-    templates = named_templates(&config.tokenizer["chat_template"], "tokenizer_config.json", config);
+    templates = named_templates(
+        &config.tokenizer["chat_template"],
+        "tokenizer_config.json",
+        config,
+    );
     if let (true, Some(bytes)) = (templates.is_empty(), files.chat_template_json) {
         let file = "chat_template.json";
         match serde_json::from_slice::<Value>(&json_text(file, bytes)?) {
             Ok(json) => templates = named_templates(&json["chat_template"], file, config),
-            Err(error) => config.warnings.borrow_mut().add(format!("{file} is not JSON ({error}); it is ignored")),
+            Err(error) => config
+                .warnings
+                .borrow_mut()
+                .add(format!("{file} is not JSON ({error}); it is ignored")),
         }
     }
     Ok(templates)
@@ -620,7 +807,10 @@ fn chat_templates(files: &HfFiles<'_>, config: &Config) -> Result<Templates> {
 /// Templates out of JSON: one, a list of `{name, template}`, or a mapping from names.
 fn named_templates(value: &Value, file: &str, config: &Config) -> Templates {
     let no_text = |what: &str| {
-        config.warnings.borrow_mut().add(format!("{file}: {what} is no text; it is ignored"));
+        config
+            .warnings
+            .borrow_mut()
+            .add(format!("{file}: {what} is no text; it is ignored"));
         None
     };
     let entry = |name: &str, source: &Value| match source.as_str() {
@@ -636,7 +826,10 @@ fn named_templates(value: &Value, file: &str, config: &Config) -> Templates {
                 None => no_text("the name of a chat_template"),
             })
             .collect(),
-        Value::Object(named) => named.iter().filter_map(|(name, source)| entry(name, source)).collect(),
+        Value::Object(named) => named
+            .iter()
+            .filter_map(|(name, source)| entry(name, source))
+            .collect(),
         source => match source.as_str() {
             Some(source) => vec![(DEFAULT.to_owned(), source.to_owned())],
             None => no_text("chat_template").into_iter().collect(),

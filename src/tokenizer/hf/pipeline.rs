@@ -2,7 +2,8 @@
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{
-    Lowercase, NFC, NFD, NFKC, NFKD, Prepend, Replace, Sequence as Normalizers, Strip, StripAccents, replace,
+    Lowercase, NFC, NFD, NFKC, NFKD, Prepend, Replace, Sequence as Normalizers, Strip,
+    StripAccents, replace,
 };
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::delimiter::CharDelimiterSplit;
@@ -13,8 +14,8 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::pre_tokenizers::whitespace::{Whitespace, WhitespaceSplit};
 use tokenizers::tokenizer::{
-    AddedToken, AddedVocabulary, Model as _, NormalizedString, Normalizer as _, NormalizerWrapper, OffsetType,
-    PreTokenizer as _, PreTokenizerWrapper,
+    AddedToken, AddedVocabulary, Model as _, NormalizedString, Normalizer as _, NormalizerWrapper,
+    OffsetType, PreTokenizer as _, PreTokenizerWrapper,
 };
 
 use super::super::pre_tokenizers::check_white_space;
@@ -39,15 +40,17 @@ struct Budget {
 
 impl Budget {
     fn new() -> Budget {
-        Budget { steps: MAX_STEPS, growth: MAX_GROWTH }
+        Budget {
+            steps: MAX_STEPS,
+            growth: MAX_GROWTH,
+        }
     }
 
     /// Takes a step that makes a text at most `growth` times longer.
     fn take(&mut self, growth: usize) -> Result<()> {
-        self.steps = self
-            .steps
-            .checked_sub(1)
-            .ok_or_else(|| Error::invalid_file(format!("tokenizer.json has more than {MAX_STEPS} steps")))?;
+        self.steps = self.steps.checked_sub(1).ok_or_else(|| {
+            Error::invalid_file(format!("tokenizer.json has more than {MAX_STEPS} steps"))
+        })?;
         self.growth /= growth.max(1);
         if self.growth == 0 {
             return Err(Error::invalid_file(format!(
@@ -83,8 +86,12 @@ impl Pipeline {
         added: &[Added],
     ) -> Result<Pipeline> {
         let mut budget = Budget::new();
-        let normalizer = normalizer.map(|step| normalizer_of(step, &mut budget)).transpose()?;
-        let pre_tokenizer = pre_tokenizer.map(|step| pre_tokenizer_of(step, &mut budget)).transpose()?;
+        let normalizer = normalizer
+            .map(|step| normalizer_of(step, &mut budget))
+            .transpose()?;
+        let pre_tokenizer = pre_tokenizer
+            .map(|step| pre_tokenizer_of(step, &mut budget))
+            .transpose()?;
         let mut frame = (Vec::new(), Vec::new());
         if let Some(processor) = post_processor {
             read_frame(processor, &mut frame)?;
@@ -93,7 +100,14 @@ impl Pipeline {
         let added = added_vocabulary(added, &model, normalizer.as_ref())?;
         let mut literal = added.clone();
         literal.set_encode_special_tokens(true);
-        Ok(Pipeline { normalizer, pre_tokenizer, model, added, literal, frame })
+        Ok(Pipeline {
+            normalizer,
+            pre_tokenizer,
+            model,
+            added,
+            literal,
+            frame,
+        })
     }
 
     /// What the post-processor puts before and after a text.
@@ -119,15 +133,29 @@ impl Pipeline {
         ids: &mut Vec<u32>,
     ) -> Result<()> {
         check_white_space(text)?;
-        let failed = |error| Error::invalid_input("tokenizer.json cannot encode this text").with_source(error);
-        let added = if parse_special { &self.added } else { &self.literal };
+        let failed = |error| {
+            Error::invalid_input("tokenizer.json cannot encode this text").with_source(error)
+        };
+        let added = if parse_special {
+            &self.added
+        } else {
+            &self.literal
+        };
         let mut words = added.extract_and_normalize(self.normalizer.as_ref(), text);
         if let Some(pre_tokenizer) = &self.pre_tokenizer {
             pre_tokenizer.pre_tokenize(&mut words).map_err(failed)?;
         }
-        words.tokenize(|word| self.model.tokenize(word.get())).map_err(failed)?;
-        let encoding = words.into_encoding(None, 0, OffsetType::None).map_err(failed)?;
-        let (before, after) = if add_special { self.frame() } else { (&[][..], &[][..]) };
+        words
+            .tokenize(|word| self.model.tokenize(word.get()))
+            .map_err(failed)?;
+        let encoding = words
+            .into_encoding(None, 0, OffsetType::None)
+            .map_err(failed)?;
+        let (before, after) = if add_special {
+            self.frame()
+        } else {
+            (&[][..], &[][..])
+        };
         ids.extend(before);
         ids.extend(encoding.get_ids());
         ids.extend(after);
@@ -153,9 +181,15 @@ fn checked(pattern: Pattern) -> Result<Pattern> {
 fn normalizer_of(step: file::Normalizer, budget: &mut Budget) -> Result<NormalizerWrapper> {
     use file::Normalizer::*;
     budget.take(match &step {
-        Replace { pattern: Pattern::String(text), content } => content.len().div_ceil(text.len().max(1)),
+        Replace {
+            pattern: Pattern::String(text),
+            content,
+        } => content.len().div_ceil(text.len().max(1)),
         // A pattern may match nothing, between any two characters.
-        Replace { pattern: Pattern::Regex(_), content } => 1 + content.len(),
+        Replace {
+            pattern: Pattern::Regex(_),
+            content,
+        } => 1 + content.len(),
         // Of a text of one byte.
         Prepend { prepend } => 1 + prepend.len(),
         // U+FDFA becomes 18 characters.
@@ -166,7 +200,10 @@ fn normalizer_of(step: file::Normalizer, budget: &mut Budget) -> Result<Normaliz
     })?;
     Ok(match step {
         Sequence { normalizers } => {
-            let steps: Result<_> = normalizers.into_iter().map(|step| normalizer_of(step, budget)).collect();
+            let steps: Result<_> = normalizers
+                .into_iter()
+                .map(|step| normalizer_of(step, budget))
+                .collect();
             Normalizers::new(steps?).into()
         }
         Prepend { prepend } => self::Prepend::new(prepend).into(),
@@ -175,9 +212,14 @@ fn normalizer_of(step: file::Normalizer, budget: &mut Budget) -> Result<Normaliz
                 Pattern::String(text) => replace::ReplacePattern::String(text),
                 Pattern::Regex(text) => replace::ReplacePattern::Regex(text),
             };
-            self::Replace::new(pattern, content).map_err(|error| unusable("a pattern", error))?.into()
+            self::Replace::new(pattern, content)
+                .map_err(|error| unusable("a pattern", error))?
+                .into()
         }
-        Strip { strip_left, strip_right } => self::Strip::new(strip_left, strip_right).into(),
+        Strip {
+            strip_left,
+            strip_right,
+        } => self::Strip::new(strip_left, strip_right).into(),
         StripAccents => self::StripAccents.into(),
         Lowercase => self::Lowercase.into(),
         Nfc => NFC.into(),
@@ -196,16 +238,28 @@ fn pre_tokenizer_of(step: file::PreTokenizer, budget: &mut Budget) -> Result<Pre
     })?;
     Ok(match step {
         Sequence { pretokenizers } => {
-            let steps: Result<_> = pretokenizers.into_iter().map(|step| pre_tokenizer_of(step, budget)).collect();
+            let steps: Result<_> = pretokenizers
+                .into_iter()
+                .map(|step| pre_tokenizer_of(step, budget))
+                .collect();
             PreTokenizers::new(steps?).into()
         }
-        ByteLevel { add_prefix_space, use_regex } => self::ByteLevel::new(add_prefix_space, true, use_regex).into(),
-        Split { pattern, behavior, invert } => {
+        ByteLevel {
+            add_prefix_space,
+            use_regex,
+        } => self::ByteLevel::new(add_prefix_space, true, use_regex).into(),
+        Split {
+            pattern,
+            behavior,
+            invert,
+        } => {
             let pattern = match checked(pattern)? {
                 Pattern::String(text) => SplitPattern::String(text),
                 Pattern::Regex(text) => SplitPattern::Regex(text),
             };
-            self::Split::new(pattern, behavior, invert).map_err(|error| unusable("a pattern", error))?.into()
+            self::Split::new(pattern, behavior, invert)
+                .map_err(|error| unusable("a pattern", error))?
+                .into()
         }
         Metaspace(metaspace) => {
             let scheme = match metaspace.scheme() {
@@ -226,32 +280,49 @@ fn pre_tokenizer_of(step: file::PreTokenizer, budget: &mut Budget) -> Result<Pre
 /// Collects the special tokens around the text.
 fn read_frame(processor: &PostProcessor, frame: &mut (Vec<u32>, Vec<u32>)) -> Result<()> {
     match processor {
-        PostProcessor::Sequence { processors } => processors.iter().try_for_each(|step| read_frame(step, frame))?,
+        PostProcessor::Sequence { processors } => processors
+            .iter()
+            .try_for_each(|step| read_frame(step, frame))?,
         PostProcessor::ByteLevel {} => {}
-        PostProcessor::BertProcessing { sep, cls } | PostProcessor::RobertaProcessing { sep, cls } => {
+        PostProcessor::BertProcessing { sep, cls }
+        | PostProcessor::RobertaProcessing { sep, cls } => {
             frame.0.insert(0, cls.1);
             frame.1.push(sep.1);
         }
-        PostProcessor::TemplateProcessing { single, special_tokens } => {
+        PostProcessor::TemplateProcessing {
+            single,
+            special_tokens,
+        } => {
             let (mut before, mut after, mut seen) = (Vec::new(), Vec::new(), false);
             for piece in single {
                 match piece {
                     Piece::Sequence {} if seen => {
-                        return Err(Error::unsupported("the post-processor of tokenizer.json repeats the text"));
+                        return Err(Error::unsupported(
+                            "the post-processor of tokenizer.json repeats the text",
+                        ));
                     }
                     Piece::Sequence {} => seen = true,
                     Piece::SpecialToken { id } => {
                         let token = special_tokens.get(id).ok_or_else(|| {
-                            Error::invalid_file(format!("the post-processor of tokenizer.json has no token {id:?}"))
+                            Error::invalid_file(format!(
+                                "the post-processor of tokenizer.json has no token {id:?}"
+                            ))
                         })?;
                         // One more than may be is enough to be refused.
                         let side = if seen { &mut after } else { &mut before };
-                        side.extend(token.ids.iter().take(MAX_FRAME + 1 - side.len().min(MAX_FRAME + 1)));
+                        side.extend(
+                            token
+                                .ids
+                                .iter()
+                                .take(MAX_FRAME + 1 - side.len().min(MAX_FRAME + 1)),
+                        );
                     }
                 }
             }
             if !seen {
-                return Err(Error::unsupported("the post-processor of tokenizer.json leaves out the text"));
+                return Err(Error::unsupported(
+                    "the post-processor of tokenizer.json leaves out the text",
+                ));
             }
             // A later step is put around what an earlier one made.
             before.append(&mut frame.0);
@@ -276,7 +347,10 @@ fn bpe(model: file::Model) -> Result<BPE> {
         joined.clear();
         joined.push_str(left);
         joined.push_str(right);
-        if let Some(missing) = [left, right, &joined].into_iter().find(|text| !vocab.contains_key(*text)) {
+        if let Some(missing) = [left, right, &joined]
+            .into_iter()
+            .find(|text| !vocab.contains_key(*text))
+        {
             return Err(Error::invalid_file(format!(
                 "merge rule {rank} of tokenizer.json, {left:?} {right:?}, needs {missing:?}, which is no token"
             )));
@@ -290,17 +364,25 @@ fn bpe(model: file::Model) -> Result<BPE> {
     if let Some(unknown) = model.unk_token {
         builder = builder.unk_token(unknown);
     }
-    builder.build().map_err(|error| unusable("the model", error))
+    builder
+        .build()
+        .map_err(|error| unusable("the model", error))
 }
 
-fn added_vocabulary(added: &[Added], model: &BPE, normalizer: Option<&NormalizerWrapper>) -> Result<AddedVocabulary> {
+fn added_vocabulary(
+    added: &[Added],
+    model: &BPE,
+    normalizer: Option<&NormalizerWrapper>,
+) -> Result<AddedVocabulary> {
     let mut vocabulary = AddedVocabulary::new();
     let mut tokens = Vec::with_capacity(added.len());
     for token in added {
         let normalized = token.normalized.unwrap_or(!token.special);
         if let (true, Some(normalizer)) = (normalized, normalizer) {
             let mut text = NormalizedString::from(token.content.as_str());
-            normalizer.normalize(&mut text).map_err(|error| unusable("a normalizer", error))?;
+            normalizer
+                .normalize(&mut text)
+                .map_err(|error| unusable("a normalizer", error))?;
             if text.get().is_empty() {
                 return Err(Error::invalid_file(format!(
                     "added token {:?} of tokenizer.json is nothing once it is normalised",
@@ -316,7 +398,9 @@ fn added_vocabulary(added: &[Added], model: &BPE, normalizer: Option<&Normalizer
                 .normalized(normalized),
         );
     }
-    vocabulary.add_tokens(tokens, model, normalizer).map_err(|error| unusable("the added tokens", error))?;
+    vocabulary
+        .add_tokens(tokens, model, normalizer)
+        .map_err(|error| unusable("the added tokens", error))?;
     for token in added.iter().filter(|token| !token.content.is_empty()) {
         let id = vocabulary.token_to_id(&token.content, model);
         if id != Some(token.id) {

@@ -1,0 +1,531 @@
+//! Matrices and their products: bands of four rows times tiles of one or [`TILE`] columns.
+//!
+//! For each block of 32 columns the products of small integers are summed in integers, exactly; the sums are then scaled
+//! and added up in f32. Four rows are the four lanes, so that nothing is ever summed across a vector.
+
+use super::formats::{self, BLOCK, Format, ROWS, pack, pack_int8, relaxed, unit_row};
+use super::input::{Input, Needs, TILE, Tile};
+use super::simd::*;
+use crate::error::{Error, ErrorKind, Result};
+use crate::quant::{DType, Int8Groups};
+
+/// Adds a band's product with a tile: `weights` is the band, `units` its units.
+type BandKernel = unsafe fn(weights: *const u8, units: usize, x: &Tile, out: &mut [V; TILE]);
+
+/// The kernels of a format, and how it is laid out.
+struct Kernels {
+    one: BandKernel,
+    many: BandKernel,
+    row: unsafe fn(*const u8, usize, &mut [f32]),
+    unit_bytes: usize,
+    unit_cols: usize,
+    needs: Needs,
+}
+
+const fn kernels<F: Format>() -> Kernels {
+    Kernels {
+        one: band::<F, 1>,
+        many: band::<F, TILE>,
+        row: unit_row::<F>,
+        unit_bytes: F::BYTES,
+        unit_cols: F::BLOCKS * BLOCK,
+        needs: Needs {
+            planes: relaxed::<F>(),
+            halves: !relaxed::<F>(),
+            floats: false,
+        },
+    }
+}
+
+const fn float_kernels<F: Floats>() -> Kernels {
+    Kernels {
+        one: float_band::<F, 1, 4>,
+        many: float_band::<F, TILE, 2>,
+        row: float_row::<F>,
+        unit_bytes: F::BYTES,
+        unit_cols: 1,
+        needs: Needs {
+            planes: false,
+            halves: false,
+            floats: true,
+        },
+    }
+}
+
+fn kernels_of(dtype: DType) -> &'static Kernels {
+    macro_rules! table {
+        ($($pattern:pat => $kernels:expr,)*) => { match dtype { $($pattern => { const K: Kernels = $kernels; &K })* } };
+    }
+    table! {
+        DType::F32 => float_kernels::<F32>(),
+        DType::F16 => float_kernels::<F16>(),
+        DType::BF16 => float_kernels::<BF16>(),
+        DType::Q4_0 => kernels::<formats::Q4_0>(),
+        DType::Q4_1 => kernels::<formats::Q4_1>(),
+        DType::Q5_0 => kernels::<formats::Q5_0>(),
+        DType::Q5_1 => kernels::<formats::Q5_1>(),
+        DType::Q8_0 => kernels::<formats::Q8_0>(),
+        DType::Q2_K => kernels::<formats::Q2K>(),
+        DType::Q3_K => kernels::<formats::Q3K>(),
+        DType::Q4_K => kernels::<formats::Q4K>(),
+        DType::Q5_K => kernels::<formats::Q5K>(),
+        DType::Q6_K => kernels::<formats::Q6K>(),
+        DType::IQ4_NL => kernels::<formats::Iq4Nl>(),
+        DType::IQ4_XS => kernels::<formats::Iq4Xs>(),
+        DType::MXFP4 => kernels::<formats::Mxfp4>(),
+        _ => kernels::<formats::Int8>(),
+    }
+}
+
+/// Whether a type is kept as it is stored and takes the form of [`formats::Int8`] a band at a time, as it is used: the
+/// types of less than 4 bits that no one kernel reads, which that form would make several times larger.
+fn expanded(dtype: DType) -> bool {
+    matches!(
+        dtype,
+        DType::IQ1_S
+            | DType::IQ1_M
+            | DType::IQ2_XXS
+            | DType::IQ2_XS
+            | DType::IQ2_S
+            | DType::IQ3_XXS
+            | DType::IQ3_S
+            | DType::TQ1_0
+            | DType::TQ2_0
+            | DType::NVFP4
+    )
+}
+
+/// A weight matrix `[stack * rows, cols]` in the form that the kernels read. Bands do not reach from one of the stacked
+/// matrices into the next.
+pub struct Matrix {
+    dtype: DType,
+    /// Rows of each of the stacked matrices.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Bytes of a band.
+    band: usize,
+    bytes: Vec<u8>,
+}
+
+/// What a thread needs to expand bands.
+#[derive(Default)]
+pub struct Scratch {
+    groups: Option<Int8Groups>,
+    band: Vec<u8>,
+}
+
+impl Matrix {
+    /// Bytes that a matrix takes; see [`Matrix::new`]. `None` on overflow.
+    pub fn size(dtype: DType, stack: u64, rows: u64, cols: u64) -> Option<u64> {
+        let band = if expanded(dtype) {
+            dtype.row_bytes(cols)?.checked_mul(ROWS as u64)?
+        } else {
+            let kernels = kernels_of(dtype);
+            (cols / kernels.unit_cols as u64).checked_mul(kernels.unit_bytes as u64)?
+        };
+        stack
+            .checked_mul(rows.div_ceil(ROWS as u64))?
+            .checked_mul(band)
+    }
+
+    /// Zeros: `stack` matrices `[rows, cols]`.
+    ///
+    /// # Errors
+    /// `ModelTooLarge` where there is no memory for it.
+    pub fn new(dtype: DType, stack: u64, rows: u64, cols: u64) -> Result<Matrix> {
+        let size = Matrix::size(dtype, stack, rows, cols).and_then(|n| usize::try_from(n).ok());
+        let mut bytes = Vec::new();
+        size.and_then(|n| bytes.try_reserve_exact(n).ok().map(|()| bytes.resize(n, 0)))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::ModelTooLarge,
+                    format!("no memory for a matrix of {rows} rows and {cols} columns"),
+                )
+            })?;
+        let bands = stack * rows.div_ceil(ROWS as u64);
+        let band = if bands == 0 {
+            0
+        } else {
+            bytes.len() / bands as usize
+        };
+        Ok(Matrix {
+            dtype,
+            rows: rows as usize,
+            cols: cols as usize,
+            band,
+            bytes,
+        })
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What it is multiplied with.
+    pub fn needs(&self) -> Needs {
+        kernels_of(self.dtype).needs
+    }
+
+    /// Bands of each of the stacked matrices.
+    pub fn bands(&self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    /// Stores stacked row `row` from its stored bytes.
+    ///
+    /// # Errors
+    /// `InvalidFile` where a scale is infinite or not a number.
+    pub fn set_row(&mut self, row: usize, stored: &[u8]) -> Result<()> {
+        let (matrix, row) = (row / self.rows, row % self.rows);
+        let (index, r) = (matrix * self.bands() + row / ROWS, row % ROWS);
+        let band = self
+            .bytes
+            .get_mut(index * self.band..(index + 1) * self.band)
+            .ok_or_else(|| Error::internal("rows beyond the tensor"))?;
+        let broken = || {
+            Error::new(
+                ErrorKind::InvalidFile,
+                "holds weights that are infinite or not numbers; the file is broken, download it again",
+            )
+        };
+        match self.dtype {
+            DType::F32 => {
+                for (k, x) in stored.chunks_exact(4).enumerate() {
+                    band[16 * k + 4 * r..][..4].copy_from_slice(x);
+                }
+            }
+            DType::F16 | DType::BF16 => {
+                for (k, x) in stored.chunks_exact(2).enumerate() {
+                    if self.dtype == DType::F16 && x[1] & 0x7c == 0x7c {
+                        return Err(broken());
+                    }
+                    band[8 * k + 2 * r..][..2].copy_from_slice(x);
+                }
+            }
+            dtype if expanded(dtype) => {
+                band[r * stored.len()..][..stored.len()].copy_from_slice(stored)
+            }
+            dtype => {
+                let unit_bytes = kernels_of(dtype).unit_bytes;
+                for (block, unit) in stored
+                    .chunks_exact(dtype.block_bytes())
+                    .zip(band.chunks_exact_mut(unit_bytes))
+                {
+                    if !pack(dtype, block, unit, r) {
+                        return Err(broken());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Dequantises stacked row `row` into `out` (`[cols]`).
+    pub fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        let (matrix, row) = (row / self.rows, row % self.rows);
+        let (index, r) = (matrix * self.bands() + row / ROWS, row % ROWS);
+        let band = self
+            .bytes
+            .get(index * self.band..(index + 1) * self.band)
+            .ok_or_else(|| Error::internal("a row beyond the tensor"))?;
+        if expanded(self.dtype) {
+            return self
+                .dtype
+                .dequantize(&band[r * self.band / ROWS..][..self.band / ROWS], out);
+        }
+        let kernels = kernels_of(self.dtype);
+        for (unit, out) in band
+            .chunks_exact(kernels.unit_bytes)
+            .zip(out.chunks_exact_mut(kernels.unit_cols))
+        {
+            // SAFETY: a whole unit.
+            unsafe { (kernels.row)(unit.as_ptr(), r, out) };
+        }
+        Ok(())
+    }
+
+    /// `out[t, row] = W[row] x[t]` for the rows of `bands` of stacked matrix `matrix`.
+    ///
+    /// # Safety
+    /// `input` is filled with what [`Matrix::needs`]; `out` is `[T, stride]` with `stride >= rows`, and nobody else
+    /// touches these rows' values of it.
+    pub unsafe fn multiply(
+        &self,
+        matrix: usize,
+        bands: std::ops::Range<usize>,
+        input: &Input,
+        out: *mut f32,
+        stride: usize,
+        scratch: &mut Scratch,
+    ) {
+        assert!(bands.end <= self.bands() && input.cols == self.cols && stride >= self.rows);
+        let kernels = kernels_of(self.dtype);
+        let units = self.cols / kernels.unit_cols;
+        let kernel = if input.width == 1 {
+            kernels.one
+        } else {
+            kernels.many
+        };
+        for index in bands {
+            let at = (matrix * self.bands() + index) * self.band;
+            let stored = &self.bytes[at..at + self.band];
+            let band = if expanded(self.dtype) {
+                self.expand(stored, scratch)
+            } else {
+                stored
+            };
+            let rows = ROWS.min(self.rows - index * ROWS);
+            for tile in 0..input.tiles() {
+                let mut sums = [zero(); TILE];
+                // SAFETY: the band has `units` units, and so has the tile.
+                unsafe { kernel(band.as_ptr(), units, &input.tile(tile), &mut sums) };
+                let first = tile * input.width;
+                for (c, sum) in sums
+                    .into_iter()
+                    .enumerate()
+                    .take(input.width.min(input.rows - first))
+                {
+                    // SAFETY: within `out`, by the caller's word.
+                    unsafe {
+                        let at = out.add((first + c) * stride + index * ROWS);
+                        if rows == ROWS {
+                            store(at.cast(), sum);
+                        } else {
+                            for (r, y) in to_f32(sum).into_iter().enumerate().take(rows) {
+                                *at.add(r) = y;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A stored band as units of [`formats::Int8`].
+    fn expand<'a>(&self, stored: &[u8], scratch: &'a mut Scratch) -> &'a [u8] {
+        let cols = self.cols;
+        if scratch
+            .groups
+            .as_ref()
+            .is_none_or(|g| g.levels.len() != cols)
+        {
+            scratch.groups = Some(Int8Groups::new(cols));
+        }
+        let unit = <formats::Int8 as Format>::BYTES;
+        scratch.band.resize(cols / BLOCK * unit, 0);
+        if let Some(groups) = &mut scratch.groups {
+            for (r, row) in stored.chunks_exact(stored.len() / ROWS).enumerate() {
+                // The row is whole blocks of a type that has this form: there is no other error.
+                let done = self.dtype.int8_groups(row, groups);
+                debug_assert!(done.is_ok());
+                let blocks = groups
+                    .levels
+                    .chunks_exact(BLOCK)
+                    .zip(groups.scales.chunks_exact(2));
+                for ((levels, scales), unit) in blocks.zip(scratch.band.chunks_exact_mut(unit)) {
+                    pack_int8(levels, scales, unit, r);
+                }
+            }
+        }
+        &scratch.band
+    }
+}
+
+/// Sums of products of `vectors` vectors of four columns: small unsigned weights times i8, as bytes.
+#[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+#[inline(always)]
+unsafe fn dot_bytes<F: Format, const N: usize>(
+    q: &[V; 8],
+    vectors: std::ops::Range<usize>,
+    x: *const u8,
+) -> [V; N] {
+    // Sums of this many fit an i16: 2 * 128 * (2^bits - 1) * n < 2^15.
+    let most = match F::BITS {
+        ..=4 => 8,
+        5 => 4,
+        _ => 2,
+    };
+    let mut sums = [zero(); N];
+    let mut j = vectors.start;
+    while j < vectors.end {
+        let mut part = [zero(); N];
+        for (c, part) in part.iter_mut().enumerate() {
+            *part = b_dot(unsafe { load_splat(x.add((j * N + c) * 4)) }, q[j]);
+        }
+        for i in j + 1..(j + most).min(vectors.end) {
+            for (c, part) in part.iter_mut().enumerate() {
+                *part = h_add(
+                    *part,
+                    b_dot(unsafe { load_splat(x.add((i * N + c) * 4)) }, q[i]),
+                );
+            }
+        }
+        for (sum, part) in sums.iter_mut().zip(part) {
+            *sum = i_add(*sum, h_pairs(part));
+        }
+        j += most;
+    }
+    sums
+}
+
+/// As [`dot_bytes`], for any weights of 8 bits, as i16.
+#[inline(always)]
+unsafe fn dot_halves<const N: usize>(
+    q: &[V; 8],
+    vectors: std::ops::Range<usize>,
+    x: *const u8,
+) -> [V; N] {
+    let mut sums = [zero(); N];
+    for j in vectors {
+        let (low, high) = (b_low(q[j]), b_high(q[j]));
+        for (c, sum) in sums.iter_mut().enumerate() {
+            let first = unsafe { load_splat(x.add((2 * j * N + c) * 4)) };
+            *sum = i_add(*sum, h_dot(low, first));
+        }
+        for (c, sum) in sums.iter_mut().enumerate() {
+            let second = unsafe { load_splat(x.add(((2 * j + 1) * N + c) * 4)) };
+            *sum = i_add(*sum, h_dot(high, second));
+        }
+    }
+    sums
+}
+
+unsafe fn band<F: Format, const N: usize>(
+    weights: *const u8,
+    units: usize,
+    x: &Tile,
+    out: &mut [V; TILE],
+) {
+    let mut sums = [zero(); N];
+    let mut x16 = if relaxed::<F>() { x.planes } else { x.halves };
+    let mut meta = x.meta;
+    for unit in 0..units {
+        // SAFETY: the band has this unit, the tile its columns.
+        unsafe {
+            let unit = weights.add(unit * F::BYTES);
+            let shared = F::scales(unit);
+            for block in 0..F::BLOCKS {
+                let q = F::quants(unit, block);
+                for half in 0..if F::HALVES { 2 } else { 1 } {
+                    let vectors = if F::HALVES {
+                        4 * half..4 * half + 4
+                    } else {
+                        0..8
+                    };
+                    let products: [V; N] = products::<F, N>(&q, vectors, x16);
+                    let (scale, min) = F::scale(
+                        unit,
+                        shared,
+                        if F::HALVES { 2 * block + half } else { block },
+                    );
+                    let sum_at = if F::HALVES { 4 + 4 * half } else { 12 };
+                    for (c, sum) in sums.iter_mut().enumerate() {
+                        let d = load_splat(meta.add(16 * c));
+                        *sum = madd(f_mul(i_to_f(products[c]), d), scale, *sum);
+                        if F::MIN {
+                            *sum = madd(load_splat(meta.add(16 * c + sum_at)), min, *sum);
+                        }
+                    }
+                }
+                x16 = x16.add(N * BLOCK * 2);
+                meta = meta.add(N * 16);
+            }
+        }
+    }
+    out[..N].copy_from_slice(&sums);
+}
+
+/// Sums of products of the vectors `vectors` of a block with activations of 16 bits, which start at `x`.
+#[inline(always)]
+unsafe fn products<F: Format, const N: usize>(
+    q: &[V; 8],
+    vectors: std::ops::Range<usize>,
+    x: *const u8,
+) -> [V; N] {
+    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+    if relaxed::<F>() {
+        return unsafe {
+            let high = dot_bytes::<F, N>(q, vectors.clone(), x);
+            let low = dot_bytes::<F, N>(q, vectors, x.add(N * BLOCK));
+            std::array::from_fn(|c| i_add(i_shl::<8>(high[c]), low[c]))
+        };
+    }
+    unsafe { dot_halves::<N>(q, vectors, x) }
+}
+
+/// A type of plain floats: `[K, 4]`, four rows of each column together.
+trait Floats {
+    /// Bytes of four.
+    const BYTES: usize;
+    /// Reads four.
+    ///
+    /// # Safety
+    /// `at` starts [`Floats::BYTES`] readable bytes.
+    unsafe fn four(at: *const u8) -> V;
+}
+
+struct F32;
+impl Floats for F32 {
+    const BYTES: usize = 16;
+    #[inline(always)]
+    unsafe fn four(at: *const u8) -> V {
+        unsafe { load(at) }
+    }
+}
+
+struct F16;
+impl Floats for F16 {
+    const BYTES: usize = 8;
+    #[inline(always)]
+    unsafe fn four(at: *const u8) -> V {
+        f16_to_f32(unsafe { load8(at) })
+    }
+}
+
+struct BF16;
+impl Floats for BF16 {
+    const BYTES: usize = 8;
+    #[inline(always)]
+    unsafe fn four(at: *const u8) -> V {
+        i_shl::<16>(w_to_i(unsafe { load8(at) }))
+    }
+}
+
+/// `U` sums per column, so that additions need not wait for each other.
+unsafe fn float_band<F: Floats, const N: usize, const U: usize>(
+    weights: *const u8,
+    cols: usize,
+    x: &Tile,
+    out: &mut [V; TILE],
+) {
+    let mut sums = [[f_splat(0.0); N]; U];
+    // SAFETY: the band and the tile have `cols` columns.
+    unsafe {
+        let whole = cols / U * U;
+        for k in (0..whole).step_by(U) {
+            for (u, sums) in sums.iter_mut().enumerate() {
+                let w = F::four(weights.add((k + u) * F::BYTES));
+                for (c, sum) in sums.iter_mut().enumerate() {
+                    *sum = madd(load_splat(x.floats.add(((k + u) * N + c) * 4)), w, *sum);
+                }
+            }
+        }
+        for k in whole..cols {
+            let w = F::four(weights.add(k * F::BYTES));
+            for (c, sum) in sums[0].iter_mut().enumerate() {
+                *sum = madd(load_splat(x.floats.add((k * N + c) * 4)), w, *sum);
+            }
+        }
+    }
+    for c in 0..N {
+        out[c] = sums[1..]
+            .iter()
+            .fold(sums[0][c], |sum, part| f_add(sum, part[c]));
+    }
+}
+
+unsafe fn float_row<F: Floats>(unit: *const u8, r: usize, out: &mut [f32]) {
+    out[0] = to_f32(unsafe { F::four(unit) })[r];
+}

@@ -1,0 +1,795 @@
+//! Buffers, pipelines and bind groups for a lowered plan, made once; steps replay its recordings.
+
+mod inspect;
+mod replay;
+mod trace;
+
+use self::replay::{Command, Replay};
+use super::device::{Gpu, add};
+use super::lower::{CacheType, Dispatch, Lowered, Region, Settings, Shape, Slot, Tuning, splits};
+use super::profile::{Timed, Times};
+use super::self_test::{self, Reference};
+use super::state::{AdjustmentLayout, SAMPLING_WORDS, region_words, sampling_words};
+use super::tune::{self, Free};
+use crate::error::{Error, ErrorKind, Result};
+use crate::exec::{
+    Costs, Executor, ExecutorInfo, Limits, Output, Pending, SelfTest, Step, Tuned, Want,
+};
+use crate::plan::{History, MAX_BIASES, Plan, Role, Row, Sampling, TensorId, TokenCounts};
+use futures_core::future::LocalBoxFuture;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Rows per prefill step.
+const MAX_ROWS: u32 = 256;
+/// Steps in flight: enough to hide a readback. Browsers that wait 100 ms for one need more.
+const RUN_AHEAD: u32 = 3;
+const RUN_AHEAD_SLOW: u32 = 12;
+/// Uploads between waits: bounds what the driver (or browser) keeps copies of.
+const UPLOAD_WINDOW: u64 = 32 << 20;
+
+/// Choices that tests and callers may make; `None`: what suits the device.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Makes the executor that the kernels are checked against at load; `None`: no self-test.
+    pub reference: Option<Reference>,
+    /// Reduce by subgroup shuffles, where the device has them.
+    pub subgroups: Option<bool>,
+    /// Integer dot products.
+    pub int8: Option<bool>,
+    /// f16 tiles, where the device has f16.
+    pub f16: Option<bool>,
+    /// Kernels for 2, 4 and 8 rows.
+    pub columns: Option<bool>,
+    /// Divide long sequences among workgroups in attention.
+    pub splits: Option<bool>,
+    /// Lanes that share a row in matvec: one of [`Tuning::LANES`].
+    pub lanes: Option<u32>,
+    /// Measure, once the weights are there, which kernels this device runs fastest, among those not chosen here.
+    pub tune: bool,
+    /// How keys and values are stored; f16 by default.
+    pub cache: Option<CacheType>,
+    /// Split weights as if larger buffers could not be bound.
+    pub max_binding: Option<u64>,
+    /// Rows per step.
+    pub max_rows: Option<u32>,
+    /// Steps in flight.
+    pub run_ahead: Option<u32>,
+}
+
+/// Runs a plan on a GPU.
+pub struct GpuExecutor {
+    gpu: Gpu,
+    lowered: Lowered,
+    buffers: HashMap<Slot, wgpu::Buffer>,
+    /// For each tensor, where its rows go.
+    targets: HashMap<TensorId, Vec<Target>>,
+    /// By shape, where the rows lie, and whether attention is split.
+    recordings: HashMap<(Shape, Region, bool), Replay>,
+    /// Heads of the sampled region.
+    sampled: u32,
+    /// No row of the sampled region lies beyond this position.
+    sampled_pos: u32,
+    staging: Rc<RefCell<Vec<wgpu::Buffer>>>,
+    logits_staging: Rc<RefCell<Option<wgpu::Buffer>>>,
+    /// Bytes written since the last wait.
+    uploaded: u64,
+    weight_bytes: u64,
+    cache_bytes: u64,
+    rows_of_last_step: u32,
+    /// Errors of pipelines in the making.
+    compiling: Vec<LocalBoxFuture<'static, Option<wgpu::Error>>>,
+    reference: Option<Reference>,
+    self_test: Option<SelfTest>,
+    /// What the tuning run may choose; taken by it.
+    tune: Option<Free>,
+    tuned: Option<Tuned>,
+    times: Rc<RefCell<Times>>,
+    /// Norm weights, for [`Inspect::poke`].
+    norms: HashMap<TensorId, Vec<f32>>,
+}
+
+/// Where some rows of a tensor go.
+#[derive(Clone, Debug)]
+enum Target {
+    /// Into a matrix part: tensor rows `first..end` start at row `at` of the part.
+    Rows {
+        part: usize,
+        first: u64,
+        end: u64,
+        at: u64,
+    },
+    /// Values `first..end` into the bias of a matrix part, from its element `at` on.
+    Bias {
+        part: usize,
+        first: u64,
+        end: u64,
+        at: u64,
+    },
+    /// The whole vector, as f32.
+    Norm,
+}
+
+impl GpuExecutor {
+    /// Allocates everything for contexts of `context` positions and compiles the pipelines. Weights come after.
+    pub async fn new(
+        gpu: &Gpu,
+        plan: Plan,
+        context: u32,
+        options: &GpuOptions,
+    ) -> Result<GpuExecutor> {
+        let capabilities = gpu.capabilities();
+        let run_ahead = if capabilities.slow_await {
+            RUN_AHEAD_SLOW
+        } else {
+            RUN_AHEAD
+        };
+        let max_rows = options.max_rows.unwrap_or(MAX_ROWS);
+        if let Some(lanes) = options.lanes.filter(|lanes| !Tuning::LANES.contains(lanes)) {
+            return Err(Error::invalid_input(format!(
+                "lanes is {lanes}; it may be 4, 8, 16, 32 or 64"
+            )));
+        }
+        let tuning = capabilities.tuning();
+        let tuning = Tuning {
+            subgroups: options.subgroups.unwrap_or(tuning.subgroups) && capabilities.subgroups,
+            int8: options.int8.unwrap_or(tuning.int8),
+            f16: options.f16.unwrap_or(tuning.f16) && capabilities.shader_f16,
+            columns: options.columns.unwrap_or(tuning.columns),
+            splits: options.splits.unwrap_or(tuning.splits),
+            lanes: options.lanes,
+        };
+        let max_binding = options
+            .max_binding
+            .unwrap_or(u64::MAX)
+            .min(capabilities.max_binding);
+        let limits = Limits::for_context(context, max_rows, options.run_ahead.unwrap_or(run_ahead));
+        let settings = Settings::new(
+            tuning,
+            options.cache.unwrap_or_default(),
+            max_binding,
+            limits,
+        );
+        let mut executor = GpuExecutor::with_settings(gpu, plan, settings).await?;
+        executor.reference = options.reference;
+        executor.tune = options.tune.then(|| Free {
+            subgroups: options.subgroups.is_none() && capabilities.subgroups,
+            int8: options.int8.is_none(),
+            lanes: options.lanes.is_none(),
+        });
+        Ok(executor)
+    }
+
+    /// As lowered by these settings; [`Executor::ready`] tells whether the pipelines came to be.
+    pub(super) async fn with_settings(
+        gpu: &Gpu,
+        plan: Plan,
+        settings: Settings,
+    ) -> Result<GpuExecutor> {
+        let lowered = Lowered::new(plan, settings)?;
+        let is_trial = lowered.settings.trial.is_some();
+        let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let built = GpuExecutor::build(gpu, lowered);
+        let popped = scope.pop();
+        // A trial is small, and a wait may be long.
+        let out_of_memory = if is_trial { None } else { popped.await };
+        let mut executor = built?;
+        if let Some(error) = out_of_memory {
+            return Err(Error::new(
+                ErrorKind::ModelTooLarge,
+                format!(
+                    "the GPU has no room for {} MB of weights and {} MB of cache; use a smaller model or a smaller \
+                     max_context",
+                    executor.weight_bytes >> 20,
+                    executor.cache_bytes >> 20
+                ),
+            )
+            .with_source(error.to_string()));
+        }
+        executor.record_all()?;
+        Ok(executor)
+    }
+
+    /// Resolves when all pipelines are made.
+    pub(super) async fn compiled(&mut self) -> Result<()> {
+        for compiling in std::mem::take(&mut self.compiling) {
+            if let Some(error) = compiling.await {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "this GPU's driver refused a kernel; please report it",
+                )
+                .with_source(error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Records again, without the variants that the self-test found wrong.
+    pub(super) fn replace(&mut self, wrong: Vec<String>) -> Result<()> {
+        self.lowered.settings.wrong.extend(wrong);
+        self.recordings.clear();
+        self.record_all()
+    }
+
+    /// Records again, with other kernels.
+    pub(super) async fn retune(&mut self, tuning: Tuning) -> Result<()> {
+        if self.lowered.settings.tuning != tuning {
+            self.lowered.settings.tuning = tuning;
+            self.recordings.clear();
+            self.record_all()?;
+            self.compiled().await?;
+        }
+        Ok(())
+    }
+
+    /// Every dispatch that some step may run, and in which shape.
+    pub(super) fn dispatches(&self) -> impl Iterator<Item = (Shape, bool, &Dispatch)> {
+        self.recordings
+            .iter()
+            .flat_map(|((shape, _, split), replay)| {
+                let body = replay
+                    .body
+                    .iter()
+                    .chain(&replay.sample)
+                    .map(move |command| (*shape, *split, &command.dispatch));
+                let heads = replay.heads.iter();
+                body.chain(heads.flat_map(move |(shape, head)| {
+                    head.iter().map(move |c| (*shape, *split, &c.dispatch))
+                }))
+            })
+    }
+
+    fn build(gpu: &Gpu, lowered: Lowered) -> Result<GpuExecutor> {
+        let plan = &lowered.plan;
+        let limits = lowered.settings.limits;
+        let storage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::COPY_SRC;
+        let mut buffers = HashMap::new();
+        let mut add_buffer = |slot: Slot, size: u64| -> Result<()> {
+            if size > gpu.capabilities().max_binding {
+                return Err(Error::new(
+                    ErrorKind::ModelTooLarge,
+                    format!(
+                        "{slot:?} needs {} MB in one binding; this device binds at most {} MB: use a smaller max_context",
+                        size >> 20,
+                        gpu.capabilities().max_binding >> 20
+                    ),
+                ));
+            }
+            buffers.insert(
+                slot,
+                gpu.buffer(&format!("{slot:?}"), size.max(16), storage)?,
+            );
+            Ok(())
+        };
+
+        let mut targets: HashMap<TensorId, Vec<Target>> = HashMap::new();
+        let mut weight_bytes = 0;
+        for (i, part) in lowered.parts.iter().enumerate() {
+            add_buffer(Slot::Weights(i), part.weights_bytes())?;
+            add_buffer(Slot::Scales(i), part.scales_bytes())?;
+            weight_bytes += part.weights_bytes() + part.scales_bytes();
+            let mut at = 0;
+            for (tensor, range) in &part.segments {
+                let target = Target::Rows {
+                    part: i,
+                    first: range.start,
+                    end: range.end,
+                    at,
+                };
+                targets.entry(*tensor).or_default().push(target);
+                at += range.end - range.start;
+            }
+            let mut at = 0;
+            for ((bias, range), (weight, _)) in part.biases.iter().zip(&part.segments) {
+                if bias != weight {
+                    let target = Target::Bias {
+                        part: i,
+                        first: range.start,
+                        end: range.end,
+                        at,
+                    };
+                    targets.entry(*bias).or_default().push(target);
+                }
+                at += range.end - range.start;
+            }
+        }
+        for norm in &lowered.norms {
+            add_buffer(Slot::Norm(*norm), plan.tensor(*norm).cols * 4)?;
+            targets.entry(*norm).or_default().push(Target::Norm);
+        }
+
+        let mut cache_bytes = 0;
+        for (slot, bytes) in lowered.buffers() {
+            add_buffer(slot, bytes)?;
+            if matches!(slot, Slot::Cache(_)) {
+                cache_bytes += bytes;
+            }
+        }
+        let mut ropes = Vec::new();
+        for i in 0..plan.ropes.len().max(1) {
+            let table = if i < plan.ropes.len() {
+                lowered.rope_table(i, limits.max_context())
+            } else {
+                vec![[1.0, 0.0]]
+            };
+            add_buffer(Slot::Rope(i), (table.len() * 8) as u64)?;
+            ropes.push(table);
+        }
+        for (i, table) in ropes.iter().enumerate() {
+            gpu.write(&buffers[&Slot::Rope(i)], 0, bytemuck::cast_slice(table));
+        }
+        Ok(GpuExecutor {
+            gpu: gpu.clone(),
+            buffers,
+            targets,
+            recordings: HashMap::new(),
+            sampled: 0,
+            sampled_pos: 0,
+            staging: Rc::default(),
+            logits_staging: Rc::default(),
+            uploaded: 0,
+            weight_bytes,
+            cache_bytes,
+            rows_of_last_step: 0,
+            compiling: Vec::new(),
+            reference: None,
+            self_test: None,
+            tune: None,
+            tuned: None,
+            times: Rc::default(),
+            norms: HashMap::new(),
+            lowered,
+        })
+    }
+
+    /// Writes a step's rows into the state; gives their last position.
+    fn write_rows(&mut self, rows: &[Row], heads: &[u32], want: Want) -> Result<u32> {
+        let limits = self.lowered.settings.limits;
+        if rows.is_empty()
+            || rows.len() > limits.max_rows as usize
+            || heads.len() > limits.max_heads as usize
+        {
+            return Err(Error::internal(format!(
+                "a step of {} rows, {} heads",
+                rows.len(),
+                heads.len()
+            )));
+        }
+        let words = region_words(rows, heads);
+        let offset = u64::from(self.lowered.state.host_at) * 4;
+        self.gpu.write(
+            &self.buffers[&Slot::State],
+            offset,
+            bytemuck::cast_slice(&words),
+        );
+        let last = rows.iter().map(|row| row.pos).max().unwrap_or(0);
+        if want == Want::Ids {
+            self.sampled = heads.len() as u32;
+            self.sampled_pos = last + 1;
+        }
+        Ok(last)
+    }
+
+    /// Encodes and submits one step, whose rows lie at `pos` or before; `heads` 0: the body alone.
+    fn run(
+        &mut self,
+        region: Region,
+        tokens: u32,
+        pos: u32,
+        heads: u32,
+        want: Want,
+    ) -> Result<Pending> {
+        self.gpu.check()?;
+        let shape = self.lowered.settings.shape(tokens);
+        let few = matches!(shape, Shape::Few(_));
+        let split = few && self.lowered.split_from().is_some_and(|from| pos >= from);
+        let splits = splits(pos, self.lowered.settings.limits.page_size);
+        let replay = self
+            .recordings
+            .get(&(shape, region, split))
+            .ok_or_else(|| Error::internal(format!("no recording of {shape:?} {region:?}")))?;
+        let mut lists: Vec<&[Command]> = vec![&replay.body];
+        if want != Want::Nothing {
+            let shape = self.lowered.settings.shape(heads);
+            let head = replay.heads.iter().find(|(s, _)| *s == shape);
+            // A plan that ends before its head (tests have such) has none.
+            lists.extend(head.map(|(_, head)| head.as_slice()));
+        }
+        if want == Want::Ids {
+            lists.push(&replay.sample);
+        }
+        let counters = self.gpu.counters();
+        let began = web_time::Instant::now();
+        let mut profile = match self.gpu.capabilities().timestamps {
+            true => Some(Timed::new(&self.gpu)?),
+            false => None,
+        };
+        let mut encoder = self
+            .gpu
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor {
+                label: Some("step"),
+            });
+        if let Some(timed) = &mut profile {
+            for command in lists.into_iter().flatten() {
+                let grid = command.dispatch.grid(tokens, heads, splits);
+                timed.dispatch(
+                    &mut encoder,
+                    &command.pipeline,
+                    &command.bind_group,
+                    grid,
+                    &command.dispatch.variant,
+                );
+                add(&counters.passes, 1);
+                add(&counters.dispatches, 1);
+            }
+            timed.resolve(&mut encoder);
+        } else {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            add(&counters.passes, 1);
+            let mut current: Option<&Rc<wgpu::ComputePipeline>> = None;
+            for command in lists.into_iter().flatten() {
+                let (x, y) = command.dispatch.grid(tokens, heads, splits);
+                if !current.is_some_and(|p| Rc::ptr_eq(p, &command.pipeline)) {
+                    pass.set_pipeline(&command.pipeline);
+                    current = Some(&command.pipeline);
+                }
+                pass.set_bind_group(0, &command.bind_group, &[]);
+                pass.dispatch_workgroups(x, y, 1);
+                add(&counters.dispatches, 1);
+            }
+        }
+        add(&counters.submits, 1);
+        add(&counters.steps, 1);
+        let pending = self.finish(encoder, heads, want, None);
+        let counters = self.gpu.counters();
+        counters
+            .encode_micros
+            .set(counters.encode_micros.get() + began.elapsed().as_secs_f64() * 1e6);
+        let Some(timed) = profile else { return pending };
+        let (pending, gpu, times) = (pending?, self.gpu.clone(), self.times.clone());
+        Ok(Box::pin(async move {
+            let output = pending.await?;
+            timed.collect(&gpu, &times).await?;
+            Ok(output)
+        }))
+    }
+
+    /// Submits a step; resolves to its output. `own_logits`: where a traced step has them.
+    fn finish(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        heads: u32,
+        want: Want,
+        own_logits: Option<wgpu::Buffer>,
+    ) -> Result<Pending> {
+        match want {
+            Want::Nothing => {
+                self.gpu.queue.submit([encoder.finish()]);
+                // Back-pressure without a readback: resolves when the step is done.
+                let gpu = self.gpu.clone();
+                Ok(Box::pin(async move {
+                    gpu.idle().await?;
+                    Ok(Output::Nothing)
+                }))
+            }
+            Want::Ids => {
+                let len = u64::from(heads) * 4;
+                let staging = match self.staging.borrow_mut().pop() {
+                    Some(buffer) => buffer,
+                    None => {
+                        self.staging_buffer(u64::from(self.lowered.settings.limits.max_heads) * 4)?
+                    }
+                };
+                encoder.copy_buffer_to_buffer(&self.buffers[&Slot::Ids], 0, &staging, 0, len);
+                self.gpu.queue.submit([encoder.finish()]);
+                let bytes = self.gpu.read(&staging, len);
+                let pool = self.staging.clone();
+                Ok(Box::pin(async move {
+                    let bytes = bytes.await?;
+                    pool.borrow_mut().push(staging);
+                    Ok(Output::Ids(words(&bytes)))
+                }))
+            }
+            Want::Logits => {
+                let len = u64::from(heads) * u64::from(self.lowered.plan.vocab_size) * 4;
+                let logits = self
+                    .lowered
+                    .plan
+                    .last(Role::Logits)
+                    .map(|value| self.lowered.slot(value));
+                let logits = own_logits
+                    .as_ref()
+                    .or(logits.and_then(|slot| self.buffers.get(&slot)));
+                let logits = logits.ok_or_else(|| Error::internal("a plan without logits"))?;
+                let staging = match self.logits_staging.borrow_mut().take() {
+                    Some(buffer) => buffer,
+                    None => self.staging_buffer(
+                        u64::from(self.lowered.settings.limits.max_heads)
+                            * u64::from(self.lowered.plan.vocab_size)
+                            * 4,
+                    )?,
+                };
+                encoder.copy_buffer_to_buffer(logits, 0, &staging, 0, len);
+                self.gpu.queue.submit([encoder.finish()]);
+                let bytes = self.gpu.read(&staging, len);
+                let pool = self.logits_staging.clone();
+                Ok(Box::pin(async move {
+                    let bytes = bytes.await?;
+                    *pool.borrow_mut() = Some(staging);
+                    Ok(Output::Logits(floats(&bytes)))
+                }))
+            }
+        }
+    }
+
+    fn staging_buffer(&self, size: u64) -> Result<wgpu::Buffer> {
+        self.gpu.buffer(
+            "staging",
+            size,
+            wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        )
+    }
+
+    /// What the device did so far.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The lowered plan.
+    pub fn lowered(&self) -> &Lowered {
+        &self.lowered
+    }
+}
+
+impl Executor for GpuExecutor {
+    fn info(&self) -> ExecutorInfo {
+        let capabilities = self.gpu.capabilities();
+        let settings = &self.lowered.settings;
+        let mut features = Vec::new();
+        for (name, on) in [
+            ("subgroups", settings.tuning.subgroups),
+            ("int8", settings.tuning.int8),
+            ("shader-f16", settings.tuning.f16),
+            ("columns", settings.tuning.columns),
+            ("splits", settings.tuning.splits),
+        ] {
+            if on {
+                features.push(name.to_owned());
+            }
+        }
+        ExecutorInfo {
+            kind: "webgpu".into(),
+            name: capabilities.name.clone(),
+            vendor: capabilities.vendor.clone(),
+            architecture: capabilities.architecture.clone(),
+            software: capabilities.software,
+            features,
+            weight_bytes: self.weight_bytes,
+            cache_bytes: self.cache_bytes,
+            cache_type: settings.cache.name().into(),
+            lanes: settings.tuning.lanes,
+            tuned: self.tuned.clone(),
+            self_test: self.self_test.clone(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        self.lowered.settings.limits
+    }
+
+    fn costs(&self) -> Costs {
+        let counters = self.gpu.counters();
+        let times = self.times.borrow();
+        Costs {
+            steps: counters.steps.get(),
+            dispatches: counters.dispatches.get(),
+            encode_seconds: counters.encode_micros.get() / 1e6,
+            kernels: times
+                .iter()
+                .map(|(name, (count, seconds))| (name.clone(), *count, *seconds))
+                .collect(),
+        }
+    }
+
+    fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()> {
+        let spec = self.lowered.plan.tensor(tensor);
+        let row_bytes = spec.row_bytes();
+        if row_bytes == 0 || !(bytes.len() as u64).is_multiple_of(row_bytes) {
+            return Err(Error::internal(format!(
+                "{} bytes are not whole rows of {row_bytes}",
+                bytes.len()
+            )));
+        }
+        let end_row = first_row + bytes.len() as u64 / row_bytes;
+        let targets = self.targets.get(&tensor).cloned().unwrap_or_default();
+        for target in targets {
+            match target {
+                Target::Rows {
+                    part,
+                    first,
+                    end,
+                    at,
+                } => {
+                    let (from, to) = (first.max(first_row), end.min(end_row));
+                    if from >= to {
+                        continue;
+                    }
+                    let layout = self.lowered.parts[part].layout;
+                    let stored = &bytes[((from - first_row) * row_bytes) as usize
+                        ..((to - first_row) * row_bytes) as usize];
+                    let (mut quants, mut scales) = (Vec::new(), Vec::new());
+                    layout.split(stored, &mut quants, &mut scales)?;
+                    let row = at + from - first;
+                    self.gpu.write(
+                        &self.buffers[&Slot::Weights(part)],
+                        row * layout.quant_row_bytes(),
+                        &quants,
+                    );
+                    if !scales.is_empty() {
+                        self.gpu.write(
+                            &self.buffers[&Slot::Scales(part)],
+                            row * layout.scale_row_bytes(),
+                            &scales,
+                        );
+                    }
+                    self.uploaded += (quants.len() + scales.len()) as u64;
+                }
+                Target::Bias {
+                    part,
+                    first,
+                    end,
+                    at,
+                } => {
+                    let values = dequantized(spec, bytes)?;
+                    let values = &values[first as usize..end as usize];
+                    let offset = (self.lowered.parts[part].bias_at() + at) * 4;
+                    self.gpu.write(
+                        &self.buffers[&Slot::Scales(part)],
+                        offset,
+                        bytemuck::cast_slice(values),
+                    );
+                }
+                Target::Norm => {
+                    let values = dequantized(spec, bytes)?;
+                    self.gpu.write(
+                        &self.buffers[&Slot::Norm(tensor)],
+                        0,
+                        bytemuck::cast_slice(&values),
+                    );
+                    self.norms.insert(tensor, values);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flush_loads(&mut self) -> LocalBoxFuture<'static, Result<()>> {
+        if self.uploaded < UPLOAD_WINDOW {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        self.uploaded = 0;
+        Box::pin(self.gpu.idle())
+    }
+
+    fn ready(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.compiled().await?;
+            if let Some(free) = self.tune.take() {
+                self.tuned = Some(tune::run(self, free).await?);
+            }
+            if let Some(reference) = self.reference {
+                self.self_test = Some(self_test::run(self, reference).await?);
+            }
+            Ok(())
+        })
+    }
+
+    fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()> {
+        let limits = self.lowered.settings.limits;
+        if pages.len() > limits.max_pages_per_seq as usize {
+            return Err(Error::internal(format!(
+                "{} pages for one sequence",
+                pages.len()
+            )));
+        }
+        let offset = u64::from(self.lowered.state.pages_at + seq * limits.max_pages_per_seq) * 4;
+        if !pages.is_empty() {
+            self.gpu.write(
+                &self.buffers[&Slot::State],
+                offset,
+                bytemuck::cast_slice(pages),
+            );
+        }
+        Ok(())
+    }
+
+    fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()> {
+        let vocab = self.lowered.plan.vocab_size;
+        let layout = AdjustmentLayout::new(vocab);
+        let write = |at: u32, words: &[u32]| {
+            let offset = (u64::from(seq) * u64::from(layout.stride) + u64::from(at)) * 4;
+            self.gpu.write(
+                &self.buffers[&Slot::Adjustments],
+                offset,
+                bytemuck::cast_slice(words),
+            );
+        };
+        if sampling.penalises() {
+            write(0, TokenCounts::new(vocab, history)?.words());
+        }
+        if let Some(mask) = &sampling.mask {
+            if mask.words().len() != vocab.div_ceil(32) as usize {
+                return Err(Error::internal("a token mask for another vocabulary"));
+            }
+            write(layout.mask_at, mask.words());
+        }
+        if let Some(bias) = &sampling.bias {
+            if bias.len() > MAX_BIASES || bias.iter().any(|(id, _)| *id >= vocab) {
+                return Err(Error::internal(format!(
+                    "{} biases, or one beyond the vocabulary",
+                    bias.len()
+                )));
+            }
+            let words: Vec<u32> = bias
+                .iter()
+                .flat_map(|(id, bias)| [*id, bias.to_bits()])
+                .collect();
+            write(layout.biases_at, &words);
+        }
+        let offset = u64::from(seq * SAMPLING_WORDS) * 4;
+        self.gpu.write(
+            &self.buffers[&Slot::Sampling],
+            offset,
+            bytemuck::cast_slice(&sampling_words(sampling)),
+        );
+        Ok(())
+    }
+
+    fn submit(&mut self, step: Step<'_>) -> Result<Pending> {
+        match step {
+            Step::Rows { rows, heads, want } => {
+                let last = self.write_rows(rows, heads, want)?;
+                self.rows_of_last_step = rows.len() as u32;
+                self.run(
+                    Region::Host,
+                    rows.len() as u32,
+                    last,
+                    heads.len() as u32,
+                    want,
+                )
+            }
+            Step::Traced {
+                rows,
+                heads,
+                want,
+                trace,
+            } => self.run_traced(rows, heads, want, trace),
+            Step::Next => {
+                if self.sampled == 0 {
+                    return Err(Error::internal("no sampled tokens to go on from"));
+                }
+                let pos = self.sampled_pos;
+                self.sampled_pos += 1;
+                self.run(Region::Sampled, self.sampled, pos, self.sampled, Want::Ids)
+            }
+        }
+    }
+}
+
+fn dequantized(spec: &crate::plan::TensorSpec, bytes: &[u8]) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; spec.cols as usize];
+    spec.dtype.dequantize(bytes, &mut values)?;
+    Ok(values)
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    bytemuck::pod_collect_to_vec(bytes)
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytemuck::pod_collect_to_vec(bytes)
+}

@@ -1,0 +1,305 @@
+//! Traced steps: buffers, bind groups and a recording of their own, made for the step. Weights, cache and state are shared.
+
+use super::super::device::add;
+use super::super::lower::{LOW, Lowered, Slot, Stage};
+use super::replay::PARAMS_ALIGN;
+use super::{GpuExecutor, floats, words};
+use crate::error::{Error, Result};
+use crate::exec::{Output, Pending, Want};
+use crate::plan::{Hook, Point, Role, Row, Tap, Trace, Traced, ValueId};
+use std::collections::HashMap;
+
+/// What is encoded, in order.
+enum Item {
+    /// A command, and its grid.
+    Run(super::replay::Command, (u32, u32)),
+    /// Copies this many bytes from an offset of a buffer into the taps' buffer.
+    Copy(wgpu::Buffer, u64, u64),
+}
+
+/// A tap on its way back: where it lies in the taps' buffer.
+struct Awaited {
+    point: Point,
+    value: ValueId,
+    offset: u64,
+    bytes: u64,
+}
+
+impl GpuExecutor {
+    pub(super) fn run_traced(
+        &mut self,
+        rows: &[Row],
+        heads: &[u32],
+        want: Want,
+        trace: &Trace,
+    ) -> Result<Pending> {
+        self.gpu.check()?;
+        let traced = Traced::of(&self.lowered.plan, trace)?;
+        let last = self.write_rows(rows, heads, want)?;
+        self.rows_of_last_step = rows.len() as u32;
+        let lowered = self.lowered.traced(&traced, last + 1);
+        let (tokens, logit_rows) = (rows.len() as u32, heads.len() as u32);
+        let storage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::COPY_SRC;
+
+        let mut own: HashMap<Slot, wgpu::Buffer> = HashMap::new();
+        for (slot, bytes) in lowered.value_buffers(tokens, logit_rows.max(1)) {
+            if bytes > self.gpu.capabilities().max_binding {
+                return Err(Error::invalid_input(format!(
+                    "the traced values of {tokens} rows need {} MB in one buffer, and this device binds at most {} MB: trace \
+                     fewer tokens at a time",
+                    bytes >> 20,
+                    self.gpu.capabilities().max_binding >> 20
+                )));
+            }
+            own.insert(
+                slot,
+                self.gpu.buffer("traced value", bytes.max(16), storage)?,
+            );
+        }
+
+        // Dispatches, and between them what is edited and read.
+        let sampled = match want {
+            Want::Nothing => None,
+            Want::Logits => Some(false),
+            Want::Ids => Some(true),
+        };
+        let (mut dispatches, mut copies) = (Vec::new(), Vec::new());
+        let mut taps: Vec<Awaited> = Vec::new();
+        let mut offset = 0;
+        for stage in lowered.record_traced(tokens, logit_rows, sampled)? {
+            let value = match stage {
+                Stage::Dispatch(dispatch) => {
+                    dispatches.push(dispatch);
+                    continue;
+                }
+                Stage::Written(value) => value,
+            };
+            let points: Vec<Point> = traced
+                .at
+                .iter()
+                .filter(|(_, at)| **at == value)
+                .map(|(p, _)| *p)
+                .collect();
+            for (number, edit) in trace
+                .edits
+                .iter()
+                .enumerate()
+                .filter(|(_, edit)| points.contains(&edit.point))
+            {
+                let Some(change) = lowered.lower_edit(edit, value, rows, number)? else {
+                    continue;
+                };
+                for (slot, bytes) in [
+                    (
+                        Slot::EditRows(number),
+                        bytemuck::cast_slice::<u32, u8>(&change.rows),
+                    ),
+                    (
+                        Slot::EditValues(number),
+                        bytemuck::cast_slice::<f32, u8>(&change.values),
+                    ),
+                ] {
+                    let buffer = self
+                        .gpu
+                        .buffer("edit", (bytes.len() as u64).max(16), storage)?;
+                    self.gpu.write(&buffer, 0, bytes);
+                    own.insert(slot, buffer);
+                }
+                dispatches.extend(change.dispatches);
+            }
+            for point in trace.taps.iter().filter(|point| points.contains(point)) {
+                let (slot, from, bytes) = place(&lowered, value, tokens, logit_rows);
+                taps.push(Awaited {
+                    point: *point,
+                    value,
+                    offset,
+                    bytes,
+                });
+                copies.push((dispatches.len(), slot, from, bytes));
+                offset += bytes;
+            }
+        }
+
+        let mut params: Vec<u8> = Vec::new();
+        for dispatch in &dispatches {
+            params.extend_from_slice(&dispatch.params);
+            params.resize(params.len().next_multiple_of(PARAMS_ALIGN), 0);
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params_buffer =
+            self.gpu
+                .buffer("traced params", (params.len() as u64).max(16), usage)?;
+        self.gpu.write(&params_buffer, 0, &params);
+        let mut items = Vec::new();
+        let mut copies = copies.into_iter().peekable();
+        for (i, dispatch) in dispatches.into_iter().enumerate() {
+            while let Some((_, slot, from, bytes)) = copies.next_if(|(at, ..)| *at == i) {
+                items.push(Item::Copy(self.buffer_of(&own, slot)?, from, bytes));
+            }
+            let grid = dispatch.grid(tokens, logit_rows, 1);
+            let command =
+                self.command_with(dispatch, &params_buffer, (i * PARAMS_ALIGN) as u64, &own)?;
+            items.push(Item::Run(command, grid));
+        }
+        for (_, slot, from, bytes) in copies {
+            items.push(Item::Copy(self.buffer_of(&own, slot)?, from, bytes));
+        }
+
+        let taps_staging = if offset > 0 {
+            Some(self.staging_buffer(offset)?)
+        } else {
+            None
+        };
+        let label = wgpu::CommandEncoderDescriptor {
+            label: Some("traced step"),
+        };
+        let mut encoder = self.gpu.device.create_command_encoder(&label);
+        let counters = self.gpu.counters();
+        let (mut at, mut items) = (0, items.into_iter().peekable());
+        while items.peek().is_some() {
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                add(&counters.passes, 1);
+                while let Some(Item::Run(command, (x, y))) =
+                    items.next_if(|item| matches!(item, Item::Run(..)))
+                {
+                    pass.set_pipeline(&command.pipeline);
+                    pass.set_bind_group(0, &command.bind_group, &[]);
+                    pass.dispatch_workgroups(x, y, 1);
+                    add(&counters.dispatches, 1);
+                }
+            }
+            while let Some(Item::Copy(source, from, bytes)) =
+                items.next_if(|item| matches!(item, Item::Copy(..)))
+            {
+                if let Some(staging) = &taps_staging {
+                    encoder.copy_buffer_to_buffer(&source, from, staging, at, bytes);
+                }
+                at += bytes;
+            }
+        }
+        add(&counters.submits, 1);
+        add(&counters.steps, 1);
+        let logits = self.lowered_logits(&lowered, &own);
+        let output = self.finish(encoder, logit_rows, want, logits)?;
+        let read = taps_staging
+            .as_ref()
+            .map(|staging| self.gpu.read(staging, offset));
+        let rows = rows.len();
+        let logit_rows = heads.len();
+        let order = trace.taps.clone();
+        Ok(Box::pin(async move {
+            let output = output.await?;
+            let bytes = match read {
+                Some(read) => read.await?,
+                None => Vec::new(),
+            };
+            let tap = |point: &Point| {
+                let tap = taps.iter().find(|tap| tap.point == *point);
+                let tap = tap.ok_or_else(|| Error::internal("a tapped value was not computed"))?;
+                let bytes = &bytes[tap.offset as usize..(tap.offset + tap.bytes) as usize];
+                unpack(&lowered, &traced, tap, bytes, rows, logit_rows)
+            };
+            let taps = order.iter().map(tap).collect::<Result<Vec<Tap>>>()?;
+            Ok(Output::Traced {
+                output: Box::new(output),
+                taps,
+            })
+        }))
+    }
+
+    fn buffer_of(&self, own: &HashMap<Slot, wgpu::Buffer>, slot: Slot) -> Result<wgpu::Buffer> {
+        let buffer = own.get(&slot).or_else(|| self.buffers.get(&slot));
+        buffer
+            .cloned()
+            .ok_or_else(|| Error::internal(format!("no buffer for {slot:?}")))
+    }
+
+    fn lowered_logits(
+        &self,
+        lowered: &Lowered,
+        own: &HashMap<Slot, wgpu::Buffer>,
+    ) -> Option<wgpu::Buffer> {
+        let value = lowered.plan.last(Role::Logits)?;
+        own.get(&lowered.slot(value)).cloned()
+    }
+}
+
+/// Where a value lies: its buffer, from which byte on, and how many.
+fn place(lowered: &Lowered, value: ValueId, tokens: u32, logit_rows: u32) -> (Slot, u64, u64) {
+    let spec = lowered.plan.value_spec(value);
+    match spec.role {
+        Role::Routes => {
+            let bytes = u64::from(tokens) * u64::from(spec.width) * 4;
+            (Slot::State, u64::from(lowered.state.routes_at) * 4, bytes)
+        }
+        Role::Logits => (
+            lowered.slot(value),
+            0,
+            u64::from(logit_rows) * u64::from(lowered.stride(value)) * 4,
+        ),
+        _ => (
+            lowered.slot(value),
+            0,
+            u64::from(tokens) * u64::from(lowered.stride(value)) * 4,
+        ),
+    }
+}
+
+/// A value as it was copied back, without what lies between its rows and heads.
+fn unpack(
+    lowered: &Lowered,
+    traced: &Traced,
+    tap: &Awaited,
+    bytes: &[u8],
+    rows: usize,
+    logit_rows: usize,
+) -> Result<Tap> {
+    let spec = lowered.plan.value_spec(tap.value);
+    let stride = lowered.stride(tap.value) as usize;
+    let mut count = rows;
+    let values: Vec<f32> = match spec.role {
+        Role::Routes => {
+            let words = words(bytes);
+            let pairs = words.chunks_exact(2);
+            match tap.point.hook {
+                Hook::ExpertIndices => pairs.map(|pair| pair[0] as f32).collect(),
+                _ => pairs.map(|pair| f32::from_bits(pair[1])).collect(),
+            }
+        }
+        Role::Query => {
+            let heads = lowered.query_heads(tap.value)?;
+            let (d, padded) = (
+                heads.head_dim as usize,
+                Lowered::head_stride(&heads) as usize,
+            );
+            floats(bytes)
+                .chunks_exact(padded)
+                .flat_map(|head| head[..d].to_vec())
+                .collect()
+        }
+        Role::Scores | Role::Pattern => {
+            let value = |v: f32| if v < LOW { f32::NEG_INFINITY } else { v };
+            floats(bytes).into_iter().map(value).collect()
+        }
+        role => {
+            if role == Role::Logits {
+                count = logit_rows;
+            }
+            let width = spec.width as usize;
+            floats(bytes)
+                .chunks_exact(stride)
+                .flat_map(|row| row[..width].to_vec())
+                .collect()
+        }
+    };
+    let mut shape = vec![count];
+    shape.extend(traced.dims(tap.point, values.len() / count.max(1)));
+    Ok(Tap {
+        point: tap.point,
+        shape,
+        values,
+    })
+}

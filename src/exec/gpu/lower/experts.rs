@@ -1,0 +1,306 @@
+//! Mixtures of experts: which experts a row uses, and their products.
+
+use super::super::kernels::{
+    grouped_down, grouped_gate_up, matvec_moe_down, matvec_moe_gate_up, moe_combine, moe_group,
+    route,
+};
+use super::record::{Recorder, Written};
+use super::{Rows, Shape, Slot, padded};
+use crate::error::{Error, Result};
+use crate::plan::{Experts, Gating, Input, Linear, TensorId, ValueId};
+
+impl Recorder<'_> {
+    pub(super) fn route(&mut self, input: Input, router: TensorId, experts: Experts) -> Result<()> {
+        let lowered = self.lowered;
+        let parts = lowered.parts_of(&[Linear {
+            weight: router,
+            bias: None,
+        }]);
+        let &[part] = parts.as_slice() else {
+            return Err(Error::unsupported(
+                "a router larger than this device can bind",
+            ));
+        };
+        let (matrix, read) = (&lowered.parts[part], self.read(input));
+        let params = route::Params {
+            rows: matrix.rows as u32,
+            blocks: matrix.layout.blocks as u32,
+            scale_stride: matrix.layout.scale_stride as u32,
+            bias_at: 0,
+            rows_at: self.rows_at,
+            partials: read.count,
+            partial_stride: lowered.partial_stride(),
+            inv_hidden: self.inv_hidden(),
+            eps: read.eps,
+            routes_at: lowered.state.routes_at,
+            used: experts.used,
+            sigmoid: u32::from(experts.gating == Gating::Sigmoid),
+        };
+        let bindings = route::Bindings {
+            weights: Slot::Weights(part),
+            scales: Slot::Scales(part),
+            input: read.input,
+            state: Slot::State,
+            partials: read.partials,
+        };
+        let dispatch = self.push(&[self.format(part)], params, &bindings, 1, Rows::Tokens(1))?;
+        self.out.body.push(dispatch);
+        self.group_experts(experts)
+    }
+
+    /// Sorts the pairs of row and expert by expert, where rows are grouped.
+    pub(super) fn group_experts(&mut self, experts: Experts) -> Result<()> {
+        let lowered = self.lowered;
+        if self.grouped() {
+            let params = moe_group::Params {
+                rows_at: self.rows_at,
+                routes_at: lowered.state.routes_at,
+                groups_at: lowered.state.groups_at,
+                used: experts.used,
+                experts: experts.count,
+                max_pairs: lowered.settings.limits.max_rows * experts.used,
+            };
+            let dispatch = self.push(
+                &[],
+                params,
+                &moe_group::Bindings { state: Slot::State },
+                1,
+                Rows::One,
+            )?;
+            self.out.body.push(dispatch);
+        }
+        Ok(())
+    }
+
+    /// Rows are grouped by expert where there are many: an expert's weights are then read once for a tile of them.
+    pub(super) fn grouped(&self) -> bool {
+        matches!(self.shape, Shape::Many(_))
+    }
+
+    /// For each part: its index, its first expert, how many it holds.
+    pub(super) fn expert_parts(
+        &self,
+        tensors: &[TensorId],
+        experts: Experts,
+    ) -> Vec<(usize, u32, u32)> {
+        let lowered = self.lowered;
+        let rows: u64 = tensors
+            .iter()
+            .map(|id| lowered.plan.tensor(*id).rows / u64::from(experts.count))
+            .sum();
+        let mut first = 0;
+        let parts = lowered.matrices.get(tensors).cloned().unwrap_or_default();
+        parts
+            .into_iter()
+            .map(|part| {
+                let held = (lowered.parts[part].rows / rows) as u32;
+                first += held;
+                (part, first - held, held)
+            })
+            .collect()
+    }
+
+    pub(super) fn moe_gate_up(
+        &mut self,
+        input: Input,
+        gate: TensorId,
+        up: TensorId,
+        experts: Experts,
+        out: ValueId,
+    ) -> Result<()> {
+        let (lowered, read) = (self.lowered, self.read(input));
+        let rows = (lowered.plan.tensor(gate).rows / u64::from(experts.count)) as u32;
+        for (part, first_expert, held) in self.expert_parts(&[gate, up], experts) {
+            let layout = &lowered.parts[part].layout;
+            if self.grouped() {
+                let params = grouped_gate_up::Params {
+                    rows,
+                    blocks: layout.blocks as u32,
+                    scale_stride: layout.scale_stride as u32,
+                    bias_at: 0,
+                    rows_at: self.rows_at,
+                    partials: read.count,
+                    partial_stride: lowered.partial_stride(),
+                    inv_hidden: self.inv_hidden(),
+                    eps: read.eps,
+                    out_stride: padded(rows),
+                    routes_at: lowered.state.routes_at,
+                    groups_at: lowered.state.groups_at,
+                    max_pairs: lowered.settings.limits.max_rows * experts.used,
+                    used: experts.used,
+                    first_expert,
+                    experts: held,
+                    weigh: u32::from(experts.gating == Gating::Sigmoid),
+                };
+                let bindings = grouped_gate_up::Bindings {
+                    weights: Slot::Weights(part),
+                    scales: Slot::Scales(part),
+                    input: read.input,
+                    state: Slot::State,
+                    partials: read.partials,
+                    output: lowered.slot(out),
+                };
+                let mut dispatch = self.product(
+                    Shape::Many(4),
+                    part,
+                    rows.div_ceil(2),
+                    &[],
+                    false,
+                    params,
+                    &bindings,
+                )?;
+                dispatch.rows = Rows::ExpertTiles(experts.used, experts.count);
+                self.out.body.push(dispatch);
+                continue;
+            }
+            let params = matvec_moe_gate_up::Params {
+                rows,
+                blocks: layout.blocks as u32,
+                scale_stride: layout.scale_stride as u32,
+                bias_at: 0,
+                rows_at: self.rows_at,
+                partials: read.count,
+                partial_stride: lowered.partial_stride(),
+                inv_hidden: self.inv_hidden(),
+                eps: read.eps,
+                out_stride: padded(rows),
+                routes_at: lowered.state.routes_at,
+                used: experts.used,
+                first_expert,
+                experts: held,
+                weigh: u32::from(experts.gating == Gating::Sigmoid),
+            };
+            let bindings = matvec_moe_gate_up::Bindings {
+                weights: Slot::Weights(part),
+                scales: Slot::Scales(part),
+                input: read.input,
+                state: Slot::State,
+                partials: read.partials,
+                output: lowered.slot(out),
+            };
+            let mut dispatch = self.product(
+                Shape::Few(1),
+                part,
+                rows.div_ceil(2),
+                &[],
+                false,
+                params,
+                &bindings,
+            )?;
+            dispatch.rows = Rows::Times(experts.used);
+            self.out.body.push(dispatch);
+        }
+        Ok(())
+    }
+
+    pub(super) fn moe_down(
+        &mut self,
+        input: ValueId,
+        down: TensorId,
+        experts: Experts,
+        out: ValueId,
+    ) -> Result<()> {
+        let lowered = self.lowered;
+        let Written {
+            id,
+            next_norm,
+            x,
+            scaled,
+            partials,
+        } = self.write(out)?;
+        let rows = (lowered.plan.tensor(down).rows / u64::from(experts.count)) as u32;
+        for (part, first_expert, held) in self.expert_parts(&[down], experts) {
+            let layout = &lowered.parts[part].layout;
+            if self.grouped() {
+                let params = grouped_down::Params {
+                    rows,
+                    blocks: layout.blocks as u32,
+                    scale_stride: layout.scale_stride as u32,
+                    bias_at: 0,
+                    rows_at: self.rows_at,
+                    out_stride: padded(lowered.plan.hidden_size),
+                    routes_at: lowered.state.routes_at,
+                    groups_at: lowered.state.groups_at,
+                    max_pairs: lowered.settings.limits.max_rows * experts.used,
+                    first_expert,
+                    experts: held,
+                    weigh: u32::from(experts.gating == Gating::Softmax),
+                };
+                let bindings = grouped_down::Bindings {
+                    weights: Slot::Weights(part),
+                    scales: Slot::Scales(part),
+                    input: lowered.slot(input),
+                    state: Slot::State,
+                    output: Slot::ExpertOutput,
+                };
+                let mut dispatch = self.product(
+                    Shape::Many(4),
+                    part,
+                    rows.div_ceil(4),
+                    &[],
+                    false,
+                    params,
+                    &bindings,
+                )?;
+                dispatch.rows = Rows::ExpertTiles(experts.used, experts.count);
+                self.out.body.push(dispatch);
+                continue;
+            }
+            let params = matvec_moe_down::Params {
+                rows,
+                blocks: layout.blocks as u32,
+                scale_stride: layout.scale_stride as u32,
+                bias_at: 0,
+                rows_at: self.rows_at,
+                x_stride: padded(lowered.plan.hidden_size),
+                partial_stride: lowered.partial_stride(),
+                routes_at: lowered.state.routes_at,
+                used: experts.used,
+                first_expert,
+                experts: held,
+                weigh: u32::from(experts.gating == Gating::Softmax),
+            };
+            let bindings = matvec_moe_down::Bindings {
+                weights: Slot::Weights(part),
+                scales: Slot::Scales(part),
+                input: lowered.slot(input),
+                state: Slot::State,
+                next_norm,
+                x,
+                scaled,
+                partials_out: partials,
+            };
+            let dispatch = self.product(
+                Shape::Few(1),
+                part,
+                rows.div_ceil(4),
+                &[],
+                false,
+                params,
+                &bindings,
+            )?;
+            // Every part goes over all of x, so the last one's sums are those of the whole.
+            self.partials.insert(id, dispatch.groups);
+            self.out.body.push(dispatch);
+        }
+        if self.grouped() {
+            let params = moe_combine::Params {
+                hidden: lowered.plan.hidden_size,
+                x_stride: padded(lowered.plan.hidden_size),
+                partial_stride: lowered.partial_stride(),
+                used: experts.used,
+            };
+            let bindings = moe_combine::Bindings {
+                given: Slot::ExpertOutput,
+                next_norm,
+                x,
+                scaled,
+                partials_out: partials,
+            };
+            let dispatch = self.push(&[], params, &bindings, 1, Rows::Tokens(1))?;
+            self.out.body.push(dispatch);
+            self.partials.insert(id, 1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! What is decided before a plan is lowered: which kernels, how keys and values are stored, and the shapes of matrix
+//! products.
+
+use super::super::kernels::Variant;
+use crate::exec::Limits;
+use crate::plan::TensorId;
+
+/// How cached keys and values are stored.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum CacheType {
+    /// 4 bytes a value.
+    F32,
+    /// 2 bytes a value, two in a u32: needs no `shader-f16`.
+    #[default]
+    F16,
+    /// Blocks of 32 signed bytes with an f16 scale: 8.5 bits a value.
+    Q8_0,
+}
+
+impl CacheType {
+    /// As options and shader files name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheType::F32 => "f32",
+            CacheType::F16 => "f16",
+            CacheType::Q8_0 => "q8_0",
+        }
+    }
+
+    /// The type of that name.
+    pub fn from_name(name: &str) -> Option<CacheType> {
+        [CacheType::F32, CacheType::F16, CacheType::Q8_0]
+            .into_iter()
+            .find(|t| t.name() == name)
+    }
+
+    /// u32 that a vector of `head_dim` values takes.
+    pub fn words(self, head_dim: u32) -> u32 {
+        match self {
+            CacheType::F32 => head_dim.next_multiple_of(4),
+            CacheType::F16 => head_dim.next_multiple_of(4) / 2,
+            CacheType::Q8_0 => head_dim.div_ceil(32) * 8 + head_dim.div_ceil(32).div_ceil(2),
+        }
+    }
+}
+
+/// Which kernels to use where there is a choice. All give the same values but for rounding.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Reduce by subgroup shuffles.
+    pub subgroups: bool,
+    /// Integer dot products: activations are rounded to 8 bits, block by block, as llama.cpp does.
+    pub int8: bool,
+    /// f16 tiles in matmul.
+    pub f16: bool,
+    /// matvec kernels for 2, 4 and 8 rows at a time, and matmul with two sizes of tile.
+    pub columns: bool,
+    /// Divide long sequences among workgroups in attention.
+    pub splits: bool,
+    /// Lanes that share a row in matvec: 4, 8, 16, 32 or 64, but no more than the row has blocks. `None`: by the size of
+    /// the matrix.
+    pub lanes: Option<u32>,
+}
+
+impl Tuning {
+    /// Every fast variant off: the kernels that run anywhere, and that others are checked against.
+    pub const PLAIN: Tuning = Tuning {
+        subgroups: false,
+        int8: false,
+        f16: false,
+        columns: false,
+        splits: false,
+        lanes: None,
+    };
+
+    /// What [`Tuning::lanes`] may be.
+    pub const LANES: [u32; 5] = [4, 8, 16, 32, 64];
+
+    /// The shapes of matrix products, for ever more rows.
+    pub fn shapes(self) -> &'static [Shape] {
+        if self.columns {
+            &[
+                Shape::Few(1),
+                Shape::Few(2),
+                Shape::Few(4),
+                Shape::Few(8),
+                Shape::Many(4),
+                Shape::Many(8),
+            ]
+        } else {
+            &[Shape::Few(1), Shape::Many(4)]
+        }
+    }
+
+    /// The shape for this many rows of x.
+    pub fn shape(self, rows: u32) -> Shape {
+        let shapes = self.shapes();
+        shapes
+            .iter()
+            .copied()
+            .find(|s| rows <= s.rows())
+            .unwrap_or(shapes[shapes.len() - 1])
+    }
+}
+
+/// What lowering may assume about the device, and what was decided for this executor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Kernels.
+    pub tuning: Tuning,
+    /// How keys and values are stored.
+    pub cache: CacheType,
+    /// Largest buffer that can be bound.
+    pub max_binding: u64,
+    /// Capacities.
+    pub limits: Limits,
+    /// Names of variants that the self-test found wrong: their plain twins are used.
+    pub wrong: Vec<String>,
+    /// Only what one trial of the self-test needs.
+    pub trial: Option<Trial>,
+}
+
+/// Makes an executor for the self-test: the kernels of one shape, with the override constants that a model's have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trial {
+    /// Instead of all.
+    pub shape: Option<Shape>,
+    /// Lanes of a variant by name, where they are not what the matrix's size would ask for.
+    pub lanes: Vec<(String, u32)>,
+    /// Attention split whatever the length.
+    pub split: bool,
+    /// A norm weight, where no operation has one.
+    pub norm: Option<TensorId>,
+}
+
+impl Settings {
+    /// With nothing known to be wrong.
+    pub fn new(tuning: Tuning, cache: CacheType, max_binding: u64, limits: Limits) -> Settings {
+        Settings {
+            tuning,
+            cache,
+            max_binding,
+            limits,
+            wrong: Vec::new(),
+            trial: None,
+        }
+    }
+
+    pub(super) fn is_wrong(&self, variant: &Variant) -> bool {
+        !self.wrong.is_empty() && self.wrong.contains(&variant.name())
+    }
+
+    /// The shapes of matrix products, for ever more rows.
+    pub fn shapes(&self) -> Vec<Shape> {
+        match self.trial.as_ref().and_then(|trial| trial.shape) {
+            Some(shape) => vec![shape],
+            None => self.tuning.shapes().to_vec(),
+        }
+    }
+
+    /// The shape for this many rows of x.
+    pub fn shape(&self, rows: u32) -> Shape {
+        self.trial
+            .as_ref()
+            .and_then(|trial| trial.shape)
+            .unwrap_or_else(|| self.tuning.shape(rows))
+    }
+}
+
+/// Kernels for few rows of x per pass over the weights, or for tiles of rows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Shape {
+    /// matvec, this many rows of x at a time: 1, 2, 4 or 8.
+    Few(u32),
+    /// matmul, this many rows of x per invocation, 8 times as many in a tile: 4 or 8.
+    Many(u32),
+}
+
+impl Shape {
+    /// Rows of x that one workgroup covers.
+    pub fn rows(self) -> u32 {
+        match self {
+            Shape::Few(cols) => cols,
+            Shape::Many(each) => 8 * each,
+        }
+    }
+
+    pub(super) fn choice(self) -> &'static str {
+        match self {
+            Shape::Few(1) => "1",
+            Shape::Few(2) => "2",
+            Shape::Few(4) | Shape::Many(4) => "4",
+            Shape::Few(_) | Shape::Many(_) => "8",
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Layout of the small buffers that host and kernels share: the rows of a step, page tables, sampling settings. The
+//! twin of `shaders/shared/state.wgsl` and of `Sampling` in `shaders/sample.wgsl`.
+
+use crate::exec::Limits;
+use crate::plan::{MAX_BIASES, Penalties, Row, Sampling};
+
+/// Words of a region's header, and of a row.
+const ROW_WORDS: u32 = 4;
+
+/// u32 offsets into the state buffer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct StateLayout {
+    /// Rows written by the host.
+    pub host_at: u32,
+    /// Rows written by the sampler: the next decode step.
+    pub sampled_at: u32,
+    /// Page tables.
+    pub pages_at: u32,
+    /// Experts of each row of a step, written by the router: expert and weight (f32), `[max_rows, used, 2]`.
+    pub routes_at: u32,
+    /// Those pairs of row and slot sorted by expert, `[max_rows * used]`, and tiles of one expert, `[tiles, 3]`: expert, first
+    /// pair, end.
+    pub groups_at: u32,
+    /// All of it.
+    pub words: u32,
+}
+
+impl StateLayout {
+    /// For these capacities, and rows of at most `experts_used` experts out of `experts`.
+    pub fn new(limits: &Limits, experts_used: u32, experts: u32) -> StateLayout {
+        let region = ROW_WORDS + limits.max_rows * ROW_WORDS;
+        let pages_at = 2 * region;
+        let routes_at = pages_at + limits.max_seqs * limits.max_pages_per_seq;
+        let groups_at = routes_at + limits.max_rows * experts_used * 2;
+        let tiles = expert_tiles(limits.max_rows, experts_used, experts);
+        StateLayout {
+            host_at: 0,
+            sampled_at: region,
+            pages_at,
+            routes_at,
+            groups_at,
+            words: groups_at + limits.max_rows * experts_used + 3 * tiles,
+        }
+    }
+}
+
+/// Pairs of row and slot per tile of the grouped products; twin of `shaders/moe_group.wgsl`.
+pub const EXPERT_TILE: u32 = 32;
+
+/// Tiles that the pairs of `rows` rows fill at most, each expert's last one being a part.
+pub fn expert_tiles(rows: u32, used: u32, experts: u32) -> u32 {
+    (rows * used).div_ceil(EXPERT_TILE) + experts
+}
+
+/// A step's region: header, then a row's token, sequence, position, and the row of the head of that number.
+pub fn region_words(rows: &[Row], heads: &[u32]) -> Vec<u32> {
+    let mut words = vec![rows.len() as u32, heads.len() as u32, 0, 0];
+    for (i, row) in rows.iter().enumerate() {
+        words.extend([
+            row.token,
+            row.seq,
+            row.pos,
+            heads.get(i).copied().unwrap_or(0),
+        ]);
+    }
+    words
+}
+
+/// Words of [`sampling_words`].
+pub const SAMPLING_WORDS: u32 = 12;
+
+/// `Sampling` as `shaders/sample.wgsl` declares it.
+pub fn sampling_words(sampling: &Sampling) -> [u32; SAMPLING_WORDS as usize] {
+    let Penalties {
+        repetition,
+        presence,
+        frequency,
+    } = sampling.penalties;
+    [
+        sampling.temperature.to_bits(),
+        sampling.top_k,
+        sampling.top_p.to_bits(),
+        sampling.min_p.to_bits(),
+        sampling.seed as u32,
+        (sampling.seed >> 32) as u32,
+        sampling.bias.as_ref().map_or(0, |bias| bias.len() as u32),
+        u32::from(sampling.penalises()) | u32::from(sampling.mask.is_some()) << 1,
+        repetition.to_bits(),
+        (1.0 / repetition).to_bits(),
+        presence.to_bits(),
+        frequency.to_bits(),
+    ]
+}
+
+/// What [`crate::plan::SequenceSampling`] keeps of a sequence, as `shaders/sample.wgsl` reads it: u32 offsets into its
+/// part of the buffer. Counts come first.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct AdjustmentLayout {
+    /// Bits of the token mask.
+    pub mask_at: u32,
+    /// Biases: token id and f32, `[MAX_BIASES, 2]`.
+    pub biases_at: u32,
+    /// All of one sequence.
+    pub stride: u32,
+}
+
+impl AdjustmentLayout {
+    /// For a vocabulary of `vocab`.
+    pub fn new(vocab: u32) -> AdjustmentLayout {
+        let biases_at = vocab + vocab.div_ceil(32);
+        AdjustmentLayout {
+            mask_at: vocab,
+            biases_at,
+            stride: biases_at + 2 * MAX_BIASES as u32,
+        }
+    }
+}

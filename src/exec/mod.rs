@@ -1,0 +1,247 @@
+//! The contract between the engine and whoever runs a plan, and the three that do.
+
+pub mod cpu;
+pub mod gpu;
+pub mod host;
+pub mod reference;
+
+use crate::error::Result;
+use crate::plan::{History, Role, Row, Sampling, Tap, TensorId, Trace};
+pub use futures_core::future::LocalBoxFuture;
+
+/// Positions per cache page: small enough that a forked sequence recomputes little, large enough that page tables
+/// stay short.
+const PAGE_SIZE: u32 = 32;
+
+/// Sequence slots; decoding more than these at once would not fit a step.
+const MAX_SEQS: u32 = 16;
+
+/// What a step is to return for its `heads`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing: only the cache is filled.
+    Nothing,
+    /// Logits `[heads, V]`.
+    Logits,
+    /// One sampled token id per head.
+    Ids,
+}
+
+/// One pass over the plan.
+#[derive(Copy, Clone, Debug)]
+pub enum Step<'a> {
+    /// Run these rows. `heads` are indices into `rows`, strictly increasing: the rows whose logits are used.
+    Rows {
+        /// At most [`Limits::max_rows`].
+        rows: &'a [Row],
+        /// At most [`Limits::max_heads`].
+        heads: &'a [u32],
+        /// What to return.
+        want: Want,
+    },
+    /// As `Rows`, with values read back and changed. Slower: operations are taken apart where that is needed.
+    Traced {
+        /// At most [`Limits::max_rows`].
+        rows: &'a [Row],
+        /// At most [`Limits::max_heads`].
+        heads: &'a [u32],
+        /// What to return beside the taps. Taps of the final norm and of the logits want more than [`Want::Nothing`].
+        want: Want,
+        /// What to read and to change.
+        trace: &'a Trace,
+    },
+    /// Run the tokens that the last step with [`Want::Ids`] sampled, each at its sequence's next position, and
+    /// sample again. The tokens need not have been read back: several of these may be in flight.
+    Next,
+}
+
+/// What a step returned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// [`Want::Nothing`]
+    Nothing,
+    /// `[heads, V]`, row-major.
+    Logits(Vec<f32>),
+    /// One id per head.
+    Ids(Vec<u32>),
+    /// Of [`Step::Traced`].
+    Traced {
+        /// As without a trace.
+        output: Box<Output>,
+        /// One per tap, in their order.
+        taps: Vec<Tap>,
+    },
+}
+
+/// A submitted step; resolves when its output is readable. Independent of the executor's borrow.
+pub type Pending = LocalBoxFuture<'static, Result<Output>>;
+
+/// Capacities fixed when the executor was made.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows per step.
+    pub max_rows: u32,
+    /// Heads per step.
+    pub max_heads: u32,
+    /// Sequence slots.
+    pub max_seqs: u32,
+    /// Positions per cache page.
+    pub page_size: u32,
+    /// Pages in the cache, shared by all sequences.
+    pub num_pages: u32,
+    /// Pages that one sequence may hold.
+    pub max_pages_per_seq: u32,
+    /// Steps that may usefully be in flight: 1 where a step is computed when it is submitted.
+    pub run_ahead: u32,
+}
+
+impl Limits {
+    /// Positions that one sequence may hold.
+    pub fn max_context(&self) -> u32 {
+        self.max_pages_per_seq * self.page_size
+    }
+
+    /// Limits for contexts of `context` positions. The cache holds one sequence of full length, and as many
+    /// shorter ones as fit.
+    pub fn for_context(context: u32, max_rows: u32, run_ahead: u32) -> Limits {
+        let pages = context.div_ceil(PAGE_SIZE);
+        Limits {
+            max_rows,
+            max_heads: max_rows.min(64),
+            max_seqs: MAX_SEQS,
+            page_size: PAGE_SIZE,
+            num_pages: pages,
+            max_pages_per_seq: pages,
+            run_ahead,
+        }
+    }
+}
+
+/// What runs the plan, for people.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct ExecutorInfo {
+    /// `webgpu`, `cpu` or `reference`.
+    pub kind: String,
+    /// Adapter or processor description, as far as it is known.
+    pub name: String,
+    /// Vendor as the platform names it.
+    pub vendor: String,
+    /// GPU architecture as the platform names it.
+    pub architecture: String,
+    /// A software implementation of a GPU: correct, and slow.
+    pub software: bool,
+    /// Kernel variant features in use (`subgroups`, `shader-f16`).
+    pub features: Vec<String>,
+    /// Bytes held for weights.
+    pub weight_bytes: u64,
+    /// Bytes held for the key/value cache.
+    pub cache_bytes: u64,
+    /// How cached keys and values are stored.
+    pub cache_type: String,
+    /// Lanes that share a row of a matrix, where that was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<u32>,
+    /// What measuring kernels at load found, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<Tuned>,
+    /// What checking the kernels at load found, where that is done.
+    pub self_test: Option<SelfTest>,
+}
+
+/// What steps cost so far, where the executor counts it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Costs {
+    /// Steps.
+    pub steps: u64,
+    /// Kernel launches.
+    pub dispatches: u64,
+    /// Seconds of the calling thread spent on encoding and submitting steps.
+    pub encode_seconds: f64,
+    /// By kernel: how often, and seconds in all. Only while profiling.
+    pub kernels: Vec<(String, u64, f64)>,
+}
+
+/// What the tuning run at load found.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Tuned {
+    /// Choices of kernels that were measured.
+    pub tried: u32,
+    /// Milliseconds of a decode step with the kernels that the table names for such a device.
+    pub before_ms: f64,
+    /// Milliseconds with those that were chosen.
+    pub after_ms: f64,
+}
+
+/// What the self-test at load found.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct SelfTest {
+    /// Kernels that were run on small inputs and compared with the reference.
+    pub kernels: u32,
+    /// Those that gave wrong values, and were replaced.
+    pub replaced: Vec<String>,
+}
+
+/// Runs a [`crate::plan::Plan`]. Weights are loaded once by rows; the cache is paged, its pages assigned by the engine.
+pub trait Executor {
+    /// What this is.
+    fn info(&self) -> ExecutorInfo;
+
+    /// Capacities.
+    fn limits(&self) -> Limits;
+
+    /// What steps cost so far.
+    fn costs(&self) -> Costs {
+        Costs::default()
+    }
+
+    /// Bytes of keys and values that a position has, over all caches, as they are stored.
+    fn cache_bytes_per_position(&self) -> f64 {
+        let Limits {
+            num_pages,
+            page_size,
+            ..
+        } = self.limits();
+        self.info().cache_bytes as f64 / (f64::from(num_pages) * f64::from(page_size))
+    }
+
+    /// Stores whole rows of a tensor, in the type that the plan states: `bytes` holds
+    /// `bytes.len() / row_bytes` rows from `first_row` on.
+    fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Resolves when everything loaded so far has left the caller's memory (back-pressure while loading).
+    fn flush_loads(&mut self) -> LocalBoxFuture<'static, Result<()>>;
+
+    /// Resolves when all is ready for the first step: after the weights are loaded, before any step.
+    fn ready(&mut self) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Assigns cache pages to a sequence: position `p` lives in `pages[p / page_size]`.
+    fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()>;
+
+    /// How tokens of a sequence are chosen from now on. With penalties, `history` is what the sequence holds now; what
+    /// steps draw for it is counted as it is drawn (one head of such a sequence per step), so that this is called again
+    /// only where drawn tokens are given up.
+    fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()>;
+
+    /// Starts a step. The engine guarantees rows within limits and pages assigned.
+    fn submit(&mut self, step: Step<'_>) -> Result<Pending>;
+}
+
+/// Reads and writes the values between operations. Slow: it waits for the device.
+pub trait Inspect: Executor {
+    /// Sets the first value of a role before a step. For [`Role::Residual`], `norm` is the norm weight of the operation
+    /// that reads it next (an executor may keep the scaled stream beside the stream).
+    fn poke(&mut self, role: Role, values: &[f32], norm: Option<TensorId>) -> Result<()>;
+
+    /// The last value of a role, as the last step left it; `rows` as in that step (heads for logits).
+    fn peek(&mut self, role: Role, rows: usize) -> LocalBoxFuture<'static, Result<Vec<f32>>>;
+
+    /// Cached keys (`which == 0`) or values (`which == 1`) of one page, `[KV, page_size, D]`.
+    fn peek_cache(
+        &mut self,
+        cache: usize,
+        page: u32,
+        which: u32,
+    ) -> LocalBoxFuture<'static, Result<Vec<f32>>>;
+}

@@ -20,5 +20,9 @@ export default defineConfig({
     modulePreload: { polyfill: false },
   },
   // `vitest` reads this file too.
-  test: { include: ['lib/**/*.test.ts', 'app/**/*.test.ts'], environment: 'node', testTimeout: 30_000 },
+  test: {
+    include: ['lib/**/*.test.ts', 'app/**/*.test.ts'],
+    environment: 'node',
+    testTimeout: 30_000,
+  },
 } as ReturnType<typeof defineConfig>);

@@ -21,12 +21,15 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { ROOT, chromium, libraryPage } from '../browser/support.mjs';
 import { serve } from '../../www/tools/serve.mjs';
+import { chromium, libraryPage, ROOT } from '../browser/support.mjs';
 import { mark, peakMemory, since, started } from './processes.mjs';
 import { profiler } from './profiler.mjs';
 
-const string = (fallback) => ({ type: 'string', ...(fallback === undefined ? {} : { default: fallback }) });
+const string = (fallback) => ({
+  type: 'string',
+  ...(fallback === undefined ? {} : { default: fallback }),
+});
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -57,11 +60,15 @@ const number = (name) => {
 const trials = number('trials');
 const predict = number('predict');
 const numbers = (name) =>
-  (values[name] ?? '').split(',').filter(Boolean).map((text) => {
-    const n = Number(text);
-    if (!Number.isInteger(n) || n < 1) throw new Error(`--${name} wants numbers of at least 1, with commas`);
-    return n;
-  });
+  (values[name] ?? '')
+    .split(',')
+    .filter(Boolean)
+    .map((text) => {
+      const n = Number(text);
+      if (!Number.isInteger(n) || n < 1)
+        throw new Error(`--${name} wants numbers of at least 1, with commas`);
+      return n;
+    });
 const lengths = numbers('prefill');
 /** Decoding after a prompt of `context` tokens, in `batch` sequences. */
 const decodes = numbers('context').flatMap((context) =>
@@ -71,14 +78,24 @@ const decodes = numbers('context').flatMap((context) =>
 const PAGE = 32;
 /** Tokens that DECODE_PROMPT is at most. */
 const DECODE_ROOM = 64;
-const wanted = [DECODE_ROOM + predict, ...lengths.map((n) => n + 1), ...decodes.map((d) => d.context + d.batch * (predict + 2 * PAGE))];
-const context = values['max-context'] ? number('max-context') : Math.ceil(Math.max(...wanted) / PAGE) * PAGE;
+const wanted = [
+  DECODE_ROOM + predict,
+  ...lengths.map((n) => n + 1),
+  ...decodes.map((d) => d.context + d.batch * (predict + 2 * PAGE)),
+];
+const context = values['max-context']
+  ? number('max-context')
+  : Math.ceil(Math.max(...wanted) / PAGE) * PAGE;
 const threads = build === 'base' || build === 'relaxed' ? 1 : values.threads && number('threads');
-const models = positionals.length ? positionals : [path.join(ROOT, 'models/SmolLM2-135M-Instruct.Q4_1.gguf')];
+const models = positionals.length
+  ? positionals
+  : [path.join(ROOT, 'models/SmolLM2-135M-Instruct.Q4_1.gguf')];
 const device = values.device === 'auto' ? await automatic(models[0]) : values.device;
-if (!['cpu', 'webgpu'].includes(device)) throw new Error(`--device ${device}: it may be auto, cpu or webgpu`);
+if (!['cpu', 'webgpu'].includes(device))
+  throw new Error(`--device ${device}: it may be auto, cpu or webgpu`);
 const against = values.against.split(',').filter(Boolean);
-for (const n of wanted) if (n > context) throw new Error(`${n} positions are wanted: that does not fit the context`);
+for (const n of wanted)
+  if (n > context) throw new Error(`${n} positions are wanted: that does not fit the context`);
 
 const DECODE_PROMPT = 'Once upon a time, in a small village by the sea,';
 /**
@@ -87,7 +104,13 @@ const DECODE_PROMPT = 'Once upon a time, in a small village by the sea,';
  */
 const TOLERANCE = device === 'cpu' ? 0.01 : 0.15;
 /** Which file of an ONNX folder a data type is. */
-const ONNX_FILES = { q8: 'model_quantized', q4: 'model_q4', q4f16: 'model_q4f16', fp16: 'model_fp16', fp32: 'model' };
+const ONNX_FILES = {
+  q8: 'model_quantized',
+  q4: 'model_q4',
+  q4f16: 'model_q4f16',
+  fp16: 'model_fp16',
+  fp32: 'model',
+};
 
 const mounts = {
   '/pkg/': path.join(ROOT, 'pkg'),
@@ -107,7 +130,8 @@ async function automatic(file) {
   try {
     const page = await libraryPage(browser, server);
     page.setDefaultTimeout(0);
-    const load = async () => (await lib.Llama.load('/model.gguf', { max_context: 64 })).info.device.kind;
+    const load = async () =>
+      (await lib.Llama.load('/model.gguf', { max_context: 64 })).info.device.kind;
     return await page.evaluate(load);
   } finally {
     await browser.close();
@@ -136,7 +160,9 @@ function participants() {
     const folder = (name) => {
       const found = path.join(values.peers, 'node_modules', name);
       if (!existsSync(found))
-        throw new Error(`${name} is not installed in ${values.peers}; ./build.sh bench --against does it`);
+        throw new Error(
+          `${name} is not installed in ${values.peers}; ./build.sh bench --against does it`,
+        );
       mounts[`/peers/${name}/`] = found;
       return version(found);
     };
@@ -176,7 +202,8 @@ function participants() {
 }
 
 const version = (folder) =>
-  JSON.parse(readFileSync(path.join(folder === '.' ? ROOT : folder, 'package.json'), 'utf8')).version;
+  JSON.parse(readFileSync(path.join(folder === '.' ? ROOT : folder, 'package.json'), 'utf8'))
+    .version;
 const median = (list) => {
   const sorted = [...list].sort((a, b) => a - b);
   return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
@@ -214,7 +241,8 @@ async function check(server, { options: { model, build, ...rest } }) {
   const rms = (values) => Math.sqrt(values.reduce((sum, x) => sum + x * x, 0) / values.length);
   const mean = want.reduce((sum, x) => sum + x, 0) / want.length;
   const off = rms(got.map((x, i) => x - want[i])) / rms(want.map((x) => x - mean));
-  if (!(off < TOLERANCE)) throw new Error(`${model}: logits are off the reference by ${off} of their spread`);
+  if (!(off < TOLERANCE))
+    throw new Error(`${model}: logits are off the reference by ${off} of their spread`);
   return round(off, 4);
 }
 
@@ -235,7 +263,11 @@ async function open(server, entry) {
     async ({ name, options }) => {
       const began = performance.now();
       window.runtime = await (await import(`/bench/runtimes/${name}.mjs`)).load(options);
-      return { load_ms: Math.round(performance.now() - began), isolated: crossOriginIsolated, ...runtime.ran };
+      return {
+        load_ms: Math.round(performance.now() - began),
+        isolated: crossOriginIsolated,
+        ...runtime.ran,
+      };
     },
     { name: entry.name, options: entry.options },
   );
@@ -250,7 +282,10 @@ async function open(server, entry) {
     process,
     loaded,
     profiled,
-    results: { decode: [], ...Object.fromEntries([...lengths, ...decodes.map(({ name }) => name)].map((n) => [n, []])) },
+    results: {
+      decode: [],
+      ...Object.fromEntries([...lengths, ...decodes.map(({ name }) => name)].map((n) => [n, []])),
+    },
   };
 }
 
@@ -264,20 +299,27 @@ async function turn(one, prompts, keep) {
   };
   for (const n of keep ? lengths : lengths.slice(0, 1)) {
     const result = await timed((prompt) => runtime.prefill(prompt), prompts[n]);
-    if (result.tokens !== n) throw new Error(`${one.name} made ${result.tokens} tokens of a prompt of ${n}`);
+    if (result.tokens !== n)
+      throw new Error(`${one.name} made ${result.tokens} tokens of a prompt of ${n}`);
     if (keep) results[n].push({ ...result, rate: n / (result.ms / 1000) });
   }
   const result = await timed(({ prompt, count }) => runtime.decode(prompt, count), {
     prompt: DECODE_PROMPT,
     count: predict,
   });
-  if (result.tokens !== predict) throw new Error(`${one.name} generated ${result.tokens} tokens, not ${predict}`);
+  if (result.tokens !== predict)
+    throw new Error(`${one.name} generated ${result.tokens} tokens, not ${predict}`);
   if (keep) results.decode.push({ ...result, rate: (predict - 1) / (result.ms / 1000) });
   for (const { context, batch, name } of keep ? decodesOf(one) : []) {
     const argument = { prompt: prompts[name], count: predict, batch };
-    const result = await timed(({ prompt, count, batch }) => runtime.decode(prompt, count, batch), argument);
+    const result = await timed(
+      ({ prompt, count, batch }) => runtime.decode(prompt, count, batch),
+      argument,
+    );
     if (result.tokens !== predict * batch)
-      throw new Error(`${one.name} generated ${result.tokens} tokens after ${context}, not ${predict * batch}`);
+      throw new Error(
+        `${one.name} generated ${result.tokens} tokens after ${context}, not ${predict * batch}`,
+      );
     results[name].push({ ...result, rate: ((predict - 1) * batch) / (result.ms / 1000) });
   }
 }
@@ -295,18 +337,27 @@ async function costs(one, prompts) {
       { prompt, count: predict, batch },
     );
     // Half of what is generated is in the cache on average.
-    const bytes = weight_bytes_per_token + batch * (context + predict / 2) * cache_bytes_per_position;
+    const bytes =
+      weight_bytes_per_token + batch * (context + predict / 2) * cache_bytes_per_position;
     const steps = median(results[name].map(({ rate }) => rate)) / batch;
     return {
       context,
       batch,
       ...counts,
       bytes_per_step: bytes,
-      ...(bandwidth === undefined ? {} : { share_of_copy_bandwidth: round((bytes * steps) / bandwidth, 4) }),
+      ...(bandwidth === undefined
+        ? {}
+        : { share_of_copy_bandwidth: round((bytes * steps) / bandwidth, 4) }),
     };
   };
-  const short = await page.evaluate(async (text) => (await runtime.tokenizer.encode(text)).length, DECODE_PROMPT);
-  one.costs = { copy_bytes_per_second: bandwidth, decode: [await line('decode', DECODE_PROMPT, short, 1)] };
+  const short = await page.evaluate(
+    async (text) => (await runtime.tokenizer.encode(text)).length,
+    DECODE_PROMPT,
+  );
+  one.costs = {
+    copy_bytes_per_second: bandwidth,
+    decode: [await line('decode', DECODE_PROMPT, short, 1)],
+  };
   for (const { context, batch, name } of decodes)
     one.costs.decode.push(await line(name, prompts[name], context, batch));
 }
@@ -331,7 +382,9 @@ async function promptOf(page, n, number) {
           state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
           return words[(state >>> 8) % words.length];
         };
-        const text = [words[number % words.length], ...Array.from({ length: 2 * n }, word)].join(' ');
+        const text = [words[number % words.length], ...Array.from({ length: 2 * n }, word)].join(
+          ' ',
+        );
         const cut = await tokenizer.decode((await tokenizer.encode(text)).slice(0, n));
         if ((await tokenizer.encode(cut)).length === n) return cut;
       }
@@ -356,13 +409,21 @@ function summary(one) {
     prefill: Object.fromEntries(lengths.map((n) => [n, rates(results[n])])),
     decode: rates(results.decode),
     ...(decodes.length
-      ? { decode_after: decodesOf(one).map(({ context, batch, name }) => ({ context, batch, rate: rates(results[name]) })) }
+      ? {
+          decode_after: decodesOf(one).map(({ context, batch, name }) => ({
+            context,
+            batch,
+            rate: rates(results[name]),
+          })),
+        }
       : {}),
     ...(one.costs ? { costs: one.costs } : {}),
     prefill_cores: round(median(results[lengths[0]].map(({ cores }) => cores))),
     others_cores: round(Math.max(...all.flat().map(({ others_cores }) => others_cores))),
     renderer_peak_mb: peakMemory(one.process),
-    raw: Object.fromEntries(Object.entries(results).map(([name, list]) => [name, list.map(({ rate }) => round(rate))])),
+    raw: Object.fromEntries(
+      Object.entries(results).map(([name, list]) => [name, list.map(({ rate }) => round(rate))]),
+    ),
     text: results.decode[0].text.slice(0, 60),
   };
 }
@@ -384,13 +445,21 @@ function ratios(lines) {
               .filter(({ batch }) => batch === 1)
               .map(({ context, rate }) => ({
                 context,
-                ratio: round(rate / best((peer) => peer.decode_after.find((d) => d.context === context).rate)),
+                ratio: round(
+                  rate / best((peer) => peer.decode_after.find((d) => d.context === context).rate),
+                ),
               })),
           }
         : {}),
-      prefill: Object.fromEntries(lengths.map((n) => [n, round(ours.prefill[n] / best(({ prefill }) => prefill[n]))])),
+      prefill: Object.fromEntries(
+        lengths.map((n) => [n, round(ours.prefill[n] / best(({ prefill }) => prefill[n]))]),
+      ),
       ...(wllama.length
-        ? { memory_of_wllama: round(ours.renderer_peak_mb / Math.min(...wllama.map((w) => w.renderer_peak_mb))) }
+        ? {
+            memory_of_wllama: round(
+              ours.renderer_peak_mb / Math.min(...wllama.map((w) => w.renderer_peak_mb)),
+            ),
+          }
         : {}),
     }));
 }
@@ -399,7 +468,8 @@ const list = participants();
 const server = await serve(mounts, { csp: '' });
 const browsers = [];
 try {
-  for (const entry of list) if (entry.name === 'llamero') entry.logits_off = await check(server, entry);
+  for (const entry of list)
+    if (entry.name === 'llamero') entry.logits_off = await check(server, entry);
   const pages = [];
   for (const entry of list) {
     try {
@@ -407,20 +477,30 @@ try {
     } catch (error) {
       // A peer that cannot run here, or would run elsewhere than asked, is named; the others go on.
       if (entry.name === 'llamero') throw error;
-      print({ bench: 'refused', runtime: entry.name, version: entry.version, model: entry.model, why: error.message.split('\n')[0] });
+      print({
+        bench: 'refused',
+        runtime: entry.name,
+        version: entry.version,
+        model: entry.model,
+        why: error.message.split('\n')[0],
+      });
     }
   }
   const tokens = pages[0].page;
   const prompts = {};
   for (let trial = 0; trial <= trials; trial += 1) {
-    for (const [i, n] of lengths.entries()) prompts[n] = await promptOf(tokens, n, trial * lengths.length + i);
+    for (const [i, n] of lengths.entries())
+      prompts[n] = await promptOf(tokens, n, trial * lengths.length + i);
     // The same each time: what is measured begins after it.
-    for (const [i, { context, name }] of decodes.entries()) prompts[name] ??= await promptOf(tokens, context, 1000 + i);
+    for (const [i, { context, name }] of decodes.entries())
+      prompts[name] ??= await promptOf(tokens, context, 1000 + i);
     const at = trial % pages.length;
-    for (const one of [...pages.slice(at), ...pages.slice(0, at)]) await turn(one, prompts, trial > 0);
+    for (const one of [...pages.slice(at), ...pages.slice(0, at)])
+      await turn(one, prompts, trial > 0);
   }
   for (const one of pages) if (one.name === 'llamero') await costs(one, prompts);
-  for (const one of pages) if (one.profiled) writeFileSync(values.profile, JSON.stringify(await one.profiled.stop()));
+  for (const one of pages)
+    if (one.profiled) writeFileSync(values.profile, JSON.stringify(await one.profiled.stop()));
   const lines = pages.map(summary);
   lines.forEach(print);
   if (lines.some(({ runtime }) => runtime !== 'llamero')) ratios(lines).forEach(print);

@@ -1,6 +1,6 @@
 // What the processes of a browser use: memory, processor time, and what others took meanwhile. Linux: reads /proc.
 
-import { readFileSync, readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** Clock ticks per second in /proc (USER_HZ). */
 const TICKS = 100;
@@ -29,7 +29,7 @@ function family(root) {
     .map(stat)
     .filter(Boolean);
   const inside = new Set([root]);
-  for (let grew = true; grew;) {
+  for (let grew = true; grew; ) {
     grew = false;
     for (const { pid, parent } of all) {
       if (inside.has(parent) && !inside.has(pid)) {
@@ -55,7 +55,11 @@ function busy() {
 
 /** A point in time to measure from. */
 export function mark() {
-  return { at: performance.now(), busy: busy(), own: own().reduce((sum, { seconds }) => sum + seconds, 0) };
+  return {
+    at: performance.now(),
+    busy: busy(),
+    own: own().reduce((sum, { seconds }) => sum + seconds, 0),
+  };
 }
 
 /** Since a mark: processors that we used on average, and that others used. */
@@ -79,12 +83,19 @@ export async function started(start) {
 
 /** The most memory that a renderer of a browser has had, in MB. */
 export function peakMemory(browser) {
-  const renderers = family(browser).filter(({ pid }) => read(`/proc/${pid}/cmdline`)?.includes('--type=renderer'));
-  const peaks = renderers.map(({ pid }) => Number(/VmHWM:\s+(\d+)/.exec(read(`/proc/${pid}/status`) ?? '')?.[1] ?? 0));
+  const renderers = family(browser).filter(({ pid }) =>
+    read(`/proc/${pid}/cmdline`)?.includes('--type=renderer'),
+  );
+  const peaks = renderers.map(({ pid }) =>
+    Number(/VmHWM:\s+(\d+)/.exec(read(`/proc/${pid}/status`) ?? '')?.[1] ?? 0),
+  );
   return Math.max(...peaks) >> 10;
 }
 
 /** The process of a browser that talks to the GPU. */
 export function gpuProcess(browser) {
-  return Number(family(browser).find(({ pid }) => read(`/proc/${pid}/cmdline`)?.includes('--type=gpu-process'))?.pid);
+  return Number(
+    family(browser).find(({ pid }) => read(`/proc/${pid}/cmdline`)?.includes('--type=gpu-process'))
+      ?.pid,
+  );
 }

@@ -6,10 +6,19 @@ export async function profiler(page) {
   let worker;
   client.on('Target.attachedToTarget', ({ sessionId }) => (worker ??= sessionId));
   const profiles = [];
-  client.on('Target.receivedMessageFromTarget', ({ message }) => profiles.push(JSON.parse(message)));
+  client.on('Target.receivedMessageFromTarget', ({ message }) =>
+    profiles.push(JSON.parse(message)),
+  );
   const send = (id, method, params = {}) =>
-    client.send('Target.sendMessageToTarget', { sessionId: worker, message: JSON.stringify({ id, method, params }) });
-  await client.send('Target.setAutoAttach', { autoAttach: true, waitForDebuggerOnStart: false, flatten: false });
+    client.send('Target.sendMessageToTarget', {
+      sessionId: worker,
+      message: JSON.stringify({ id, method, params }),
+    });
+  await client.send('Target.setAutoAttach', {
+    autoAttach: true,
+    waitForDebuggerOnStart: false,
+    flatten: false,
+  });
   const started = setInterval(async () => {
     if (!worker) return;
     clearInterval(started);

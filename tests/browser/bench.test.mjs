@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { test } from 'node:test';
-import { ROOT, TINY, needs } from './support.mjs';
+import { needs, ROOT, TINY } from './support.mjs';
 
 const skip = needs('chromium', 'package', 'tiny');
 
@@ -20,7 +20,22 @@ function bench(...args) {
 }
 
 test('measures the package, and tells on what', { skip, timeout: 120_000 }, async () => {
-  const sizes = ['--device', 'cpu', '--prefill', '16,40', '--predict', '5', '--context', '32', '--batch', '1,3', '--trials', '2', '--threads', '1'];
+  const sizes = [
+    '--device',
+    'cpu',
+    '--prefill',
+    '16,40',
+    '--predict',
+    '5',
+    '--context',
+    '32',
+    '--batch',
+    '1,3',
+    '--trials',
+    '2',
+    '--threads',
+    '1',
+  ];
   const { code, lines, words } = await bench(TINY, ...sizes);
   assert.equal(code, 0, words);
   assert.equal(lines.length, 1);
@@ -30,8 +45,18 @@ test('measures the package, and tells on what', { skip, timeout: 120_000 }, asyn
   assert.match(line.name, /one thread/);
   assert.ok(line.logits_off < 0.15);
   assert.deepEqual(Object.keys(line.prefill), ['16', '40']);
-  assert.deepEqual(line.decode_after.map(({ context, batch }) => [context, batch]), [[32, 1], [32, 3]]);
-  const rates = [line.decode, ...Object.values(line.prefill), ...line.decode_after.map(({ rate }) => rate)];
+  assert.deepEqual(
+    line.decode_after.map(({ context, batch }) => [context, batch]),
+    [
+      [32, 1],
+      [32, 3],
+    ],
+  );
+  const rates = [
+    line.decode,
+    ...Object.values(line.prefill),
+    ...line.decode_after.map(({ rate }) => rate),
+  ];
   for (const rate of rates) assert.ok(rate > 0, lines[0]);
   assert.equal(line.raw.decode.length, 2);
   // One more position of the cache per sequence and token: the rest is weights.
@@ -41,13 +66,27 @@ test('measures the package, and tells on what', { skip, timeout: 120_000 }, asyn
 });
 
 test('on WebGPU it tells what a step costs', { skip, timeout: 300_000 }, async () => {
-  const sizes = ['--device', 'webgpu', '--prefill', '16', '--predict', '5', '--context', '32', '--batch', '1,2', '--trials', '1'];
+  const sizes = [
+    '--device',
+    'webgpu',
+    '--prefill',
+    '16',
+    '--predict',
+    '5',
+    '--context',
+    '32',
+    '--batch',
+    '1,2',
+    '--trials',
+    '1',
+  ];
   const { code, lines, words } = await bench(TINY, ...sizes);
   assert.equal(code, 0, words);
   const line = JSON.parse(lines[0]);
   assert.equal(line.kind, 'webgpu');
   assert.ok(line.costs.copy_bytes_per_second > 0, lines[0]);
-  for (const { dispatches_per_step, encode_ms_per_step, share_of_copy_bandwidth } of line.costs.decode) {
+  for (const { dispatches_per_step, encode_ms_per_step, share_of_copy_bandwidth } of line.costs
+    .decode) {
     // The tiny model has 4 layers: at most 6 kernels each and 8 more.
     assert.ok(dispatches_per_step >= 4 * 5 && dispatches_per_step <= 4 * 6 + 8, lines[0]);
     assert.ok(encode_ms_per_step > 0 && share_of_copy_bandwidth > 0, lines[0]);
@@ -56,7 +95,10 @@ test('on WebGPU it tells what a step costs', { skip, timeout: 300_000 }, async (
 
 test('a peer that is not there is named', { skip }, async () => {
   for (const [args, words] of [
-    [['--against', 'wllama', '--peers', '/nowhere'], /@wllama\/wllama is not installed in \/nowhere/],
+    [
+      ['--against', 'wllama', '--peers', '/nowhere'],
+      /@wllama\/wllama is not installed in \/nowhere/,
+    ],
     [['--against', 'ollama'], /ollama: it may be wllama or transformers/],
     [['--prefill', '2000', '--max-context', '1024'], /does not fit the context/],
     [['--trials', '0'], /--trials wants a number/],

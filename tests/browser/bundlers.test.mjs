@@ -5,9 +5,24 @@ import assert from 'node:assert/strict';
 import { copyFileSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { MAIN, NEXT_LAYOUT, NEXT_PAGE, OWN_MAIN, OWN_WORKER, answerOf, application, freePort, html, isolated, long, program, run, start } from './bundlers/support.mjs';
-import { TINY, chromium, needs } from './support.mjs';
 import { serve } from '../../www/tools/serve.mjs';
+import {
+  answerOf,
+  application,
+  freePort,
+  html,
+  isolated,
+  long,
+  MAIN,
+  NEXT_LAYOUT,
+  NEXT_PAGE,
+  OWN_MAIN,
+  OWN_WORKER,
+  program,
+  run,
+  start,
+} from './bundlers/support.mjs';
+import { chromium, needs, TINY } from './support.mjs';
 
 /** What the model answers everywhere; the command line says the same: tests/browser/node.test.mjs. */
 const IDS = [114, 114, 114, 114, 114, 114, 114, 114];
@@ -15,10 +30,18 @@ const IDS = [114, 114, 114, 114, 114, 114, 114, 114];
 const vite = { files: { 'main.js': MAIN, 'index.html': html('/main.js') } };
 const ownWorker = { 'main.js': OWN_MAIN, 'own.js': OWN_WORKER, 'index.html': html('/main.js') };
 const viteBuild = (folder) => run(program(folder, 'vite'), ['build'], { cwd: folder });
-const viteDev = (folder, port) => start(folder, program(folder, 'vite'), ['--port', String(port), '--strictPort'], port);
+const viteDev = (folder, port) =>
+  start(folder, program(folder, 'vite'), ['--port', String(port), '--strictPort'], port);
 const nextFiles = { 'app/page.jsx': NEXT_PAGE, 'app/layout.jsx': NEXT_LAYOUT };
-const next = (folder, ...args) => run(program(folder, 'next'), args, { cwd: folder, env: { ...process.env, NEXT_TELEMETRY_DISABLED: '1' } });
-const nextServer = (command) => (folder, port, ...args) => start(folder, program(folder, 'next'), [command, '--port', String(port), ...args], port);
+const next = (folder, ...args) =>
+  run(program(folder, 'next'), args, {
+    cwd: folder,
+    env: { ...process.env, NEXT_TELEMETRY_DISABLED: '1' },
+  });
+const nextServer =
+  (command) =>
+  (folder, port, ...args) =>
+    start(folder, program(folder, 'next'), [command, '--port', String(port), ...args], port);
 
 /**
  * `build` makes the application; what it leaves in `output` is served, or `server` starts a server of the bundler's.
@@ -33,31 +56,77 @@ const BUNDLERS = {
   'Vite 7, dev': { app: 'vite7', ...vite, server: viteDev },
   'Vite 8, build': { app: 'vite8', ...vite, build: viteBuild, output: 'dist' },
   'Vite 8, dev': { app: 'vite8', ...vite, server: viteDev },
-  "Vite 7, build, from a worker of the application's": { app: 'vite7', files: ownWorker, build: viteBuild, output: 'dist' },
-  "Vite 7, dev, from a worker of the application's": { app: 'vite7', files: ownWorker, server: viteDev },
-  "Vite 8, build, from a worker of the application's": { app: 'vite8', files: ownWorker, build: viteBuild, output: 'dist' },
-  'Next.js with Turbopack, build': { app: 'next', type: null, files: nextFiles, build: (folder) => next(folder, 'build'), server: nextServer('start') },
-  'Next.js with Turbopack, dev': { app: 'next', type: null, files: nextFiles, server: nextServer('dev') },
-  'Next.js with webpack, build': { app: 'next', type: null, files: nextFiles, build: (folder) => next(folder, 'build', '--webpack'), server: nextServer('start') },
-  'Next.js with webpack, dev': { app: 'next', type: null, files: nextFiles, server: (folder, port) => nextServer('dev')(folder, port, '--webpack') },
+  "Vite 7, build, from a worker of the application's": {
+    app: 'vite7',
+    files: ownWorker,
+    build: viteBuild,
+    output: 'dist',
+  },
+  "Vite 7, dev, from a worker of the application's": {
+    app: 'vite7',
+    files: ownWorker,
+    server: viteDev,
+  },
+  "Vite 8, build, from a worker of the application's": {
+    app: 'vite8',
+    files: ownWorker,
+    build: viteBuild,
+    output: 'dist',
+  },
+  'Next.js with Turbopack, build': {
+    app: 'next',
+    type: null,
+    files: nextFiles,
+    build: (folder) => next(folder, 'build'),
+    server: nextServer('start'),
+  },
+  'Next.js with Turbopack, dev': {
+    app: 'next',
+    type: null,
+    files: nextFiles,
+    server: nextServer('dev'),
+  },
+  'Next.js with webpack, build': {
+    app: 'next',
+    type: null,
+    files: nextFiles,
+    build: (folder) => next(folder, 'build', '--webpack'),
+    server: nextServer('start'),
+  },
+  'Next.js with webpack, dev': {
+    app: 'next',
+    type: null,
+    files: nextFiles,
+    server: (folder, port) => nextServer('dev')(folder, port, '--webpack'),
+  },
   webpack: {
     app: 'webpack',
     files: { 'src/index.js': MAIN, 'index.html': html('/main.js') },
-    build: (folder) => run(program(folder, 'webpack-cli'), ['--mode', 'production'], { cwd: folder }),
+    build: (folder) =>
+      run(program(folder, 'webpack-cli'), ['--mode', 'production'], { cwd: folder }),
     output: 'dist',
     page: 'index.html',
   },
   "webpack, an entry named as the package is, from a worker of the application's": {
     app: 'webpack',
-    files: { 'src/main.js': OWN_MAIN, 'src/own.js': OWN_WORKER, 'index.html': html('/llamero.js'), 'webpack.config.cjs': "module.exports = { entry: { llamero: './src/main.js' } };" },
-    build: (folder) => run(program(folder, 'webpack-cli'), ['--mode', 'production', '-c', 'webpack.config.cjs'], { cwd: folder }),
+    files: {
+      'src/main.js': OWN_MAIN,
+      'src/own.js': OWN_WORKER,
+      'index.html': html('/llamero.js'),
+      'webpack.config.cjs': "module.exports = { entry: { llamero: './src/main.js' } };",
+    },
+    build: (folder) =>
+      run(program(folder, 'webpack-cli'), ['--mode', 'production', '-c', 'webpack.config.cjs'], {
+        cwd: folder,
+      }),
     output: 'dist',
     page: 'index.html',
   },
   Rspack: {
     app: 'rspack',
     files: { 'src/index.js': MAIN, 'index.html': html('/main.js') },
-    build: (folder) => run(program(folder, 'rspack'), ['build', '--mode', 'production'], { cwd: folder }),
+    build: (folder) =>
+      run(program(folder, 'rspack'), ['build', '--mode', 'production'], { cwd: folder }),
     output: 'dist',
     page: 'index.html',
   },
@@ -70,13 +139,19 @@ const BUNDLERS = {
   'Parcel, dev': {
     app: 'parcel',
     files: { 'main.js': MAIN, 'index.html': html('./main.js') },
-    server: (folder, port) => start(folder, program(folder, 'parcel'), ['index.html', '--port', String(port)], port),
+    server: (folder, port) =>
+      start(folder, program(folder, 'parcel'), ['index.html', '--port', String(port)], port),
     model: 'dist',
   },
   'esbuild, ES modules': {
     app: 'esbuild',
     files: { 'main.js': MAIN, 'index.html': html('/bundle.js') },
-    build: (folder) => run(program(folder, 'esbuild'), ['main.js', '--bundle', '--format=esm', '--outfile=dist/bundle.js'], { cwd: folder }),
+    build: (folder) =>
+      run(
+        program(folder, 'esbuild'),
+        ['main.js', '--bundle', '--format=esm', '--outfile=dist/bundle.js'],
+        { cwd: folder },
+      ),
     output: 'dist',
     page: 'index.html',
     plain: true,
@@ -84,7 +159,12 @@ const BUNDLERS = {
   'esbuild, a classic script': {
     app: 'esbuild',
     files: { 'main.js': MAIN, 'index.html': html('/bundle.js').replace(' type="module"', '') },
-    build: (folder) => run(program(folder, 'esbuild'), ['main.js', '--bundle', '--minify', '--outfile=dist/bundle.js'], { cwd: folder }),
+    build: (folder) =>
+      run(
+        program(folder, 'esbuild'),
+        ['main.js', '--bundle', '--minify', '--outfile=dist/bundle.js'],
+        { cwd: folder },
+      ),
     output: 'dist',
     page: 'index.html',
     plain: true,
@@ -92,7 +172,12 @@ const BUNDLERS = {
   'Rollup, one file': {
     app: 'rollup',
     files: { 'main.js': MAIN, 'index.html': html('/bundle.js') },
-    build: (folder) => run(program(folder, 'rollup'), ['main.js', '--file', 'dist/bundle.js', '--format', 'iife', '-p', 'node-resolve'], { cwd: folder }),
+    build: (folder) =>
+      run(
+        program(folder, 'rollup'),
+        ['main.js', '--file', 'dist/bundle.js', '--format', 'iife', '-p', 'node-resolve'],
+        { cwd: folder },
+      ),
     output: 'dist',
     page: 'index.html',
     plain: true,
@@ -100,7 +185,10 @@ const BUNDLERS = {
   'Rollup, a folder': {
     app: 'rollup',
     files: { 'main.js': MAIN, 'index.html': html('/main.js') },
-    build: (folder) => run(program(folder, 'rollup'), ['main.js', '--dir', 'dist', '-p', 'node-resolve'], { cwd: folder }),
+    build: (folder) =>
+      run(program(folder, 'rollup'), ['main.js', '--dir', 'dist', '-p', 'node-resolve'], {
+        cwd: folder,
+      }),
     output: 'dist',
     page: 'index.html',
     plain: true,
@@ -114,15 +202,22 @@ describe('bundlers', { skip: long || needs('chromium', 'package', 'tiny') }, () 
 
   for (const [name, bundler] of Object.entries(BUNDLERS)) {
     test(name, { timeout: 400_000 }, async (t) => {
-      const folder = await application(bundler.app, bundler.files, { type: bundler.type === undefined ? 'module' : bundler.type });
+      const folder = await application(bundler.app, bundler.files, {
+        type: bundler.type === undefined ? 'module' : bundler.type,
+      });
       if (!folder) return t.skip('its packages cannot be installed: no registry');
       await bundler.build?.(folder);
       const output = bundler.output && path.join(folder, bundler.output);
       if (output) {
-        if (bundler.page) copyFileSync(path.join(folder, bundler.page), path.join(output, 'index.html'));
+        if (bundler.page)
+          copyFileSync(path.join(folder, bundler.page), path.join(output, 'index.html'));
         copyFileSync(TINY, path.join(output, 'tiny.gguf'));
-        const files = readdirSync(output, { recursive: true }).map((file) => path.join(output, file)).filter((file) => file.endsWith('.js'));
-        t.diagnostic(`${files.reduce((sum, file) => sum + statSync(file).size, 0)} bytes of JavaScript`);
+        const files = readdirSync(output, { recursive: true })
+          .map((file) => path.join(output, file))
+          .filter((file) => file.endsWith('.js'));
+        t.diagnostic(
+          `${files.reduce((sum, file) => sum + statSync(file).size, 0)} bytes of JavaScript`,
+        );
       }
       let server;
       if (bundler.server) {
@@ -134,7 +229,10 @@ describe('bundlers', { skip: long || needs('chromium', 'package', 'tiny') }, () 
       }
       const proxy = await isolated(server.url);
       try {
-        for (const [url, isolation] of [[server.url, false], [proxy.url, true]]) {
+        for (const [url, isolation] of [
+          [server.url, false],
+          [proxy.url, true],
+        ]) {
           const answer = await answerOf(browser, url, 120_000);
           assert.equal(answer.error, undefined, `${answer.error}\n${answer.said.join('\n')}`);
           assert.deepEqual(answer.ids, IDS);

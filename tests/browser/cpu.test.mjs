@@ -5,7 +5,18 @@ import assert from 'node:assert/strict';
 import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { FIXTURES, ROOT, SMOLLM2, chromium, json, largestDifference, libraryPage, needs, npy, site } from './support.mjs';
+import {
+  chromium,
+  FIXTURES,
+  json,
+  largestDifference,
+  libraryPage,
+  needs,
+  npy,
+  ROOT,
+  SMOLLM2,
+  site,
+} from './support.mjs';
 
 const MiB = 1 << 20;
 const skip = needs('chromium', 'package');
@@ -13,9 +24,24 @@ const absent = (file) => (existsSync(path.join(ROOT, 'pkg', file)) ? false : `ab
 
 /** How a page comes to each build; what the device then says. */
 const BUILDS = [
-  { name: 'base', file: 'llamero_engine_bg.wasm', options: { wasmUrl: '/pkg/llamero_engine_bg.wasm' }, features: ['simd128'] },
-  { name: 'relaxed', file: 'llamero_engine_relaxed_bg.wasm', options: { threads: 1 }, features: ['simd128', 'relaxed-simd'] },
-  { name: 'threads', file: 'llamero_engine_threads_bg.wasm', options: { threads: 2 }, features: ['simd128', 'relaxed-simd', 'threads'] },
+  {
+    name: 'base',
+    file: 'llamero_engine_bg.wasm',
+    options: { wasmUrl: '/pkg/llamero_engine_bg.wasm' },
+    features: ['simd128'],
+  },
+  {
+    name: 'relaxed',
+    file: 'llamero_engine_relaxed_bg.wasm',
+    options: { threads: 1 },
+    features: ['simd128', 'relaxed-simd'],
+  },
+  {
+    name: 'threads',
+    file: 'llamero_engine_threads_bg.wasm',
+    options: { threads: 2 },
+    features: ['simd128', 'relaxed-simd', 'threads'],
+  },
 ];
 
 const { variants } = json(ROOT, 'tests/data/cases.json');
@@ -29,7 +55,10 @@ function rms(a, b) {
 }
 
 for (const { name, file, options, features } of BUILDS) {
-  describe(`the CPU in Chromium, ${name} build`, { skip: skip || absent(file), timeout: 600_000 }, () => {
+  describe(`the CPU in Chromium, ${name} build`, {
+    skip: skip || absent(file),
+    timeout: 600_000,
+  }, () => {
     let server, browser, page;
     before(async () => {
       server = await site();
@@ -48,7 +77,9 @@ for (const { name, file, options, features } of BUILDS) {
           const llama = await lib.Llama.load(url, { device: 'cpu', ...options });
           const many = [...(await llama.logits(tokens))];
           const one = [...(await llama.logits(tokens.slice(0, 1)))];
-          const { sequences } = await llama.generate(tokens, { max_new_tokens: count, ignore_eos: true }).result();
+          const { sequences } = await llama
+            .generate(tokens, { max_new_tokens: count, ignore_eos: true })
+            .result();
           const { device } = llama.info;
           await llama.dispose();
           return { many, one, ids: sequences[0].ids, device };
@@ -58,13 +89,22 @@ for (const { name, file, options, features } of BUILDS) {
 
     for (const model of MODELS) {
       test(`${model}: logits and greedy ids`, { skip: needs('fixtures') }, async () => {
-        for (const { tokens, greedy, logits } of json(FIXTURES, 'models', model, 'expected.json').sequences) {
-          const got = await run(`/fixtures/models/${model}/model.gguf`, tokens, greedy.length, { kv_cache_type: 'f32' });
+        for (const { tokens, greedy, logits } of json(FIXTURES, 'models', model, 'expected.json')
+          .sequences) {
+          const got = await run(`/fixtures/models/${model}/model.gguf`, tokens, greedy.length, {
+            kv_cache_type: 'f32',
+          });
           assert.equal(got.device.kind, 'cpu');
           assert.deepEqual(got.device.features, features);
           assert.match(got.device.name, name === 'threads' ? /2 threads/ : /one thread/);
-          const difference = largestDifference(got.many, npy(path.join(FIXTURES, 'models', model, logits)));
-          assert.ok(difference <= 2e-3, `logits of ${tokens.length} tokens differ by ${difference}`);
+          const difference = largestDifference(
+            got.many,
+            npy(path.join(FIXTURES, 'models', model, logits)),
+          );
+          assert.ok(
+            difference <= 2e-3,
+            `logits of ${tokens.length} tokens differ by ${difference}`,
+          );
           assert.deepEqual(got.ids, greedy);
         }
       });
@@ -73,29 +113,42 @@ for (const { name, file, options, features } of BUILDS) {
     for (const model of OWN) {
       test(`tests/data/hf/${model}/: logits`, async () => {
         const data = path.join(ROOT, 'tests/data/hf');
-        const got = await run(`/data/hf/${model}/`, json(data, 'tokens.json'), 1, { kv_cache_type: 'f32' });
+        const got = await run(`/data/hf/${model}/`, json(data, 'tokens.json'), 1, {
+          kv_cache_type: 'f32',
+        });
         const difference = largestDifference(got.many, npy(path.join(data, model, 'logits.npy')));
         assert.ok(difference <= 1e-3, `logits differ by ${difference}`);
       });
     }
 
-    test('every weight type: logits as close as rounded activations allow', { skip: needs('fixtures') }, async (t) => {
+    test('every weight type: logits as close as rounded activations allow', {
+      skip: needs('fixtures'),
+    }, async (t) => {
       const { tokens, models } = json(FIXTURES, 'quants/expected.json');
       const types = Object.keys(models).filter((name) => !/^(small|moe|mixed)/.test(name));
       assert.equal(types.length, 26);
       const far = [];
       for (const type of types) {
-        const got = await run(`/fixtures/quants/${models[type].file}`, tokens, 1, { kv_cache_type: 'f32' });
+        const got = await run(`/fixtures/quants/${models[type].file}`, tokens, 1, {
+          kv_cache_type: 'f32',
+        });
         const exact = npy(path.join(FIXTURES, 'quants', `${type}.numpy.npy`));
         const [many, one] = [rms(got.many, exact), rms(got.one, exact.subarray(0, got.one.length))];
         far.push([type, many, one]);
         assert.ok(many <= 1e-3 && one <= 2e-3, `${type}: logits are ${many} and ${one} (rms) off`);
       }
       far.sort((a, b) => b[1] - a[1]);
-      t.diagnostic(`largest: ${far.slice(0, 3).map(([type, many]) => `${type} ${many.toFixed(6)}`).join(', ')}`);
+      t.diagnostic(
+        `largest: ${far
+          .slice(0, 3)
+          .map(([type, many]) => `${type} ${many.toFixed(6)}`)
+          .join(', ')}`,
+      );
     });
 
-    test('SmolLM2: greedy ids; memory is file, cache and less than 100 MB', { skip: needs('fixtures', 'smollm2') }, async (t) => {
+    test('SmolLM2: greedy ids; memory is file, cache and less than 100 MB', {
+      skip: needs('fixtures', 'smollm2'),
+    }, async (t) => {
       const greedy = json(FIXTURES, 'smollm2/expected.json').greedy[3];
       const count = 10;
       const got = await page.evaluate(
@@ -103,8 +156,15 @@ for (const { name, file, options, features } of BUILDS) {
           const llama = await lib.Llama.load(url, { device: 'cpu', max_context: 1024, ...options });
           const result = await llama.generate(ids, { max_new_tokens: count }).result();
           const long = Array.from({ length: 600 }, (_, i) => (i * 7919) % 32_000);
-          const { timings } = await llama.generate(long, { max_new_tokens: 24, ignore_eos: true }).result();
-          const out = { ids: result.sequences[0].ids, timings, memory: await llama.memory(), device: llama.info.device };
+          const { timings } = await llama
+            .generate(long, { max_new_tokens: 24, ignore_eos: true })
+            .result();
+          const out = {
+            ids: result.sequences[0].ids,
+            timings,
+            memory: await llama.memory(),
+            device: llama.info.device,
+          };
           await llama.dispose();
           return out;
         },
@@ -112,7 +172,10 @@ for (const { name, file, options, features } of BUILDS) {
       );
       const sure = greedy.exact_margins.slice(0, count).findIndex((margin) => margin < 0.6);
       assert.ok(sure < 0 || sure >= 5);
-      assert.deepEqual(got.ids.slice(0, sure < 0 ? count : sure), greedy.exact.slice(0, sure < 0 ? count : sure));
+      assert.deepEqual(
+        got.ids.slice(0, sure < 0 ? count : sure),
+        greedy.exact.slice(0, sure < 0 ? count : sure),
+      );
       const heap = got.memory.wasm_heap_bytes;
       t.diagnostic(
         `heap ${(heap / MiB).toFixed(0)} MiB; ${got.timings.prefill_tokens_per_second.toFixed(1)} and ` +
@@ -122,13 +185,19 @@ for (const { name, file, options, features } of BUILDS) {
       assert.ok(heap <= file + got.device.cache_bytes + 100e6, `the heap grew to ${heap} bytes`);
     });
 
-    test('SmolLM2: perplexity is within 0.5 % of the exact one', { skip: needs('fixtures', 'smollm2') }, async (t) => {
+    test('SmolLM2: perplexity is within 0.5 % of the exact one', {
+      skip: needs('fixtures', 'smollm2'),
+    }, async (t) => {
       const texts = json(FIXTURES, 'smollm2/expected.json').perplexity;
       assert.ok(texts.length >= 2);
       for (const { ids, ppl_exact: exact, source } of texts) {
         const perplexity = await page.evaluate(
           async ({ url, ids, options }) => {
-            const llama = await lib.Llama.load(url, { device: 'cpu', max_context: 1024, ...options });
+            const llama = await lib.Llama.load(url, {
+              device: 'cpu',
+              max_context: 1024,
+              ...options,
+            });
             const logits = await llama.logits(ids);
             await llama.dispose();
             const vocabulary = logits.length / ids.length;
@@ -145,14 +214,25 @@ for (const { name, file, options, features } of BUILDS) {
         );
         const ratio = perplexity / exact;
         t.diagnostic(`${source}: ${perplexity.toFixed(4)}, ${ratio.toFixed(5)} of the exact one`);
-        assert.ok(Math.abs(ratio - 1) < 0.005, `${source}: ${perplexity}, ${ratio} of the exact one`);
+        assert.ok(
+          Math.abs(ratio - 1) < 0.005,
+          `${source}: ${perplexity}, ${ratio} of the exact one`,
+        );
       }
     });
 
     test('drawn tokens are those of the reference', { skip: needs('fixtures') }, async () => {
       const got = await page.evaluate(
         async ({ url, options }) => {
-          const settings = { temperature: 0.9, top_k: 20, top_p: 0.95, seed: 11, max_new_tokens: 12, ignore_eos: true, num_return_sequences: 2 };
+          const settings = {
+            temperature: 0.9,
+            top_k: 20,
+            top_p: 0.95,
+            seed: 11,
+            max_new_tokens: 12,
+            ignore_eos: true,
+            num_return_sequences: 2,
+          };
           const out = [];
           for (const load of [{ device: 'cpu', ...options }, { device: 'reference' }]) {
             const llama = await lib.Llama.load(url, { kv_cache_type: 'f32', ...load });
@@ -170,27 +250,44 @@ for (const { name, file, options, features } of BUILDS) {
 
     test('WebGPU runs in this build too', { skip: needs('fixtures') }, async () => {
       const { tokens, greedy } = json(FIXTURES, 'models/llama2-gqa/expected.json').sequences[0];
-      const got = await run('/fixtures/models/llama2-gqa/model.gguf', tokens, 4, { device: 'webgpu', kv_cache_type: 'f32' });
+      const got = await run('/fixtures/models/llama2-gqa/model.gguf', tokens, 4, {
+        device: 'webgpu',
+        kv_cache_type: 'f32',
+      });
       assert.equal(got.device.kind, 'webgpu');
       assert.deepEqual(got.ids, greedy.slice(0, 4));
     });
   });
 }
 
-describe('what a page gets that asks for nothing', { skip: skip || needs('fixtures'), timeout: 120_000 }, () => {
+describe('what a page gets that asks for nothing', {
+  skip: skip || needs('fixtures'),
+  timeout: 120_000,
+}, () => {
   const model = '/fixtures/models/llama2-gqa/model.gguf';
   const load = async ({ isolate, webgpu, script }) => {
     const server = await site({ isolate });
     const browser = await chromium({ webgpu });
     try {
       const page = await libraryPage(browser, server);
-      return await page.evaluate(script ?? (async (model) => {
-        const llama = await lib.Llama.load(model);
-        const { sequences } = await llama.generate([1, 5, 9], { max_new_tokens: 4, ignore_eos: true }).result();
-        const { device } = llama.info;
-        await llama.dispose();
-        return { ...device, count: sequences[0].ids.length, cores: navigator.hardwareConcurrency, isolated: crossOriginIsolated };
-      }), model);
+      return await page.evaluate(
+        script ??
+          (async (model) => {
+            const llama = await lib.Llama.load(model);
+            const { sequences } = await llama
+              .generate([1, 5, 9], { max_new_tokens: 4, ignore_eos: true })
+              .result();
+            const { device } = llama.info;
+            await llama.dispose();
+            return {
+              ...device,
+              count: sequences[0].ids.length,
+              cores: navigator.hardwareConcurrency,
+              isolated: crossOriginIsolated,
+            };
+          }),
+        model,
+      );
     } finally {
       await browser.close();
       await server.close();
@@ -213,7 +310,9 @@ describe('what a page gets that asks for nothing', { skip: skip || needs('fixtur
     assert.equal(got.count, 4);
   });
 
-  test('isolated: a thread per core', { skip: absent('llamero_engine_threads_bg.wasm') }, async () => {
+  test('isolated: a thread per core', {
+    skip: absent('llamero_engine_threads_bg.wasm'),
+  }, async () => {
     const got = await load({ isolate: true, webgpu: false });
     assert.equal(got.isolated, true);
     assert.deepEqual(got.features, ['simd128', 'relaxed-simd', 'threads']);
@@ -232,8 +331,14 @@ describe('what a page gets that asks for nothing', { skip: skip || needs('fixtur
         const at = bytes.findIndex((_, i) => key.every((c, j) => bytes[i + j] === c));
         new DataView(bytes.buffer).setUint32(at + key.length + 4, 2 ** 30, true);
         let read = 0;
-        const source = { name: 'big.gguf', size: bytes.length, read: async (at, n) => ((read = Math.max(read, at + n)), bytes.slice(at, at + n)) };
-        const error = await failure(() => lib.Llama.load(source, { device: 'cpu', max_context: 2 ** 29 }));
+        const source = {
+          name: 'big.gguf',
+          size: bytes.length,
+          read: async (at, n) => ((read = Math.max(read, at + n)), bytes.slice(at, at + n)),
+        };
+        const error = await failure(() =>
+          lib.Llama.load(source, { device: 'cpu', max_context: 2 ** 29 }),
+        );
         return { ...error, read, size: bytes.length };
       },
     });
@@ -248,10 +353,14 @@ describe('what a page gets that asks for nothing', { skip: skip || needs('fixtur
       webgpu: false,
       script: async (model) => {
         const out = [];
-        for (const options of [{ threads: 0 }, { threads: 1.5 }, { device: 'tpu' }]) out.push(await failure(() => lib.Llama.load(model, options)));
+        for (const options of [{ threads: 0 }, { threads: 1.5 }, { device: 'tpu' }])
+          out.push(await failure(() => lib.Llama.load(model, options)));
         return out;
       },
     });
-    assert.deepEqual(got.map(({ code }) => code), ['invalid_input', 'invalid_input', 'invalid_input']);
+    assert.deepEqual(
+      got.map(({ code }) => code),
+      ['invalid_input', 'invalid_input', 'invalid_input'],
+    );
   });
 });

@@ -5,7 +5,17 @@ import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { FIXTURES, ROOT, SMOLLM2, TINY, chromium, json, libraryPage, needs, site } from './support.mjs';
+import {
+  chromium,
+  FIXTURES,
+  json,
+  libraryPage,
+  needs,
+  ROOT,
+  SMOLLM2,
+  site,
+  TINY,
+} from './support.mjs';
 
 const MiB = 1 << 20;
 const tiny = '/test/tiny.gguf';
@@ -22,7 +32,10 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     await server?.close();
   });
 
-  test('SmolLM2: token ids, template, greedy ids; the wasm heap stays under 80 MiB', { skip: needs('fixtures', 'smollm2'), timeout: 300_000 }, async (t) => {
+  test('SmolLM2: token ids, template, greedy ids; the wasm heap stays under 80 MiB', {
+    skip: needs('fixtures', 'smollm2'),
+    timeout: 300_000,
+  }, async (t) => {
     const expected = json(FIXTURES, 'smollm2/expected.json');
     const greedy = expected.greedy[0];
     const chat = expected.chats[0];
@@ -57,14 +70,22 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     assert.deepEqual(got.ids, greedy.ids);
     assert.equal(got.rendered, chat.rendered);
     assert.deepEqual(got.result.sequences[0].ids, greedy.exact.slice(0, count));
-    assert.deepEqual(got.tokens.map(({ id }) => id), greedy.exact.slice(0, count));
+    assert.deepEqual(
+      got.tokens.map(({ id }) => id),
+      greedy.exact.slice(0, count),
+    );
     assert.equal(got.tokens.map(({ text }) => text).join(''), got.result.sequences[0].text);
     assert.ok(greedy.exact_text.startsWith(got.result.sequences[0].text));
     assert.equal(got.result.usage.prompt_tokens, greedy.ids.length);
-    assert.ok(got.memory.wasm_heap_bytes < 80 * MiB, `the heap grew to ${got.memory.wasm_heap_bytes} bytes`);
+    assert.ok(
+      got.memory.wasm_heap_bytes < 80 * MiB,
+      `the heap grew to ${got.memory.wasm_heap_bytes} bytes`,
+    );
     const downloads = got.phases.filter(({ phase }) => phase === 'download');
     assert.ok(downloads.length >= 2);
-    assert.ok(downloads.every(({ total }) => total === statSync(path.join(ROOT, 'models', SMOLLM2)).size));
+    assert.ok(
+      downloads.every(({ total }) => total === statSync(path.join(ROOT, 'models', SMOLLM2)).size),
+    );
     assert.equal(got.phases.at(-1).phase, 'ready');
   });
 
@@ -77,12 +98,21 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
           size: bytes.length,
           read: async (offset, length) => bytes.slice(offset, offset + length),
         };
-        const sources = { url, absolute: new URL(url, location.href), buffer: bytes.buffer, bytes, file: new File([bytes], 'tiny.gguf'), own };
+        const sources = {
+          url,
+          absolute: new URL(url, location.href),
+          buffer: bytes.buffer,
+          bytes,
+          file: new File([bytes], 'tiny.gguf'),
+          own,
+        };
         const out = {};
         for (const [name, source] of Object.entries(sources)) {
           // What reads the bytes does not know what runs the model; this device is ready at once.
           const llama = await lib.Llama.load(source, { device: 'reference' });
-          out[name] = (await llama.generate('Hello', { max_new_tokens: 8, ignore_eos: true }).result()).sequences[0].ids;
+          out[name] = (
+            await llama.generate('Hello', { max_new_tokens: 8, ignore_eos: true }).result()
+          ).sequences[0].ids;
           await llama.dispose();
         }
         return { out, left: bytes.length };
@@ -98,7 +128,9 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
         const out = {};
         for (const device of ['webgpu', 'reference']) {
           const llama = await lib.Llama.load(url, { device });
-          const { sequences } = await llama.generate('Hello', { max_new_tokens: 8, ignore_eos: true }).result();
+          const { sequences } = await llama
+            .generate('Hello', { max_new_tokens: 8, ignore_eos: true })
+            .result();
           out[device] = { ids: sequences[0].ids, kind: llama.info.device.kind };
           await llama.dispose();
         }
@@ -109,25 +141,49 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
       assert.deepEqual(got.webgpu.ids, got.reference.ids);
     });
 
-    test('tune measures once for an adapter, and later loads start with what it found', { timeout: 240_000 }, async (t) => {
+    test('tune measures once for an adapter, and later loads start with what it found', {
+      timeout: 240_000,
+    }, async (t) => {
       const got = await page.evaluate(async (url) => {
         const load = async (options) => {
-          const llama = await lib.Llama.load(url, { device: 'webgpu', max_context: 64, ...options });
-          const { sequences } = await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result();
+          const llama = await lib.Llama.load(url, {
+            device: 'webgpu',
+            max_context: 64,
+            ...options,
+          });
+          const { sequences } = await llama
+            .generate('Hello', { max_new_tokens: 4, ignore_eos: true })
+            .result();
           await llama.dispose();
-          return { device: llama.info.device, selfTest: llama.info.selfTest, ids: sequences[0].ids };
+          return {
+            device: llama.info.device,
+            selfTest: llama.info.selfTest,
+            ids: sequences[0].ids,
+          };
         };
         const first = await load({ tune: true });
         const kept = await (await caches.open('llamero-tuning-1')).keys();
-        return { plain: await load({}), first, kept: kept.length, second: await load({ tune: true }), own: await load({ kernels: { lanes: 8 } }) };
+        return {
+          plain: await load({}),
+          first,
+          kept: kept.length,
+          second: await load({ tune: true }),
+          own: await load({ kernels: { lanes: 8 } }),
+        };
       }, tiny);
       const { plain, first, second, own } = got;
       t.diagnostic(JSON.stringify(first.device.tuned));
-      assert.ok(first.device.tuned.tried >= 1 && first.device.tuned.after_ms <= first.device.tuned.before_ms);
+      assert.ok(
+        first.device.tuned.tried >= 1 &&
+          first.device.tuned.after_ms <= first.device.tuned.before_ms,
+      );
       assert.equal(plain.device.tuned, undefined);
       assert.equal(got.kept, 1);
       assert.equal(second.device.tuned, undefined);
-      assert.deepEqual([second.device.features, second.device.lanes], [first.device.features, first.device.lanes]);
+      assert.deepEqual(
+        [second.device.features, second.device.lanes],
+        [first.device.features, first.device.lanes],
+      );
       assert.equal(own.device.lanes, 8);
       for (const { ids, selfTest } of [first, second, own]) {
         assert.deepEqual(ids, plain.ids);
@@ -141,7 +197,9 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
         const options = { max_new_tokens: 6, temperature: 1, seed: 3, ignore_eos: true };
         const first = (await llama.generate('Hello', options).result()).sequences[0].ids;
         const again = (await llama.generate('Hello', options).result()).sequences[0].ids;
-        const several = await llama.generate('Hello', { ...options, num_return_sequences: 3 }).result();
+        const several = await llama
+          .generate('Hello', { ...options, num_return_sequences: 3 })
+          .result();
         const messages = [{ role: 'user', content: 'Hello' }];
         const chat = llama.chat(messages, { max_new_tokens: 4 });
         const pieces = [];
@@ -152,7 +210,18 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
         const count = await llama.tokenizer.count('Hello world');
         const template = await llama.tokenizer.applyChatTemplate(messages);
         await llama.dispose();
-        return { first, again, several, pieces: pieces.join(''), chat: await chat.text(), complete, ids: ids.length, text, count, template };
+        return {
+          first,
+          again,
+          several,
+          pieces: pieces.join(''),
+          chat: await chat.text(),
+          complete,
+          ids: ids.length,
+          text,
+          count,
+          template,
+        };
       }, tiny);
       assert.deepEqual(got.first, got.again);
       assert.equal(got.several.sequences.length, 3);
@@ -182,44 +251,82 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
         // Leaving the loop frees the engine for the next call.
         const left = llama.generate('Hello', options);
         for await (const _ of left) break;
-        const stopped = llama.generate('Hello', { ...options, num_return_sequences: 2, temperature: 1, seed: 1 });
+        const stopped = llama.generate('Hello', {
+          ...options,
+          num_return_sequences: 2,
+          temperature: 1,
+          seed: 1,
+        });
         const pieces = ['', ''];
         let events = 0;
         for await (const { index, text } of stopped) {
           pieces[index] += text;
           if (++events === 6) stopped.stop();
         }
-        const shorter = await llama.generate('Hello', { ...options, max_new_tokens: seen }).result();
+        const shorter = await llama
+          .generate('Hello', { ...options, max_new_tokens: seen })
+          .result();
         const completing = new AbortController();
-        const part = failure(() => llama.complete('Hello', { ...options, max_new_tokens: 400, signal: completing.signal }));
+        const part = failure(() =>
+          llama.complete('Hello', { ...options, max_new_tokens: 400, signal: completing.signal }),
+        );
         completing.abort();
-        const after = await llama.generate('Hello', { max_new_tokens: 3, ignore_eos: true }).result();
-        const early = await failure(() => llama.generate('Hello', { signal: AbortSignal.abort() }).result());
+        const after = await llama
+          .generate('Hello', { max_new_tokens: 3, ignore_eos: true })
+          .result();
+        const early = await failure(() =>
+          llama.generate('Hello', { signal: AbortSignal.abort() }).result(),
+        );
         const kinds = { part: await part };
         await llama.dispose();
         const late = await failure(() => llama.generate('Hello').result());
         return {
-          seen, ended, never, shorter, ...kinds, pieces, early, late,
-          two: result.sequences[0].ids, after: after.sequences[0].ids, left: await left.result(), stopped: await stopped.result(), text: await stopped.text(),
+          seen,
+          ended,
+          never,
+          shorter,
+          ...kinds,
+          pieces,
+          early,
+          late,
+          two: result.sequences[0].ids,
+          after: after.sequences[0].ids,
+          left: await left.result(),
+          stopped: await stopped.result(),
+          text: await stopped.text(),
         };
       }, tiny);
       assert.ok(got.seen >= 3 && got.seen < 40, `${got.seen} tokens came`);
       const reasons = ({ sequences }) => sequences.map(({ finish_reason }) => finish_reason);
-      for (const name of ['ended', 'never', 'left']) assert.deepEqual(reasons(got[name]), ['aborted'], name);
+      for (const name of ['ended', 'never', 'left'])
+        assert.deepEqual(reasons(got[name]), ['aborted'], name);
       // What there is, is what a call for as many tokens gives.
       const { ids, text } = got.ended.sequences[0];
-      assert.deepEqual({ ids, text }, { ids: got.shorter.sequences[0].ids, text: got.shorter.sequences[0].text });
+      assert.deepEqual(
+        { ids, text },
+        { ids: got.shorter.sequences[0].ids, text: got.shorter.sequences[0].text },
+      );
       assert.equal(ids.length, got.seen);
-      assert.deepEqual({ ...got.ended.usage, cached_tokens: 0 }, { ...got.shorter.usage, cached_tokens: 0 });
-      assert.ok(got.ended.timings.prefill_ms > 0 && got.ended.timings.decode_tokens_per_second > 0, JSON.stringify(got.ended.timings));
+      assert.deepEqual(
+        { ...got.ended.usage, cached_tokens: 0 },
+        { ...got.shorter.usage, cached_tokens: 0 },
+      );
+      assert.ok(
+        got.ended.timings.prefill_ms > 0 && got.ended.timings.decode_tokens_per_second > 0,
+        JSON.stringify(got.ended.timings),
+      );
       // Given up before its first token.
       assert.deepEqual(got.never.sequences, [{ ids: [], text: '', finish_reason: 'aborted' }]);
       assert.equal(got.never.usage.prompt_tokens, got.ended.usage.prompt_tokens);
       assert.equal(got.never.usage.total_tokens, got.never.usage.prompt_tokens);
       assert.deepEqual(reasons(got.stopped), ['aborted', 'aborted']);
       assert.equal(got.text, got.stopped.sequences[0].text);
-      for (const [i, { text }] of got.stopped.sequences.entries()) assert.ok(text.startsWith(got.pieces[i]), `${text} of ${got.pieces[i]}`);
-      assert.equal(got.stopped.usage.completion_tokens, got.stopped.sequences.reduce((sum, { ids }) => sum + ids.length, 0));
+      for (const [i, { text }] of got.stopped.sequences.entries())
+        assert.ok(text.startsWith(got.pieces[i]), `${text} of ${got.pieces[i]}`);
+      assert.equal(
+        got.stopped.usage.completion_tokens,
+        got.stopped.sequences.reduce((sum, { ids }) => sum + ids.length, 0),
+      );
       for (const name of ['part', 'early', 'late']) {
         assert.equal(got[name].code, 'aborted', name);
         assert.equal(got[name].name, 'AbortError', name);
@@ -243,21 +350,40 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
             await new Promise((resolve) => setTimeout(resolve, 200));
             const began = performance.now();
             abort.abort(reason);
-            await load.catch(({ name, code, cause }) => log.push(name, code, cause === reason, performance.now() - began < 50));
+            await load.catch(({ name, code, cause }) =>
+              log.push(name, code, cause === reason, performance.now() - began < 50),
+            );
             log.push('over');
           },
         });
         await load.catch(() => {});
         await new Promise((resolve) => setTimeout(resolve, 50));
-        const refused = await failure(() => lib.Llama.load(url, { onOpened: () => { throw new lib.LlameroError('invalid_input', 'not this one'); } }));
+        const refused = await failure(() =>
+          lib.Llama.load(url, {
+            onOpened: () => {
+              throw new lib.LlameroError('invalid_input', 'not this one');
+            },
+          }),
+        );
         const llama = await lib.Llama.load(url, { device: 'cpu' });
         const { generation_config } = llama.info;
         await llama.dispose();
         return { log, refused, generation_config };
       }, tiny);
       const opened = got.log.indexOf('opened');
-      assert.ok(opened >= 0 && !got.log.slice(0, opened).some((phase) => ['compile', 'upload'].includes(phase)), got.log.join());
-      assert.deepEqual(got.log.slice(opened), ['opened', 'AbortError', 'aborted', true, true, 'over']);
+      assert.ok(
+        opened >= 0 &&
+          !got.log.slice(0, opened).some((phase) => ['compile', 'upload'].includes(phase)),
+        got.log.join(),
+      );
+      assert.deepEqual(got.log.slice(opened), [
+        'opened',
+        'AbortError',
+        'aborted',
+        true,
+        true,
+        'over',
+      ]);
       assert.equal(got.refused.message, 'not this one');
       assert.deepEqual(got.generation_config, {});
     });
@@ -267,7 +393,16 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
         const llama = await lib.Llama.load(url);
         const calls = [
           ['Hello', { max_new_tokens: 30, ignore_eos: true }],
-          ['Once upon a time', { max_new_tokens: 20, ignore_eos: true, temperature: 1, seed: 5, frequency_penalty: 0.5 }],
+          [
+            'Once upon a time',
+            {
+              max_new_tokens: 20,
+              ignore_eos: true,
+              temperature: 1,
+              seed: 5,
+              frequency_penalty: 0.5,
+            },
+          ],
         ];
         const run = async ([prompt, options], name, log) => {
           const stream = llama.generate(prompt, options);
@@ -294,7 +429,9 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     test('disposing ends what is under way', async () => {
       const got = await page.evaluate(async (url) => {
         const llama = await lib.Llama.load(url);
-        const result = failure(() => llama.generate('Hello', { max_new_tokens: 500, ignore_eos: true }).result());
+        const result = failure(() =>
+          llama.generate('Hello', { max_new_tokens: 500, ignore_eos: true }).result(),
+        );
         await llama.dispose();
         return result;
       }, tiny);
@@ -312,7 +449,9 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
           long: await failure(() => llama.generate(new Array(100).fill(3)).result()),
           context: await failure(() => lib.Llama.load(url, { max_context: 100_000_000 })),
         };
-        out.after = (await llama.generate('Hello', { max_new_tokens: 2, ignore_eos: true }).result()).sequences[0].ids.length;
+        out.after = (
+          await llama.generate('Hello', { max_new_tokens: 2, ignore_eos: true }).result()
+        ).sequences[0].ids.length;
         await llama.dispose();
         return out;
       }, tiny);
@@ -354,7 +493,8 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
           let ids;
           const error = await failure(async () => {
             const llama = await lib.Llama.load(address, { device: 'reference' });
-            ids = (await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result()).sequences[0].ids;
+            ids = (await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result())
+              .sequences[0].ids;
             await llama.dispose();
           });
           return { ids, error };
@@ -370,7 +510,9 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     });
 
     test('an unreachable address', async () => {
-      const got = await page.evaluate(() => failure(() => lib.Llama.load('http://127.0.0.1:9/model.gguf')));
+      const got = await page.evaluate(() =>
+        failure(() => lib.Llama.load('http://127.0.0.1:9/model.gguf')),
+      );
       assert.equal(got.code, 'network');
       assert.match(got.message, /cannot be reached/);
     });
@@ -389,8 +531,20 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
 
     test('errors of a source keep their code and words, and name the source', async () => {
       const got = await page.evaluate(async () => {
-        const coded = { name: 'own', size: 1000, read: async () => { throw new lib.LlameroError('io', 'the disk is on fire'); } };
-        const plain = { name: 'own', size: 1000, read: async () => { throw new TypeError('oh'); } };
+        const coded = {
+          name: 'own',
+          size: 1000,
+          read: async () => {
+            throw new lib.LlameroError('io', 'the disk is on fire');
+          },
+        };
+        const plain = {
+          name: 'own',
+          size: 1000,
+          read: async () => {
+            throw new TypeError('oh');
+          },
+        };
         const short = { name: 'own', size: 1000, read: async () => new Uint8Array(3) };
         return [
           await failure(() => lib.Llama.load(coded)),
@@ -413,7 +567,8 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
         const foreign = await libraryPage(browser, other, `${cdn.url}/pkg/index.js`);
         const ids = await foreign.evaluate(async (url) => {
           const llama = await lib.Llama.load(url);
-          return (await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result()).sequences[0].ids;
+          return (await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result())
+            .sequences[0].ids;
         }, tiny);
         assert.equal(ids.length, 4);
         await foreign.close();
@@ -424,10 +579,13 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     });
 
     test('missing parts of the package are named', async () => {
-      const got = await page.evaluate(async (url) => ({
-        wasm: await failure(() => lib.Llama.load(url, { wasmUrl: '/nowhere.wasm' })),
-        worker: await failure(() => lib.Llama.load(url, { workerUrl: '/nowhere.js' })),
-      }), tiny);
+      const got = await page.evaluate(
+        async (url) => ({
+          wasm: await failure(() => lib.Llama.load(url, { wasmUrl: '/nowhere.wasm' })),
+          worker: await failure(() => lib.Llama.load(url, { workerUrl: '/nowhere.js' })),
+        }),
+        tiny,
+      );
       assert.equal(got.wasm.code, 'network');
       assert.match(got.wasm.message, /wasmUrl/);
       assert.match(got.worker.message, /workerUrl/);
@@ -442,7 +600,9 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
       truncated[4] = 3;
       truncated[8] = 200; // tensors that are not there
       return {
-        text: await failure(() => lib.Llama.load(text('Dear diary, today I wrote no model, '.repeat(10)))),
+        text: await failure(() =>
+          lib.Llama.load(text('Dear diary, today I wrote no model, '.repeat(10))),
+        ),
         empty: await failure(() => lib.Llama.load(text(''))),
         truncated: await failure(() => lib.Llama.load(truncated)),
       };
@@ -453,7 +613,10 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     }
   });
 
-  test('malformed files: an error each, and never a crash', { skip: needs('fixtures'), timeout: 300_000 }, async () => {
+  test('malformed files: an error each, and never a crash', {
+    skip: needs('fixtures'),
+    timeout: 300_000,
+  }, async () => {
     const { gguf } = json(FIXTURES, 'malformed/index.json');
     // Native tests try every file; these are a sample, for the way an error takes through wasm and worker.
     const files = gguf.filter(({ expect }) => expect === 'error').filter((_, i) => i % 5 === 0);
@@ -461,12 +624,15 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     const got = await page.evaluate(async (files) => {
       const out = [];
       for (const { file } of files) {
-        const load = async () => (await lib.Llama.load(`/fixtures/malformed/${file}`, { device: 'reference' })).dispose();
+        const load = async () =>
+          (await lib.Llama.load(`/fixtures/malformed/${file}`, { device: 'reference' })).dispose();
         out.push({ file, ...(await failure(load)) });
       }
       return out;
     }, files);
-    const wrong = got.filter(({ code }) => !['invalid_file', 'unsupported', 'model_too_large'].includes(code));
+    const wrong = got.filter(
+      ({ code }) => !['invalid_file', 'unsupported', 'model_too_large'].includes(code),
+    );
     assert.deepEqual(wrong, []);
   });
 
@@ -481,7 +647,11 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
   test('the package names no path of the machine that built it', () => {
     const wasm = readFileSync(path.join(ROOT, 'pkg/llamero_engine_bg.wasm'), 'latin1');
     assert.ok(!wasm.includes(ROOT), 'the wasm contains the path of the source folder');
-    if (process.env.HOME && process.env.HOME.length > 1) assert.ok(!wasm.includes(`${process.env.HOME}/.cargo`), 'the wasm contains the path of the home folder');
+    if (process.env.HOME && process.env.HOME.length > 1)
+      assert.ok(
+        !wasm.includes(`${process.env.HOME}/.cargo`),
+        'the wasm contains the path of the home folder',
+      );
   });
 });
 
@@ -500,10 +670,16 @@ describe('without WebGPU', { skip: needs('chromium', 'package', 'tiny') }, () =>
   test('auto takes the CPU and says why; webgpu is an error', async () => {
     const got = await page.evaluate(async (url) => {
       const llama = await lib.Llama.load(url);
-      const { sequences } = await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result();
+      const { sequences } = await llama
+        .generate('Hello', { max_new_tokens: 4, ignore_eos: true })
+        .result();
       const { device } = llama.info;
       await llama.dispose();
-      return { device, ids: sequences[0].ids, error: await failure(() => lib.Llama.load(url, { device: 'webgpu' })) };
+      return {
+        device,
+        ids: sequences[0].ids,
+        error: await failure(() => lib.Llama.load(url, { device: 'webgpu' })),
+      };
     }, tiny);
     assert.equal(got.device.kind, 'cpu');
     assert.match(got.device.fallback_reason, /WebGPU/);

@@ -3,7 +3,17 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { FIXTURES, ROOT, chromium, json, largestDifference, libraryPage, needs, npy, site } from './support.mjs';
+import {
+  chromium,
+  FIXTURES,
+  json,
+  largestDifference,
+  libraryPage,
+  needs,
+  npy,
+  ROOT,
+  site,
+} from './support.mjs';
 
 const DATA = path.join(ROOT, 'tests/data/hf');
 
@@ -11,7 +21,9 @@ const { variants } = json(ROOT, 'tests/data/cases.json');
 /** Files of fixtures/models; a folder's address ends in a slash. */
 const FIXTURE_MODELS = variants
   .filter(({ fixture }) => fixture)
-  .flatMap(({ fixture, webgpu = [] }) => webgpu.map((file) => `${fixture}/${file}${file.endsWith('.gguf') ? '' : '/'}`));
+  .flatMap(({ fixture, webgpu = [] }) =>
+    webgpu.map((file) => `${fixture}/${file}${file.endsWith('.gguf') ? '' : '/'}`),
+  );
 /** What the project holds itself. */
 const OWN = variants.filter(({ own, webgpu }) => own && webgpu).map(({ own }) => own);
 
@@ -31,7 +43,11 @@ describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 
   const run = (url, sequences, options = {}) =>
     page.evaluate(
       async ({ url, sequences, options }) => {
-        const llama = await lib.Llama.load(url, { device: 'webgpu', kv_cache_type: 'f32', ...options });
+        const llama = await lib.Llama.load(url, {
+          device: 'webgpu',
+          kv_cache_type: 'f32',
+          ...options,
+        });
         const out = [];
         for (const { tokens, greedy } of sequences) {
           const logits = [...(await llama.logits(tokens))];
@@ -39,7 +55,9 @@ describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 
             out.push({ logits });
             continue;
           }
-          const { sequences } = await llama.generate(tokens, { max_new_tokens: greedy.length, ignore_eos: true }).result();
+          const { sequences } = await llama
+            .generate(tokens, { max_new_tokens: greedy.length, ignore_eos: true })
+            .result();
           out.push({ logits, ids: sequences[0].ids });
         }
         const { device } = llama.info;
@@ -57,7 +75,10 @@ describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 
       const got = await run(`/fixtures/models/${file}`, sequences);
       assert.equal(got.device.kind, 'webgpu');
       for (const [i, { tokens, greedy, logits }] of expected.entries()) {
-        const difference = largestDifference(got.out[i].logits, npy(path.join(FIXTURES, 'models', model, logits)));
+        const difference = largestDifference(
+          got.out[i].logits,
+          npy(path.join(FIXTURES, 'models', model, logits)),
+        );
         t.diagnostic(`${tokens.length} tokens: largest difference ${difference.toExponential(2)}`);
         assert.ok(difference <= 2e-3, `logits of ${tokens.length} tokens differ by ${difference}`);
         assert.deepEqual(got.out[i].ids, greedy);
@@ -69,7 +90,10 @@ describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 
     test(`tests/data/hf/${model}/`, async (t) => {
       const got = await run(`/data/hf/${model}/`, [{ tokens: json(DATA, 'tokens.json') }]);
       assert.equal(got.device.kind, 'webgpu');
-      const difference = largestDifference(got.out[0].logits, npy(path.join(DATA, model, 'logits.npy')));
+      const difference = largestDifference(
+        got.out[0].logits,
+        npy(path.join(DATA, model, 'logits.npy')),
+      );
       t.diagnostic(`largest difference ${difference.toExponential(2)}`);
       assert.ok(difference <= 1e-3, `logits differ by ${difference}`);
     });
@@ -78,12 +102,24 @@ describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 
   test('a folder that is quantised while it loads, and picked as a list of files', async () => {
     const tokens = json(DATA, 'tokens.json');
     const got = await page.evaluate(async (tokens) => {
-      const file = async (name) => new File([await (await fetch(`/data/hf/yarn/${name}`)).blob()], name);
-      const files = [await file('model.safetensors'), await file('config.json'), new File(['# read me'], 'README.md')];
+      const file = async (name) =>
+        new File([await (await fetch(`/data/hf/yarn/${name}`)).blob()], name);
+      const files = [
+        await file('model.safetensors'),
+        await file('config.json'),
+        new File(['# read me'], 'README.md'),
+      ];
       const out = {};
       for (const quantize of ['q8_0', 'q4_0']) {
-        const llama = await lib.Llama.load(files, { device: 'webgpu', kv_cache_type: 'f32', quantize });
-        out[quantize] = { logits: [...(await llama.logits(tokens))], bytes: llama.info.device.weight_bytes };
+        const llama = await lib.Llama.load(files, {
+          device: 'webgpu',
+          kv_cache_type: 'f32',
+          quantize,
+        });
+        out[quantize] = {
+          logits: [...(await llama.logits(tokens))],
+          bytes: llama.info.device.weight_bytes,
+        };
         await llama.dispose();
       }
       return out;
@@ -111,7 +147,12 @@ describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 
       const file = (name, content) => new File([content], name);
       return [
         await failure(() => lib.Llama.load('/data/hf/nothing/')),
-        await failure(() => lib.Llama.load([file('config.json', '{"model_type":"bert"}'), file('model.safetensors', 'x')])),
+        await failure(() =>
+          lib.Llama.load([
+            file('config.json', '{"model_type":"bert"}'),
+            file('model.safetensors', 'x'),
+          ]),
+        ),
       ];
     });
     assert.equal(absent.code, 'network');

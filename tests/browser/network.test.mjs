@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { TINY, chromium, libraryPage, needs, site } from './support.mjs';
+import { chromium, libraryPage, needs, site, TINY } from './support.mjs';
 
 const tiny = '/test/tiny.gguf';
 
@@ -26,12 +26,23 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
       window.load = async (source, options = {}) => {
         const phases = [];
         try {
-          const llama = await lib.Llama.load(source, { device: 'reference', onProgress: (p) => phases.push(p), ...options });
-          const { sequences } = await llama.generate('Hello', { max_new_tokens: 4, ignore_eos: true }).result();
+          const llama = await lib.Llama.load(source, {
+            device: 'reference',
+            onProgress: (p) => phases.push(p),
+            ...options,
+          });
+          const { sequences } = await llama
+            .generate('Hello', { max_new_tokens: 4, ignore_eos: true })
+            .result();
           await llama.dispose();
           return { ids: sequences[0].ids, phases };
         } catch (error) {
-          return { code: error.code, name: error.name, message: error.message, known: error instanceof lib.LlameroError };
+          return {
+            code: error.code,
+            name: error.name,
+            message: error.message,
+            known: error instanceof lib.LlameroError,
+          };
         }
       };
     });
@@ -50,7 +61,8 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
     }
   });
 
-  const load = (address, options) => page.evaluate(([address, options]) => load(address, options), [address, options]);
+  const load = (address, options) =>
+    page.evaluate(([address, options]) => load(address, options), [address, options]);
   const requests = (one = server) => one.requests.filter((request) => request.path === tiny);
   const works = (got, name) => assert.deepEqual(got.ids, expected, `${name ?? ''} ${got.message}`);
   function fails(got, code, words, name = '') {
@@ -66,7 +78,12 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
       works(await load(tiny, { timeout: 400 }), `once at ${at}`);
       server.faults.set(tiny, fault);
       server.requests.length = 0;
-      fails(await load(tiny, { timeout: 400 }), 'network', /localhost:\d+ has sent nothing .*for 400 ms.*, 3 times/, `at ${at}`);
+      fails(
+        await load(tiny, { timeout: 400 }),
+        'network',
+        /localhost:\d+ has sent nothing .*for 400 ms.*, 3 times/,
+        `at ${at}`,
+      );
       assert.ok(requests().length <= 4, `${requests().length} requests`);
     }
   });
@@ -83,11 +100,17 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
       const got = await load(tiny);
       works(got, encoding);
       const downloads = got.phases.filter(({ phase }) => phase === 'download');
-      assert.ok(downloads.length > 0 && downloads.every(({ loaded, total }) => loaded > 0 && total === 0));
+      assert.ok(
+        downloads.length > 0 && downloads.every(({ loaded, total }) => loaded > 0 && total === 0),
+      );
 
       other.faults.set(tiny, { encoding, cors: true });
       works(await load(other.url + tiny), `${encoding}, hidden`);
-      other.faults.set(tiny, { encoding, cors: true, headers: { 'Access-Control-Expose-Headers': 'Content-Encoding' } });
+      other.faults.set(tiny, {
+        encoding,
+        cors: true,
+        headers: { 'Access-Control-Expose-Headers': 'Content-Encoding' },
+      });
       works(await load(other.url + tiny), `${encoding}, shown`);
     }
     server.faults.set(tiny, { encoding: 'gzip', hangAt: 1000, times: 2 });
@@ -103,19 +126,31 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
     }
     server.faults.set(tiny, { status: 503, retryAfter: 7200 });
     server.requests.length = 0;
-    fails(await load(tiny), 'network', /answered 503 .*tiny\.gguf, and asks to wait 120 minutes .*try again after 20/);
+    fails(
+      await load(tiny),
+      'network',
+      /answered 503 .*tiny\.gguf, and asks to wait 120 minutes .*try again after 20/,
+    );
     assert.equal(requests().length, 1);
   });
 
   test('a redirect loop makes the requests of one attempt', async () => {
     server.faults.set(tiny, { redirect: tiny });
-    fails(await load(tiny), 'network', /localhost:\d+ redirects tiny\.gguf, and the server's redirects .* loop/);
+    fails(
+      await load(tiny),
+      'network',
+      /localhost:\d+ redirects tiny\.gguf, and the server's redirects .* loop/,
+    );
     assert.ok(requests().length <= 22, `${requests().length} requests`);
     other.faults.set(tiny, { redirect: tiny, cors: true });
     fails(await load(other.url + tiny), 'network', /redirects tiny\.gguf/);
     assert.ok(requests(other).length <= 22, `${requests(other).length} requests`);
     server.requests.length = 0;
-    fails(await page.evaluate((url) => load(url, { fetch: (url, init) => fetch(url, init) }), tiny), 'network', /redirects tiny\.gguf/);
+    fails(
+      await page.evaluate((url) => load(url, { fetch: (url, init) => fetch(url, init) }), tiny),
+      'network',
+      /redirects tiny\.gguf/,
+    );
     assert.ok(requests().length <= 22, `${requests().length} requests`);
   });
 
@@ -128,17 +163,29 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
   });
 
   test('CORS is named where it is missing, and only there', async () => {
-    fails(await load(other.url + tiny), 'network', /localhost:\d+ answers, and does not let this page \(http:\/\/localhost:\d+\) read tiny\.gguf.*Access-Control-Allow-Origin/);
+    fails(
+      await load(other.url + tiny),
+      'network',
+      /localhost:\d+ answers, and does not let this page \(http:\/\/localhost:\d+\) read tiny\.gguf.*Access-Control-Allow-Origin/,
+    );
     // An origin that answered before.
     other.faults.set(tiny, { cors: true, breakAt: 1000, times: 1 });
     const got = await load(other.url + tiny); // without the header after the first failure
     // What was sent just before the end may be lost with it.
-    fails(got, 'network', /the connection to localhost:\d+ broke (after 1000 of the \d+ bytes|before the first byte) of tiny\.gguf/);
+    fails(
+      got,
+      'network',
+      /the connection to localhost:\d+ broke (after 1000 of the \d+ bytes|before the first byte) of tiny\.gguf/,
+    );
     assert.doesNotMatch(got.message, /CORS/);
     // One that is not there at all: a port that was free a moment ago.
     const gone = await site();
     await gone.close();
-    fails(await load(gone.url + tiny), 'network', /cannot be reached for tiny\.gguf; check the address.*CORS/);
+    fails(
+      await load(gone.url + tiny),
+      'network',
+      /cannot be reached for tiny\.gguf; check the address.*CORS/,
+    );
   });
 
   test('cut for good in the middle', async () => {
@@ -157,19 +204,37 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
     await page.context().setOffline(true);
     const got = await loading;
     await page.context().setOffline(false);
-    fails(got, 'network', /tiny\.gguf cannot be fetched (from localhost:\d+|beyond \d+ of the \d+ bytes of tiny\.gguf): this device is offline/);
+    fails(
+      got,
+      'network',
+      /tiny\.gguf cannot be fetched (from localhost:\d+|beyond \d+ of the \d+ bytes of tiny\.gguf): this device is offline/,
+    );
   });
 
   test('a private file: headers, credentials, a Request, a fetch', async () => {
-    for (const one of [server, other]) one.faults.set(tiny, { authorization: 'Bearer secret', cors: true });
+    for (const one of [server, other])
+      one.faults.set(tiny, { authorization: 'Bearer secret', cors: true });
     const headers = { Authorization: 'Bearer secret' };
     fails(await load(tiny), 'network', /401.*headers/);
     works(await load(tiny, { headers }), 'headers');
     works(await load(other.url + tiny, { headers }), 'headers, another origin');
-    works(await page.evaluate(([url, headers]) => load(new Request(url, { headers })), [other.url + tiny, headers]), 'Request');
     works(
       await page.evaluate(
-        ([url, headers]) => load(url, { fetch: (address, init) => fetch(address, { ...init, headers: { ...Object.fromEntries(new Headers(init.headers)), ...headers } }) }),
+        ([url, headers]) => load(new Request(url, { headers })),
+        [other.url + tiny, headers],
+      ),
+      'Request',
+    );
+    works(
+      await page.evaluate(
+        ([url, headers]) =>
+          load(url, {
+            fetch: (address, init) =>
+              fetch(address, {
+                ...init,
+                headers: { ...Object.fromEntries(new Headers(init.headers)), ...headers },
+              }),
+          }),
         [tiny, headers],
       ),
       'fetch',
@@ -179,22 +244,51 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
     server.requests.length = 0;
     works(await load(tiny, { credentials: 'omit' }));
     works(await load(tiny));
-    assert.deepEqual(requests().map(({ headers }) => headers.cookie), [undefined, 'key=1']);
+    assert.deepEqual(
+      requests().map(({ headers }) => headers.cookie),
+      [undefined, 'key=1'],
+    );
   });
 
   test('a fetch of the page: progress, faults and errors as without', async () => {
-    const through = (address, timeout) => page.evaluate(([address, timeout]) => load(address, { timeout, fetch: (url, init) => fetch(url, init) }), [address, timeout]);
+    const through = (address, timeout) =>
+      page.evaluate(
+        ([address, timeout]) => load(address, { timeout, fetch: (url, init) => fetch(url, init) }),
+        [address, timeout],
+      );
     const got = await through(tiny);
     works(got);
     const downloads = got.phases.filter(({ phase }) => phase === 'download');
     assert.ok(downloads.every(({ total }) => total === size));
-    for (const fault of [{ hangAt: 1000, times: 1 }, { breakAt: 1000, times: 1 }, { encoding: 'gzip' }, { status: 503, times: 1 }, { hang: true, times: 1 }]) {
+    for (const fault of [
+      { hangAt: 1000, times: 1 },
+      { breakAt: 1000, times: 1 },
+      { encoding: 'gzip' },
+      { status: 503, times: 1 },
+      { hang: true, times: 1 },
+    ]) {
       server.faults.set(tiny, fault);
       works(await through(tiny, 500), JSON.stringify(fault));
     }
     server.faults.set(tiny, { hangAt: 1000 });
-    fails(await through(tiny, 300), 'network', /the given fetch has brought nothing from localhost:\d+ for 300 ms after 1000 of/);
-    fails(await page.evaluate((url) => load(url, { fetch: async () => { throw new Error('no key'); } }), tiny), 'network', /the given fetch failed for tiny\.gguf .*no key/);
+    fails(
+      await through(tiny, 300),
+      'network',
+      /the given fetch has brought nothing from localhost:\d+ for 300 ms after 1000 of/,
+    );
+    fails(
+      await page.evaluate(
+        (url) =>
+          load(url, {
+            fetch: async () => {
+              throw new Error('no key');
+            },
+          }),
+        tiny,
+      ),
+      'network',
+      /the given fetch failed for tiny\.gguf .*no key/,
+    );
   });
 
   test('a source of the page: read ahead, and noticed when it never answers', async () => {
@@ -244,7 +338,11 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
     const made = await free.evaluate(async (url) => {
       const blob = await (await fetch(url)).blob();
       const address = URL.createObjectURL(blob);
-      const data = await new Promise((resolve) => Object.assign(new FileReader(), { onload: (e) => resolve(e.target.result) }).readAsDataURL(blob));
+      const data = await new Promise((resolve) =>
+        Object.assign(new FileReader(), { onload: (e) => resolve(e.target.result) }).readAsDataURL(
+          blob,
+        ),
+      );
       const out = [await load(address), await load(data)];
       URL.revokeObjectURL(address);
       return [...out, await load(address)];
@@ -278,7 +376,11 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
             await llama.dispose();
             return { values };
           } catch (error) {
-            return { code: error.code, message: error.message, known: error instanceof lib.LlameroError };
+            return {
+              code: error.code,
+              message: error.message,
+              known: error instanceof lib.LlameroError,
+            };
           }
         },
         [address, options, own],
@@ -287,25 +389,46 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
     assert.ok(right?.length > 0);
     for (const own of [false, true]) {
       for (const name of ['config.json', 'tokenizer.json', 'model.safetensors']) {
-        for (const fault of [{ hang: true, times: 1 }, { hangAt: 100, times: 1 }, { encoding: 'gzip' }, { status: 503, retryAfter: 0, times: 1 }]) {
+        for (const fault of [
+          { hang: true, times: 1 },
+          { hangAt: 100, times: 1 },
+          { encoding: 'gzip' },
+          { status: 503, retryAfter: 0, times: 1 },
+        ]) {
           server.faults.set(folder + name, fault);
           const got = await logits(folder, { timeout: 400 }, own);
-          assert.deepEqual(got.values, right, `${name} ${JSON.stringify(fault)} ${own}: ${got.message}`);
+          assert.deepEqual(
+            got.values,
+            right,
+            `${name} ${JSON.stringify(fault)} ${own}: ${got.message}`,
+          );
           server.faults.clear();
         }
         server.faults.set(folder + name, { hang: true });
-        fails(await logits(folder, { timeout: 200 }, own), 'network', new RegExp(`nothing.* of ${name} for 200 ms`));
+        fails(
+          await logits(folder, { timeout: 200 }, own),
+          'network',
+          new RegExp(`nothing.* of ${name} for 200 ms`),
+        );
         server.faults.clear();
       }
       server.faults.set(`${folder}model.safetensors`, { authorization: 'Bearer x' });
       fails(await logits(folder, {}, own), 'network', /401/);
-      assert.deepEqual((await logits(folder, { headers: { Authorization: 'Bearer x' } }, own)).values, right);
+      assert.deepEqual(
+        (await logits(folder, { headers: { Authorization: 'Bearer x' } }, own)).values,
+        right,
+      );
       server.faults.clear();
     }
   });
 
   test('abort ends every wait', async () => {
-    for (const fault of [{ hang: true }, { hangAt: 1000 }, { encoding: 'gzip', hangAt: 1000 }, { status: 503, retryAfter: 50 }]) {
+    for (const fault of [
+      { hang: true },
+      { hangAt: 1000 },
+      { encoding: 'gzip', hangAt: 1000 },
+      { status: 503, retryAfter: 50 },
+    ]) {
       server.faults.set(tiny, fault);
       const got = await page.evaluate(async (url) => {
         const abort = new AbortController();
@@ -326,11 +449,15 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
       [{ headers: { Cookie: 'a=1' } }, /headers has cookie.*credentials/i],
       [{ fetch: 'fetch' }, /fetch must be a function/],
     ];
-    for (const [options, words] of cases) fails(await load(tiny, options), 'invalid_input', words, JSON.stringify(options));
+    for (const [options, words] of cases)
+      fails(await load(tiny, options), 'invalid_input', words, JSON.stringify(options));
     assert.equal(requests().length, 0);
   });
 
   test('no error of the page or its workers is left uncaught', () => {
-    assert.deepEqual(page.errors.filter((text) => /uncaught|unhandled/i.test(text)), []);
+    assert.deepEqual(
+      page.errors.filter((text) => /uncaught|unhandled/i.test(text)),
+      [],
+    );
   });
 });

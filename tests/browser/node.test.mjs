@@ -7,7 +7,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { application, long } from './bundlers/support.mjs';
-import { CLI, TINY, chromium, libraryPage, needs, site } from './support.mjs';
+import { CLI, chromium, libraryPage, needs, site, TINY } from './support.mjs';
 
 const run = promisify(execFile);
 const SETTINGS = { max_new_tokens: 12, ignore_eos: true, repetition_penalty: 1.3 };
@@ -66,15 +66,31 @@ console.log(JSON.stringify(out));
 
 describe('outside browsers', { skip: needs('package', 'tiny') }, () => {
   let folder, server, expected;
-  before(async () => {
-    folder = await application('node', { 'main.mjs': PROGRAM }, { packages: 'node' });
-    mkdirSync(path.join(folder, 'empty'));
-    server = await site({ csp: null });
-    const args = ['generate', TINY, '--prompt', 'Hello', '--max-new-tokens', '12', '--ignore-eos', '--repetition-penalty', '1.3', '--backend', 'reference'];
-    expected = JSON.parse(execFileSync(CLI, args, { stdio: ['ignore', 'pipe', 'ignore'] })).sequences[0].ids;
-    assert.equal(expected.length, 12);
-    assert.ok(new Set(expected).size > 1, 'ids that tell something');
-  }, { timeout: 120_000 });
+  before(
+    async () => {
+      folder = await application('node', { 'main.mjs': PROGRAM }, { packages: 'node' });
+      mkdirSync(path.join(folder, 'empty'));
+      server = await site({ csp: null });
+      const args = [
+        'generate',
+        TINY,
+        '--prompt',
+        'Hello',
+        '--max-new-tokens',
+        '12',
+        '--ignore-eos',
+        '--repetition-penalty',
+        '1.3',
+        '--backend',
+        'reference',
+      ];
+      expected = JSON.parse(execFileSync(CLI, args, { stdio: ['ignore', 'pipe', 'ignore'] }))
+        .sequences[0].ids;
+      assert.equal(expected.length, 12);
+      assert.ok(new Set(expected).size > 1, 'ids that tell something');
+    },
+    { timeout: 120_000 },
+  );
   after(() => server?.close());
 
   const model = () => [TINY, `${server.url}/test/${path.basename(TINY)}`];
@@ -89,7 +105,8 @@ describe('outside browsers', { skip: needs('package', 'tiny') }, () => {
     assert.deepEqual(out.together, expected);
     assert.ok(out.ticks > 0, 'the event loop runs between steps');
     const { failures } = out;
-    for (const [name, failure] of Object.entries(failures)) assert.ok(failure?.known, `${name}: ${JSON.stringify(failure)}`);
+    for (const [name, failure] of Object.entries(failures))
+      assert.ok(failure?.known, `${name}: ${JSON.stringify(failure)}`);
     assert.equal(failures.disposed.code, 'aborted');
     assert.equal(failures.missing.code, 'io');
     assert.match(failures.missing.message, /tiny\.gguf\.not cannot be opened/);
@@ -99,8 +116,12 @@ describe('outside browsers', { skip: needs('package', 'tiny') }, () => {
     assert.equal(failures.function.code, 'invalid_input');
   }
 
-  test(`Node ${process.version}: the answers of the command line, and the process ends`, { timeout: 120_000 }, async () => {
-    const { stdout, stderr } = await run(process.execPath, ['main.mjs', ...model()], { cwd: folder });
+  test(`Node ${process.version}: the answers of the command line, and the process ends`, {
+    timeout: 120_000,
+  }, async () => {
+    const { stdout, stderr } = await run(process.execPath, ['main.mjs', ...model()], {
+      cwd: folder,
+    });
     assert.equal(stderr, '');
     judge(JSON.parse(stdout), 'Node');
   });
@@ -115,7 +136,11 @@ describe('outside browsers', { skip: needs('package', 'tiny') }, () => {
     assert.equal(stderr, '');
     // From CommonJS too, where Node has require() of ES modules.
     if (!process.features.require_module) return;
-    const required = await run(process.execPath, ['-e', "console.log(typeof require('llamero').Llama.load)"], { cwd: folder });
+    const required = await run(
+      process.execPath,
+      ['-e', "console.log(typeof require('llamero').Llama.load)"],
+      { cwd: folder },
+    );
     assert.equal(required.stdout.trim(), 'function');
   });
 
@@ -136,12 +161,19 @@ describe('outside browsers', { skip: needs('package', 'tiny') }, () => {
     }
   });
 
-  for (const [name, runtime, args] of [['bun', 'Bun', ['run']], ['deno', 'Deno', ['run', '-A']]]) {
+  for (const [name, runtime, args] of [
+    ['bun', 'Bun', ['run']],
+    ['deno', 'Deno', ['run', '-A']],
+  ]) {
     test(`${runtime}: the same`, { skip: long, timeout: 300_000 }, async (t) => {
       const own = await application(name, { 'main.mjs': PROGRAM });
-      const found = own && ['.bin', ...(name === 'bun' ? ['@oven/bun-linux-x64/bin'] : ['@deno/linux-x64-glibc'])]
-        .map((place) => path.join(own, 'node_modules', place, name)).find(existsSync);
-      if (!found) return t.skip(`${runtime} cannot be installed: no registry, or no build for this machine`);
+      const found =
+        own &&
+        ['.bin', ...(name === 'bun' ? ['@oven/bun-linux-x64/bin'] : ['@deno/linux-x64-glibc'])]
+          .map((place) => path.join(own, 'node_modules', place, name))
+          .find(existsSync);
+      if (!found)
+        return t.skip(`${runtime} cannot be installed: no registry, or no build for this machine`);
       mkdirSync(path.join(own, 'empty'));
       const { stdout } = await run(found, [...args, 'main.mjs', ...model()], { cwd: own });
       judge(JSON.parse(stdout), runtime);

@@ -5,7 +5,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gpuProcess, started } from '../bench/processes.mjs';
-import { AXE, OUTPUT, ROOT, SMOLLM2, TINY, chromium, needs, site } from './support.mjs';
+import { AXE, chromium, needs, OUTPUT, ROOT, SMOLLM2, site, TINY } from './support.mjs';
 
 const DESKTOP = { width: 1200, height: 800 };
 const PHONE = { width: 390, height: 844 };
@@ -20,32 +20,43 @@ async function open(browser, server, query = '', options = {}) {
   await page.addInitScript(() => {
     window.shifted = [];
     const note = ({ hadRecentInput, value, sources }) => {
-      const where = sources.map(({ node, previousRect: a, currentRect: b }) => `${node?.nodeName}.${node?.className ?? ''} ${a.y}+${a.height} to ${b.y}+${b.height}`);
+      const where = sources.map(
+        ({ node, previousRect: a, currentRect: b }) =>
+          `${node?.nodeName}.${node?.className ?? ''} ${a.y}+${a.height} to ${b.y}+${b.height}`,
+      );
       if (!hadRecentInput) window.shifted.push({ value, where });
     };
-    new PerformanceObserver((list) => list.getEntries().forEach(note)).observe({ type: 'layout-shift', buffered: true });
+    new PerformanceObserver((list) => list.getEntries().forEach(note)).observe({
+      type: 'layout-shift',
+      buffered: true,
+    });
   });
   page.foreign = [];
   page.problems = [];
   page.on('request', (request) => {
-    if (!request.url().startsWith(server.url) && !/^(data|blob):/.test(request.url())) page.foreign.push(request.url());
+    if (!request.url().startsWith(server.url) && !/^(data|blob):/.test(request.url()))
+      page.foreign.push(request.url());
   });
   page.on('pageerror', (error) => page.problems.push(String(error)));
   page.on('console', (message) => {
-    if (message.type() === 'error' && /content security policy/i.test(message.text())) page.problems.push(message.text());
+    if (message.type() === 'error' && /content security policy/i.test(message.text()))
+      page.problems.push(message.text());
   });
   await page.goto(`${server.url}/${query}`);
   return page;
 }
 
 // Where the GPU is software, a picture waits for the shaders that are being compiled.
-const shot = (page, name) => page.screenshot({ path: path.join(OUTPUT, `${name}.png`), timeout: 180_000 });
+const shot = (page, name) =>
+  page.screenshot({ path: path.join(OUTPUT, `${name}.png`), timeout: 180_000 });
 const ready = (page, timeout = 120_000) => page.getByText('Say something.').waitFor({ timeout });
 const settle = (page, timeout = 240_000) => page.locator('chat-view #send').waitFor({ timeout });
-const set = async (page, name, value) => page.locator(`settings-panel #${name}`).fill(String(value));
+const set = async (page, name, value) =>
+  page.locator(`settings-panel #${name}`).fill(String(value));
 const openSettings = (page) => page.locator('settings-panel summary').click();
 /** A server that takes so many seconds for the tiny model, so that there is a load to see. */
-const slowly = (server, seconds) => server.faults.set('/test/tiny.gguf', { bytesPerSecond: statSync(TINY).size / seconds });
+const slowly = (server, seconds) =>
+  server.faults.set('/test/tiny.gguf', { bytesPerSecond: statSync(TINY).size / seconds });
 const replies = (page) => page.locator('chat-view .turn.assistant:not(.pending)');
 
 describe('the page', { skip: needs('chromium', 'page') }, () => {
@@ -59,14 +70,20 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
     await server?.close();
   });
 
-  test('SmolLM2: real progress, a streamed answer, stop, a second message, reload', { skip: needs('smollm2'), timeout: 580_000 }, async (t) => {
+  test('SmolLM2: real progress, a streamed answer, stop, a second message, reload', {
+    skip: needs('smollm2'),
+    timeout: 580_000,
+  }, async (t) => {
     // As from a slow network, so that there is a progress to see beside the time that the shaders take to compile.
     server.faults.set(`/models/${SMOLLM2}`, { bytesPerSecond: 8e6 });
     const page = await open(browser, server, '?max_context=512&device=webgpu');
     const seen = new Set();
     await page.locator('model-card progress').waitFor();
     for (const end = Date.now() + 120_000; Date.now() < end; ) {
-      const figures = await page.locator('model-card .figures').textContent({ timeout: 1000 }).catch(() => '');
+      const figures = await page
+        .locator('model-card .figures')
+        .textContent({ timeout: 1000 })
+        .catch(() => '');
       if (/MB of 98\.4 MB · [\d.]+ MB\/s · .* left/.test(figures)) {
         if (seen.size === 3) await shot(page, 'loading-desktop');
         seen.add(figures);
@@ -96,16 +113,24 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
     let slowest = 0;
     while (Date.now() - started < 240_000 && (await page.locator('chat-view #stop').isVisible())) {
       const before = Date.now();
-      const text = await page.locator('chat-view .turn.pending').textContent({ timeout: 1000 }).catch(() => '');
+      const text = await page
+        .locator('chat-view .turn.pending')
+        .textContent({ timeout: 1000 })
+        .catch(() => '');
       slowest = Math.max(slowest, Date.now() - before);
       lengths.add(text.length);
       await page.waitForTimeout(50);
     }
     await settle(page);
-    t.diagnostic(`${await page.locator('chat-view #speed').textContent()}; slowest look at the page ${slowest} ms`);
+    t.diagnostic(
+      `${await page.locator('chat-view #speed').textContent()}; slowest look at the page ${slowest} ms`,
+    );
     assert.ok(lengths.size >= 4, `the text came in ${lengths.size} steps`);
     assert.match(await replies(page).first().textContent(), /Paris/);
-    assert.match(await page.locator('chat-view #speed').textContent(), /^\s*\d+ tokens · [\d.]+ tokens\/s/);
+    assert.match(
+      await page.locator('chat-view #speed').textContent(),
+      /^\s*\d+ tokens · [\d.]+ tokens\/s/,
+    );
     await shot(page, 'chat-desktop-light');
 
     // Stop in the middle of the second answer.
@@ -115,7 +140,11 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
     await page.getByLabel('Message').fill('And of Italy? Tell me a long story about it.');
     await page.getByRole('button', { name: 'Send' }).click();
     await page.waitForFunction(
-      () => (document.querySelector('llamero-app').shadowRoot.querySelector('chat-view').shadowRoot.querySelector('.pending')?.textContent.length ?? 0) > 20,
+      () =>
+        (document
+          .querySelector('llamero-app')
+          .shadowRoot.querySelector('chat-view')
+          .shadowRoot.querySelector('.pending')?.textContent.length ?? 0) > 20,
       undefined,
       { timeout: 120_000 },
     );
@@ -125,7 +154,11 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
     assert.equal(await replies(page).count(), 2);
     assert.equal(await page.locator('chat-view .turn.user').count(), 2);
 
-    for (const [name, options] of Object.entries({ 'chat-desktop-dark': [DESKTOP, 'dark'], 'chat-phone-light': [PHONE, 'light'], 'chat-phone-dark': [PHONE, 'dark'] })) {
+    for (const [name, options] of Object.entries({
+      'chat-desktop-dark': [DESKTOP, 'dark'],
+      'chat-phone-light': [PHONE, 'light'],
+      'chat-phone-dark': [PHONE, 'dark'],
+    })) {
       await page.setViewportSize(options[0]);
       await page.emulateMedia({ colorScheme: options[1] });
       await shot(page, name);
@@ -168,7 +201,10 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       await ready(page);
       await page.getByRole('tab', { name: 'Chat' }).focus();
       await page.keyboard.press('ArrowRight');
-      assert.equal(await page.getByRole('tab', { name: 'Complete' }).getAttribute('aria-selected'), 'true');
+      assert.equal(
+        await page.getByRole('tab', { name: 'Complete' }).getAttribute('aria-selected'),
+        'true',
+      );
       await page.getByRole('button', { name: 'Generate' }).click();
       assert.match(await page.getByRole('alert').textContent(), /beginning of a text/);
       await openSettings(page);
@@ -190,17 +226,25 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       await shot(page, 'complete-phone-dark');
       await set(page, 'top_p', 7);
       await page.getByRole('button', { name: 'Generate' }).click();
-      assert.match(await page.getByRole('alert').textContent(), /Top p must be a number from 0 to 1/);
+      assert.match(
+        await page.getByRole('alert').textContent(),
+        /Top p must be a number from 0 to 1/,
+      );
       assert.deepEqual(page.problems, []);
       await page.context().close();
     });
 
     test('speed: measured, drawn, and to be copied; can be stopped', async () => {
-      const page = await open(browser, server, `${query}&device=cpu`, { permissions: ['clipboard-read', 'clipboard-write'] });
+      const page = await open(browser, server, `${query}&device=cpu`, {
+        permissions: ['clipboard-read', 'clipboard-write'],
+      });
       await ready(page);
       await page.getByRole('tab', { name: 'Chat' }).focus();
       await page.keyboard.press('ArrowLeft');
-      assert.equal(await page.getByRole('tab', { name: 'Speed' }).getAttribute('aria-selected'), 'true');
+      assert.equal(
+        await page.getByRole('tab', { name: 'Speed' }).getAttribute('aria-selected'),
+        'true',
+      );
       const measure = page.getByRole('button', { name: 'Measure' });
       await measure.click();
       await page.getByRole('button', { name: 'Copy' }).waitFor({ timeout: 120_000 });
@@ -218,17 +262,33 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
           ['decode', 128, 4],
         ],
       );
-      assert.ok(report.costs.weight_bytes_per_token > 1e4 && report.costs.cache_bytes_per_position > 0, JSON.stringify(report));
-      assert.match(await page.getByText('A token of writing reads').textContent(), /reads [\d.]+ [kM]B of weights\.$/);
+      assert.ok(
+        report.costs.weight_bytes_per_token > 1e4 && report.costs.cache_bytes_per_position > 0,
+        JSON.stringify(report),
+      );
+      assert.match(
+        await page.getByText('A token of writing reads').textContent(),
+        /reads [\d.]+ [kM]B of weights\.$/,
+      );
       for (const { trials, tokens_per_second } of report.figures) {
-        assert.ok(trials.length >= 1 && trials.every((rate) => rate > 0 && rate < 1e7), JSON.stringify(report));
-        assert.ok(tokens_per_second >= Math.min(...trials) && tokens_per_second <= Math.max(...trials));
+        assert.ok(
+          trials.length >= 1 && trials.every((rate) => rate > 0 && rate < 1e7),
+          JSON.stringify(report),
+        );
+        assert.ok(
+          tokens_per_second >= Math.min(...trials) && tokens_per_second <= Math.max(...trials),
+        );
       }
-      const chart = page.getByRole('img', { name: /^Reading a prompt: prompt of 16 tokens, [\d,.]+ tokens\/s; prompt of 128/ });
+      const chart = page.getByRole('img', {
+        name: /^Reading a prompt: prompt of 16 tokens, [\d,.]+ tokens\/s; prompt of 128/,
+      });
       assert.equal(await chart.locator('rect.bar').count(), 2);
       await page.getByRole('button', { name: 'Copy' }).click();
       await page.getByText('Copied.').waitFor();
-      assert.deepEqual(JSON.parse(await page.evaluate(() => navigator.clipboard.readText())), report);
+      assert.deepEqual(
+        JSON.parse(await page.evaluate(() => navigator.clipboard.readText())),
+        report,
+      );
       await shot(page, 'speed-desktop-light');
       await page.setViewportSize(PHONE);
       await page.emulateMedia({ colorScheme: 'dark' });
@@ -290,10 +350,17 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       await page.getByLabel('Text to continue').fill('Once');
       await page.keyboard.press('Control+Enter');
       await page.getByText('Will start when the model is ready.').waitFor();
-      assert.equal(await page.locator('model-card progress').count(), 1, 'the model is still loading');
+      assert.equal(
+        await page.locator('model-card progress').count(),
+        1,
+        'the model is still loading',
+      );
       server.faults.clear();
       await page.locator('complete-view #generate').waitFor({ timeout: 60_000 });
-      assert.match(await page.getByRole('region', { name: 'Continued text' }).textContent(), /^Once./);
+      assert.match(
+        await page.getByRole('region', { name: 'Continued text' }).textContent(),
+        /^Once./,
+      );
       await page.getByRole('tab', { name: 'Chat' }).click();
       await replies(page).waitFor({ timeout: 60_000 });
       assert.equal(await mine.count(), 1);
@@ -312,7 +379,9 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       const say = async (text) => {
         await page.getByLabel('Message').fill(text);
         await page.keyboard.press('Enter');
-        await replies(page).nth((await page.locator('chat-view .turn.user').count()) - 1).waitFor();
+        await replies(page)
+          .nth((await page.locator('chat-view .turn.user').count()) - 1)
+          .waitFor();
         await settle(page);
       };
       await say('One');
@@ -330,12 +399,21 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       const bad = path.join(OUTPUT, 'bad.gguf');
       const bytes = readFileSync(TINY);
       writeFileSync(bad, bytes.fill(0xff, bytes.length - 4096));
-      await page.evaluate(() => void (window.before = document.querySelector('llamero-app').model.llama));
+      await page.evaluate(
+        () => void (window.before = document.querySelector('llamero-app').model.llama),
+      );
       await page.locator('model-card #file').setInputFiles(bad);
       await alert.waitFor();
-      assert.match(await alert.textContent(), /weights that are infinite or not numbers.*\. tiny\.gguf is loaded again\.$/);
+      assert.match(
+        await alert.textContent(),
+        /weights that are infinite or not numbers.*\. tiny\.gguf is loaded again\.$/,
+      );
       await page.locator('model-card #device').waitFor();
-      assert.ok(await page.evaluate(() => document.querySelector('llamero-app').model.llama !== window.before));
+      assert.ok(
+        await page.evaluate(
+          () => document.querySelector('llamero-app').model.llama !== window.before,
+        ),
+      );
       await say('Three');
       // A good one takes its place.
       await page.locator('model-card #file').setInputFiles(TINY);
@@ -351,7 +429,10 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       const page = await open(browser, server, `${query}&device=cpu`);
       await ready(page);
       await openSettings(page);
-      assert.match(await page.locator('settings-panel #why').textContent(), /^Greedy, .* suits a model of this size \(.* weights\)\.$/);
+      assert.match(
+        await page.locator('settings-panel #why').textContent(),
+        /^Greedy, .* suits a model of this size \(.* weights\)\.$/,
+      );
       assert.equal(await page.locator('settings-panel #temperature').inputValue(), '0');
       await set(page, 'temperature', 0.5);
       await page.getByRole('button', { name: 'Reset' }).click();
@@ -365,7 +446,10 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       const check = async (state) => {
         await page.evaluate(readFileSync(AXE, 'utf8'));
         const { violations } = await page.evaluate(() => window.axe.run());
-        assert.deepEqual(violations.map(({ id, nodes }) => [state, id, nodes.map(({ html }) => html)]), []);
+        assert.deepEqual(
+          violations.map(({ id, nodes }) => [state, id, nodes.map(({ html }) => html)]),
+          [],
+        );
       };
       await page.locator('model-card progress').waitFor();
       await check('loading');
@@ -412,8 +496,12 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       await page.evaluate((bytes) => {
         const data = new DataTransfer();
         data.items.add(new File([bytes], 'dropped.gguf'));
-        window.dispatchEvent(new DragEvent('dragover', { dataTransfer: data, bubbles: true, cancelable: true }));
-        window.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+        window.dispatchEvent(
+          new DragEvent('dragover', { dataTransfer: data, bubbles: true, cancelable: true }),
+        );
+        window.dispatchEvent(
+          new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }),
+        );
       }, bytes);
       await alert.waitFor();
       assert.match(await alert.textContent(), /dropped\.gguf/);
@@ -429,7 +517,11 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
         ['/test/absent.gguf', /no such file \(404\)/],
         ['/test/page.gguf', /web page/],
       ]) {
-        const page = await open(browser, server, `?device=reference&model=${encodeURIComponent(address)}`);
+        const page = await open(
+          browser,
+          server,
+          `?device=reference&model=${encodeURIComponent(address)}`,
+        );
         const alert = page.getByRole('alert');
         await alert.waitFor({ timeout: 30_000 });
         assert.match(await alert.textContent(), words);
@@ -510,7 +602,10 @@ describe('the page without WebGPU', { skip: needs('chromium', 'page', 'tiny') },
       const page = await open(browser, server, '?model=/test/tiny.gguf');
       await ready(page);
       await page.getByText(/No GPU is used: .*WebGPU/).waitFor();
-      assert.match(await page.locator('model-card #device').textContent(), /CPU \((one|\d+) threads?\)/);
+      assert.match(
+        await page.locator('model-card #device').textContent(),
+        /CPU \((one|\d+) threads?\)/,
+      );
       await openSettings(page);
       await set(page, 'max_new_tokens', 6);
       await page.getByLabel('Message').fill('Hello');
@@ -529,9 +624,16 @@ describe('the page without WebGPU', { skip: needs('chromium', 'page', 'tiny') },
     const server = await site();
     const browser = await chromium({ webgpu: false });
     try {
-      for (const [name, viewport] of Object.entries({ phone: SMALL_PHONE, desktop: SMALL_DESKTOP })) {
+      for (const [name, viewport] of Object.entries({
+        phone: SMALL_PHONE,
+        desktop: SMALL_DESKTOP,
+      })) {
         // The last one fails to load.
-        for (const [state, address, colorScheme] of [['loaded', '/test/tiny.gguf', 'light'], ['loaded', '/test/tiny.gguf', 'dark'], ['failed', '/test/absent.gguf', 'light']]) {
+        for (const [state, address, colorScheme] of [
+          ['loaded', '/test/tiny.gguf', 'light'],
+          ['loaded', '/test/tiny.gguf', 'dark'],
+          ['failed', '/test/absent.gguf', 'light'],
+        ]) {
           slowly(server, 1);
           const page = await open(browser, server, `?model=${address}`, { viewport, colorScheme });
           if (state === 'loaded') {
@@ -551,7 +653,10 @@ describe('the page without WebGPU', { skip: needs('chromium', 'page', 'tiny') },
           assert.ok(total < 0.02, `${state}, ${name}: ${total}: ${JSON.stringify(shifts)}`);
           const inWindow = async (locator) => {
             const { y, height } = await locator.boundingBox();
-            assert.ok(y >= 0 && y + height <= viewport.height, `${await locator.evaluate(({ outerHTML }) => outerHTML)}: ${y} + ${height}`);
+            assert.ok(
+              y >= 0 && y + height <= viewport.height,
+              `${await locator.evaluate(({ outerHTML }) => outerHTML)}: ${y} + ${height}`,
+            );
           };
           await inWindow(page.getByLabel('Message'));
           await inWindow(page.getByRole('button', { name: 'Send' }));

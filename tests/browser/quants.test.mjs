@@ -4,11 +4,25 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { FIXTURES, ROOT, chromium, json, largestDifference, libraryPage, makeMixed, needs, npy, site } from './support.mjs';
+import {
+  chromium,
+  FIXTURES,
+  json,
+  largestDifference,
+  libraryPage,
+  makeMixed,
+  needs,
+  npy,
+  ROOT,
+  site,
+} from './support.mjs';
 
 const { types } = json(ROOT, 'tests/data/cases.json');
 
-describe('weight types in Chromium', { skip: needs('chromium', 'package'), timeout: 1_200_000 }, () => {
+describe('weight types in Chromium', {
+  skip: needs('chromium', 'package'),
+  timeout: 1_200_000,
+}, () => {
   let server, browser, page;
   before(async () => {
     server = await site();
@@ -29,7 +43,12 @@ describe('weight types in Chromium', { skip: needs('chromium', 'package'), timeo
       for (const device of ['reference', 'webgpu']) {
         const llama = await lib.Llama.load(url, { device, kv_cache_type: 'f32', max_context: 64 });
         const [many, one] = [await llama.logits(tokens), await llama.logits(tokens.slice(0, 1))];
-        out[device] = { many: [...many], one: [...one], kind: llama.info.device.kind, selfTest: llama.info.selfTest };
+        out[device] = {
+          many: [...many],
+          one: [...one],
+          kind: llama.info.device.kind,
+          selfTest: llama.info.selfTest,
+        };
         await llama.dispose();
       }
       return out;
@@ -56,13 +75,21 @@ describe('weight types in Chromium', { skip: needs('chromium', 'package'), timeo
     ['Q4_K', { columns: true, subgroups: false }, 'f16', 0.03],
     ['Q6_K', { columns: true, int8: true }, 'q8_0', 1],
   ]) {
-    test(`${type} with ${JSON.stringify(kernels)}, cache ${cache}`, { skip: needs('fixtures') }, async (t) => {
+    test(`${type} with ${JSON.stringify(kernels)}, cache ${cache}`, {
+      skip: needs('fixtures'),
+    }, async (t) => {
       const { tokens, models } = json(FIXTURES, 'quants/expected.json');
       const got = await page.evaluate(
         async ({ url, tokens, kernels, cache }) => {
-          const llama = await lib.Llama.load(url, { device: 'webgpu', kv_cache_type: cache, max_context: 256, kernels });
+          const llama = await lib.Llama.load(url, {
+            device: 'webgpu',
+            kv_cache_type: cache,
+            max_context: 256,
+            kernels,
+          });
           const logits = [];
-          for (const n of [1, 2, 4, 8, tokens.length]) logits.push([...(await llama.logits(tokens.slice(0, n)))]);
+          for (const n of [1, 2, 4, 8, tokens.length])
+            logits.push([...(await llama.logits(tokens.slice(0, n)))]);
           const { selfTest } = llama.info;
           const { features } = llama.info.device;
           await llama.dispose();
@@ -70,7 +97,8 @@ describe('weight types in Chromium', { skip: needs('chromium', 'package'), timeo
         },
         { url: `/fixtures/quants/${models[type].file}`, tokens, kernels, cache },
       );
-      for (const name of ['columns', 'int8']) assert.equal(got.features.includes(name), !!kernels[name], got.features.join());
+      for (const name of ['columns', 'int8'])
+        assert.equal(got.features.includes(name), !!kernels[name], got.features.join());
       assert.deepEqual(got.selfTest.replaced, []);
       t.diagnostic(`${got.selfTest.kernels} kernels tested`);
       const least = kernels.columns ? 24 : 12;

@@ -1,8 +1,8 @@
 // What the browser tests share: browsers, servers, models, and the words for why a test is skipped.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chromium as playwright } from 'playwright-core';
@@ -19,7 +19,9 @@ mkdirSync(SCRATCH, { recursive: true });
 function program(variable, names) {
   if (process.env[variable]) return process.env[variable];
   for (const name of names) {
-    const found = spawnSync('sh', ['-c', `command -v ${name}`]).stdout.toString().trim();
+    const found = spawnSync('sh', ['-c', `command -v ${name}`])
+      .stdout.toString()
+      .trim();
     if (found) return found;
   }
   return undefined;
@@ -124,7 +126,12 @@ export async function libraryPage(browser, server, pkg = '/pkg/index.js') {
       try {
         await call();
       } catch (error) {
-        return { name: error.name, code: error.code, message: error.message, known: error instanceof window.lib.LlameroError };
+        return {
+          name: error.name,
+          code: error.code,
+          message: error.message,
+          known: error instanceof window.lib.LlameroError,
+        };
       }
       return { name: 'nothing was thrown' };
     };

@@ -2,12 +2,20 @@
 
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import { ROOT, TINY, chromium, json, needs } from './support.mjs';
+import { chromium, json, needs, ROOT, TINY } from './support.mjs';
 
 const run = promisify(execFile);
 
@@ -26,24 +34,59 @@ try {
 const HTML = `<!doctype html><meta charset="utf-8"><title>user</title><link rel="icon" href="data:,">
 <p id="output"></p><script type="module" src="/main.js"></script>`;
 
-describe('the tarball in a fresh Vite project', { skip: needs('chromium', 'package', 'tiny') }, () => {
+describe('the tarball in a fresh Vite project', {
+  skip: needs('chromium', 'package', 'tiny'),
+}, () => {
   let folder, browser;
-  before(async () => {
-    folder = mkdtempSync(path.join(tmpdir(), 'llamero-user-'));
-    const packed = await run('npm', ['pack', path.join(ROOT, 'pkg'), '--json', '--pack-destination', folder]);
-    const [{ filename, files }] = JSON.parse(packed.stdout);
-    for (const name of ['index.js', 'index.d.ts', 'worker.js', 'llamero_engine.js', 'llamero_engine_bg.wasm']) {
-      assert.ok(files.some((file) => file.path === name), `${name} is not in the tarball`);
-    }
-    const { vite, typescript } = json(ROOT, 'package.json').devDependencies;
-    writeFileSync(path.join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true, type: 'module' }));
-    await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', `./${filename}`, `vite@${vite}`, `typescript@${typescript}`], { cwd: folder });
-    mkdirSync(path.join(folder, 'public'));
-    copyFileSync(TINY, path.join(folder, 'public/tiny.gguf'));
-    writeFileSync(path.join(folder, 'main.js'), MAIN);
-    writeFileSync(path.join(folder, 'index.html'), HTML);
-    browser = await chromium();
-  }, { timeout: 300_000 });
+  before(
+    async () => {
+      folder = mkdtempSync(path.join(tmpdir(), 'llamero-user-'));
+      const packed = await run('npm', [
+        'pack',
+        path.join(ROOT, 'pkg'),
+        '--json',
+        '--pack-destination',
+        folder,
+      ]);
+      const [{ filename, files }] = JSON.parse(packed.stdout);
+      for (const name of [
+        'index.js',
+        'index.d.ts',
+        'worker.js',
+        'llamero_engine.js',
+        'llamero_engine_bg.wasm',
+      ]) {
+        assert.ok(
+          files.some((file) => file.path === name),
+          `${name} is not in the tarball`,
+        );
+      }
+      const { vite, typescript } = json(ROOT, 'package.json').devDependencies;
+      writeFileSync(
+        path.join(folder, 'package.json'),
+        JSON.stringify({ name: 'user', private: true, type: 'module' }),
+      );
+      await run(
+        'npm',
+        [
+          'install',
+          '--no-audit',
+          '--no-fund',
+          '--prefer-offline',
+          `./${filename}`,
+          `vite@${vite}`,
+          `typescript@${typescript}`,
+        ],
+        { cwd: folder },
+      );
+      mkdirSync(path.join(folder, 'public'));
+      copyFileSync(TINY, path.join(folder, 'public/tiny.gguf'));
+      writeFileSync(path.join(folder, 'main.js'), MAIN);
+      writeFileSync(path.join(folder, 'index.html'), HTML);
+      browser = await chromium();
+    },
+    { timeout: 300_000 },
+  );
   after(async () => {
     await browser?.close();
     if (folder) rmSync(folder, { recursive: true, force: true });
@@ -51,11 +94,22 @@ describe('the tarball in a fresh Vite project', { skip: needs('chromium', 'packa
 
   /** Starts a server of Vite's, and gives its address once it is printed. */
   async function vite(...args) {
-    const child = spawn(process.execPath, [path.join(folder, 'node_modules/vite/bin/vite.js'), ...args, '--port', '0', '--host', '127.0.0.1'], {
-      cwd: folder,
-      env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const child = spawn(
+      process.execPath,
+      [
+        path.join(folder, 'node_modules/vite/bin/vite.js'),
+        ...args,
+        '--port',
+        '0',
+        '--host',
+        '127.0.0.1',
+      ],
+      {
+        cwd: folder,
+        env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    );
     let said = '';
     const url = await new Promise((resolve, reject) => {
       const look = (data) => {
@@ -75,15 +129,23 @@ describe('the tarball in a fresh Vite project', { skip: needs('chromium', 'packa
     await page.goto(url);
     const done = page.locator('#output[data-done]');
     await done.waitFor({ state: 'attached', timeout: 60_000 });
-    const result = { done: await done.getAttribute('data-done'), features: await done.getAttribute('data-features'), text: await done.textContent() };
+    const result = {
+      done: await done.getAttribute('data-done'),
+      features: await done.getAttribute('data-features'),
+      text: await done.textContent(),
+    };
     await page.close();
     return result;
   }
 
   test('build and preview: generates text', { timeout: 120_000 }, async () => {
-    await run(process.execPath, [path.join(folder, 'node_modules/vite/bin/vite.js'), 'build'], { cwd: folder });
+    await run(process.execPath, [path.join(folder, 'node_modules/vite/bin/vite.js'), 'build'], {
+      cwd: folder,
+    });
     const assets = readdirSync(path.join(folder, 'dist/assets'));
-    const builds = readdirSync(path.join(ROOT, 'pkg')).filter((name) => name.endsWith('.wasm')).length;
+    const builds = readdirSync(path.join(ROOT, 'pkg')).filter((name) =>
+      name.endsWith('.wasm'),
+    ).length;
     assert.equal(assets.filter((name) => name.endsWith('.wasm')).length, builds, assets.join(' '));
     const preview = await vite('preview');
     try {
@@ -126,9 +188,23 @@ llama.generate('a', { max_tokens: 3 });
 if (llama instanceof Object) throw new LlameroError('network', 'x');
 `,
     );
-    const args = ['--noEmit', '--strict', '--target', 'es2022', '--module', 'esnext', '--moduleResolution', 'bundler', '--lib', 'es2022,dom,dom.iterable', 'user.ts'];
+    const args = [
+      '--noEmit',
+      '--strict',
+      '--target',
+      'es2022',
+      '--module',
+      'esnext',
+      '--moduleResolution',
+      'bundler',
+      '--lib',
+      'es2022,dom,dom.iterable',
+      'user.ts',
+    ];
     const tsc = path.join(folder, 'node_modules/typescript/bin/tsc');
     assert.ok(existsSync(tsc));
-    await run(process.execPath, [tsc, ...args], { cwd: folder }).catch((error) => assert.fail(error.stdout));
+    await run(process.execPath, [tsc, ...args], { cwd: folder }).catch((error) =>
+      assert.fail(error.stdout),
+    );
   });
 });

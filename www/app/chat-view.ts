@@ -1,5 +1,5 @@
-import { LitElement, css, html, nothing } from 'lit';
 import type { PropertyValues } from 'lit';
+import { css, html, LitElement, nothing } from 'lit';
 import type { ChatMessage, GenerationOptions, Llama, LlameroError } from 'llamero';
 import { GenerationState } from './generation-state.js';
 import { shared } from './styles.js';
@@ -138,19 +138,23 @@ export class ChatView extends LitElement {
       >
         ${this.notice ? html`<div class="warn" role="status">${this.notice}</div>` : nothing}
         <div class="spring"></div>
-        ${this.messages.length === 0 && !running && !this.waiting
-          ? html`<p class="empty">
+        ${
+          this.messages.length === 0 && !running && !this.waiting
+            ? html`<p class="empty">
               ${this.llama ? 'Say something. Nothing you write leaves this machine.' : 'The model is not loaded yet. You can write already.'}
             </p>`
-          : nothing}
+            : nothing
+        }
         ${this.messages.map((message) => this.turn(message.role, message.content))}
-        ${this.waiting
-          ? html`<div class="turn user waiting"><span class="hidden">You: </span>${this.waiting}</div>
+        ${
+          this.waiting
+            ? html`<div class="turn user waiting"><span class="hidden">You: </span>${this.waiting}</div>
               <div class="later soft">
                 <span>Will be sent when the model is ready.</span>
                 <button type="button" id="take-back" @click=${this.takeBack}>Take back</button>
               </div>`
-          : nothing}
+            : nothing
+        }
         ${running ? html`<div class="turn assistant pending" aria-busy="true"><span class="hidden">Llamero: </span>${text}</div>` : nothing}
       </div>
       <div class="hidden" aria-live="polite">${this.announcement}</div>
@@ -164,9 +168,11 @@ export class ChatView extends LitElement {
           enterkeyhint="send"
           @keydown=${this.typed}
         ></textarea>
-        ${running
-          ? html`<button type="button" id="stop" @click=${() => this.generation.stop()}>Stop</button>`
-          : html`<button class="main" id="send" ?disabled=${this.waiting !== ''}>Send</button>`}
+        ${
+          running
+            ? html`<button type="button" id="stop" @click=${() => this.generation.stop()}>Stop</button>`
+            : html`<button class="main" id="send" ?disabled=${this.waiting !== ''}>Send</button>`
+        }
       </form>
       <div class="foot soft">
         <span class="figures" id="speed">${note}</span>
@@ -245,7 +251,9 @@ export class ChatView extends LitElement {
     this.messages = messages;
     this.error = '';
     this.announcement = '';
-    const { text, error } = await this.generation.run((options) => llama.chat(messages, { ...settings, ...options }));
+    const { text, error } = await this.generation.run((options) =>
+      llama.chat(messages, { ...settings, ...options }),
+    );
     if (error) {
       this.error = error.message;
       // The message did not go through: it is given back to be changed or sent again.

@@ -1,5 +1,5 @@
-import { LitElement, css, html, nothing } from 'lit';
 import type { PropertyValues } from 'lit';
+import { css, html, LitElement, nothing } from 'lit';
 import type { GenerationOptions, Llama, LlameroError } from 'llamero';
 import { GenerationState } from './generation-state.js';
 import { shared } from './styles.js';
@@ -80,15 +80,19 @@ export class CompleteView extends LitElement {
       <textarea id="prompt" placeholder="Once upon a time" @keydown=${this.typed}></textarea>
       ${this.error ? html`<div class="bad" role="alert">${this.error}</div>` : nothing}
       <div class="row">
-        ${running || this.waiting
-          ? html`<button id="stop" @click=${this.stop}>Stop</button>`
-          : html`<button class="main" id="generate" @click=${() => this.generate()}>Generate</button>`}
+        ${
+          running || this.waiting
+            ? html`<button id="stop" @click=${this.stop}>Stop</button>`
+            : html`<button class="main" id="generate" @click=${() => this.generate()}>Generate</button>`
+        }
         <span class="soft figures" id="speed">${this.waiting ? 'Will start when the model is ready.' : note}</span>
       </div>
-      ${this.prompt || running
-        ? html`<div class="output ${running ? 'pending' : ''}" role="region" aria-label="Continued text" aria-busy=${running} tabindex="0"
+      ${
+        this.prompt || running
+          ? html`<div class="output ${running ? 'pending' : ''}" role="region" aria-label="Continued text" aria-busy=${running} tabindex="0"
             ><b>${this.prompt}</b><span id="output">${text}</span></div>`
-        : nothing}
+          : nothing
+      }
       <div class="hidden" aria-live="polite">${this.announcement}</div>`;
   }
 
@@ -127,7 +131,9 @@ export class CompleteView extends LitElement {
     }
     this.prompt = prompt;
     this.announcement = '';
-    const { text, error } = await this.generation.run((options) => llama.generate(prompt, { ...settings, ...options }));
+    const { text, error } = await this.generation.run((options) =>
+      llama.generate(prompt, { ...settings, ...options }),
+    );
     if (error) {
       this.error = error.message;
       this.dispatchEvent(new CustomEvent<LlameroError>('broken', { detail: error }));

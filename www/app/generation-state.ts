@@ -29,7 +29,9 @@ export class GenerationState implements ReactiveController {
     this.abort?.abort();
   }
 
-  async run(start: (options: Pick<GenerationOptions, 'signal' | 'onPrefill'>) => GenerationStream): Promise<Outcome> {
+  async run(
+    start: (options: Pick<GenerationOptions, 'signal' | 'onPrefill'>) => GenerationStream,
+  ): Promise<Outcome> {
     const abort = new AbortController();
     this.abort = abort;
     this.running = true;
@@ -56,15 +58,24 @@ export class GenerationState implements ReactiveController {
       }
       const { sequences, usage, timings } = await stream.result();
       const reason = sequences[0]?.finish_reason;
-      const ending = reason === 'length' ? ' · cut at the token limit' : reason === 'aborted' ? ' · stopped' : '';
+      const ending =
+        reason === 'length'
+          ? ' · cut at the token limit'
+          : reason === 'aborted'
+            ? ' · stopped'
+            : '';
       const rate = usage.completion_tokens > 1 ? timings.decode_tokens_per_second : undefined;
-      this.note = usage.completion_tokens === 0 && reason === 'aborted' ? 'stopped' : speed(usage.completion_tokens, rate) + ending;
+      this.note =
+        usage.completion_tokens === 0 && reason === 'aborted'
+          ? 'stopped'
+          : speed(usage.completion_tokens, rate) + ending;
       this.text = sequences[0]?.text ?? this.text;
       return { text: this.text, stopped: reason === 'aborted', error: undefined };
     } catch (error) {
       // A model that was disposed of meanwhile gives no result.
       const stopped = (error as LlameroError).code === 'aborted';
-      if (stopped) this.note = this.note.startsWith('reading') ? 'stopped' : `${this.note} · stopped`;
+      if (stopped)
+        this.note = this.note.startsWith('reading') ? 'stopped' : `${this.note} · stopped`;
       else this.note = '';
       return { text: this.text, stopped, error: stopped ? undefined : (error as LlameroError) };
     } finally {
@@ -76,5 +87,7 @@ export class GenerationState implements ReactiveController {
 
 function speed(tokens: number, rate: number | undefined): string {
   const words = `${tokens} token${tokens === 1 ? '' : 's'}`;
-  return rate !== undefined && Number.isFinite(rate) ? `${words} · ${rate.toFixed(rate < 10 ? 2 : 1)} tokens/s` : words;
+  return rate !== undefined && Number.isFinite(rate)
+    ? `${words} · ${rate.toFixed(rate < 10 ? 2 : 1)} tokens/s`
+    : words;
 }

@@ -1,4 +1,4 @@
-import { LitElement, css, html, nothing } from 'lit';
+import { css, html, LitElement, nothing } from 'lit';
 import type { LlameroError } from 'llamero';
 import './chat-view.js';
 import './complete-view.js';
@@ -7,9 +7,9 @@ import { DEFAULT_MODEL, ModelState } from './model-state.js';
 import './settings-panel.js';
 import type { SettingsPanel } from './settings-panel.js';
 import './speed-view.js';
+import { droppedFiles } from './dropped-files.js';
 import { shared } from './styles.js';
 import { deviceWords, fileLabel, filesLabel } from './words.js';
-import { droppedFiles } from './dropped-files.js';
 
 const MODES = [
   { id: 'chat', label: 'Chat' },
@@ -233,7 +233,8 @@ export class LlameroApp extends LitElement {
     return llama && (notice ?? deviceWords(llama.info.device).warning);
   }
 
-  private readonly settings = () => (this.renderRoot.querySelector('settings-panel') as SettingsPanel).options();
+  private readonly settings = () =>
+    (this.renderRoot.querySelector('settings-panel') as SettingsPanel).options();
 
   private readonly broken = (event: CustomEvent<LlameroError>) => this.model.lost(event.detail);
 
@@ -243,9 +244,13 @@ export class LlameroApp extends LitElement {
 
   private arrow(event: KeyboardEvent): void {
     if (event.key !== 'ArrowLeft' && event.key !== 'ArrowRight') return;
-    const at = MODES.findIndex(({ id }) => id === this.mode) + (event.key === 'ArrowLeft' ? MODES.length - 1 : 1);
+    const at =
+      MODES.findIndex(({ id }) => id === this.mode) +
+      (event.key === 'ArrowLeft' ? MODES.length - 1 : 1);
     this.mode = (MODES[at % MODES.length] ?? MODES[0]).id;
-    void this.updateComplete.then(() => this.renderRoot.querySelector<HTMLElement>(`#tab-${this.mode}`)?.focus());
+    void this.updateComplete.then(() =>
+      this.renderRoot.querySelector<HTMLElement>(`#tab-${this.mode}`)?.focus(),
+    );
   }
 
   private readonly dragOver = (event: DragEvent) => {

@@ -1,9 +1,14 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Llama } from 'llamero';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { measure, median } from './measure.js';
 
 /** A model of `context` positions that reads and writes at these milliseconds per token, on a clock of its own. */
-function model(context: number, readMs: number, writeMs: number, gpu = false): { llama: Llama; prompts: number[][] } {
+function model(
+  context: number,
+  readMs: number,
+  writeMs: number,
+  gpu = false,
+): { llama: Llama; prompts: number[][] } {
   let now = 0;
   vi.spyOn(performance, 'now').mockImplementation(() => now);
   const prompts: number[][] = [];
@@ -23,15 +28,24 @@ function model(context: number, readMs: number, writeMs: number, gpu = false): {
     async copyBandwidth() {
       return gpu ? 1e6 : undefined;
     },
-    async *generate(ids: number[], options: { max_new_tokens: number; num_return_sequences?: number }) {
+    async *generate(
+      ids: number[],
+      options: { max_new_tokens: number; num_return_sequences?: number },
+    ) {
       const { max_new_tokens, num_return_sequences = 1 } = options;
       prompts.push(ids);
       now += readMs * ids.length;
       for (let i = 0; i < max_new_tokens; i += 1) {
         if (i > 0) now += writeMs;
-        for (let index = 0; index < num_return_sequences; index += 1) yield { index, id: i, text: '' };
+        for (let index = 0; index < num_return_sequences; index += 1)
+          yield { index, id: i, text: '' };
         // Reading takes more kernels.
-        if (gpu) Object.assign(spent, { steps: spent.steps + 1, dispatches: spent.dispatches + (i > 0 ? 7 : 9), encode_ms: spent.encode_ms + 0.5 });
+        if (gpu)
+          Object.assign(spent, {
+            steps: spent.steps + 1,
+            dispatches: spent.dispatches + (i > 0 ? 7 : 9),
+            encode_ms: spent.encode_ms + 0.5,
+          });
       }
     },
   };
@@ -49,9 +63,16 @@ afterEach(() => {
 test('rates are tokens of the prompt to the first, and tokens after the first', async () => {
   const { llama, prompts } = model(4096, 2, 10);
   const said: number[] = [];
-  const { figures } = await measure(llama, new AbortController().signal, (_, left) => said.push(left));
+  const { figures } = await measure(llama, new AbortController().signal, (_, left) =>
+    said.push(left),
+  );
   expect(
-    figures.map(({ what, prompt, sequences, tokens_per_second }) => [what, prompt, sequences, Math.round(tokens_per_second ?? 0)]),
+    figures.map(({ what, prompt, sequences, tokens_per_second }) => [
+      what,
+      prompt,
+      sequences,
+      Math.round(tokens_per_second ?? 0),
+    ]),
   ).toEqual([
     ['prefill', 16, 1, 500],
     ['prefill', 128, 1, 500],
@@ -71,7 +92,11 @@ test('rates are tokens of the prompt to the first, and tokens after the first', 
 });
 
 test('on a GPU: what a token costs, and the share of the bandwidth', async () => {
-  const { figures, costs } = await measure(model(512, 2, 10, true).llama, new AbortController().signal, () => {});
+  const { figures, costs } = await measure(
+    model(512, 2, 10, true).llama,
+    new AbortController().signal,
+    () => {},
+  );
   expect(costs).toEqual({
     weight_bytes_per_token: 1000,
     cache_bytes_per_position: 10,
@@ -81,15 +106,26 @@ test('on a GPU: what a token costs, and the share of the bandwidth', async () =>
   });
   // 100 tokens/s, each of which reads the weights and 128 + 32 positions, of 1 MB/s.
   const share = (sequences: number) =>
-    figures.find((figure) => figure.what === 'decode' && figure.prompt === 128 && figure.sequences === sequences)?.share_of_copy_bandwidth;
+    figures.find(
+      (figure) =>
+        figure.what === 'decode' && figure.prompt === 128 && figure.sequences === sequences,
+    )?.share_of_copy_bandwidth;
   expect(share(1)).toBeCloseTo((100 * (1000 + 160 * 10)) / 1e6);
   // 4 sequences read the weights once.
   expect(share(4)).toBeCloseTo((100 * (1000 + 4 * 160 * 10)) / 1e6);
-  expect(figures.filter(({ what }) => what === 'prefill').every((figure) => figure.share_of_copy_bandwidth === undefined)).toBe(true);
+  expect(
+    figures
+      .filter(({ what }) => what === 'prefill')
+      .every((figure) => figure.share_of_copy_bandwidth === undefined),
+  ).toBe(true);
 });
 
 test('what has no room in the context is not tried, and what takes too long is named', async () => {
-  const { figures } = await measure(model(1024, 200, 1000).llama, new AbortController().signal, () => {});
+  const { figures } = await measure(
+    model(1024, 200, 1000).llama,
+    new AbortController().signal,
+    () => {},
+  );
   expect(figures.map(({ what, prompt, left_out }) => [what, prompt, left_out ?? ''])).toEqual([
     ['prefill', 16, ''],
     ['prefill', 128, ''],

@@ -40,7 +40,14 @@ export interface Report {
   model: { name: string; bytes: number; parameters: number; context: number };
   device: Pick<
     DeviceInfo,
-    'kind' | 'name' | 'vendor' | 'architecture' | 'software' | 'features' | 'cache_type' | 'fallback_reason'
+    | 'kind'
+    | 'name'
+    | 'vendor'
+    | 'architecture'
+    | 'software'
+    | 'features'
+    | 'cache_type'
+    | 'fallback_reason'
   >;
   /** What the browser says of itself, and how many processors it says there are. */
   browser: string;
@@ -65,7 +72,12 @@ export async function measure(
   const { info } = llama;
   const { kind, name, vendor, architecture, software, features, cache_type } = info.device;
   const report: Report = {
-    model: { name: info.name, bytes: info.bytes, parameters: info.parameters, context: info.context },
+    model: {
+      name: info.name,
+      bytes: info.bytes,
+      parameters: info.parameters,
+      context: info.context,
+    },
     device: { kind, name, vendor, architecture, software, features, cache_type },
     browser: navigator.userAgent,
     processors: navigator.hardwareConcurrency,
@@ -80,10 +92,18 @@ export async function measure(
     return Array.from({ length }, (_, i) => (i * 7919 + salt * 104_729) % vocabulary);
   };
   const once = async (tokens: number[], count: number, sequences = 1) => {
-    const several = sequences > 1 ? { num_return_sequences: sequences, temperature: 1, seed: 1 } : { temperature: 0 };
+    const several =
+      sequences > 1
+        ? { num_return_sequences: sequences, temperature: 1, seed: 1 }
+        : { temperature: 0 };
     const start = performance.now();
     let [first, last, n] = [0, 0, 0];
-    for await (const _ of llama.generate(tokens, { max_new_tokens: count, ignore_eos: true, signal, ...several })) {
+    for await (const _ of llama.generate(tokens, {
+      max_new_tokens: count,
+      ignore_eos: true,
+      signal,
+      ...several,
+    })) {
       last = performance.now();
       first ||= last;
       n += 1;
@@ -103,8 +123,14 @@ export async function measure(
       count: 1,
       sequences: 1,
     })),
-    ...DECODE.map(([length, sequences]) => ({ what: 'decode' as const, length, count: NEW_TOKENS, sequences })).filter(
-      ({ length, sequences }) => length + sequences * (NEW_TOKENS + (sequences > 1 ? PAGE : 0)) <= info.context,
+    ...DECODE.map(([length, sequences]) => ({
+      what: 'decode' as const,
+      length,
+      count: NEW_TOKENS,
+      sequences,
+    })).filter(
+      ({ length, sequences }) =>
+        length + sequences * (NEW_TOKENS + (sequences > 1 ? PAGE : 0)) <= info.context,
     ),
   ];
   // Kernels and just-in-time compilers warm up; and the first estimate of how long things take.
@@ -119,17 +145,28 @@ export async function measure(
       figure.left_out = `it would take more than ${Math.round(expected / 1000)} s`;
     } else {
       const began = performance.now();
-      while (figure.trials.length < TRIALS && (figure.trials.length === 0 || performance.now() - began < ENOUGH_MS)) {
+      while (
+        figure.trials.length < TRIALS &&
+        (figure.trials.length === 0 || performance.now() - began < ENOUGH_MS)
+      ) {
         const rate = await once(prompt(length), count, sequences);
         figure.trials.push(rate[what]);
-        rates = { prefill: rate.prefill, decode: count > 1 && sequences === 1 ? rate.decode : rates.decode };
+        rates = {
+          prefill: rate.prefill,
+          decode: count > 1 && sequences === 1 ? rate.decode : rates.decode,
+        };
       }
       figure.tokens_per_second = median(figure.trials);
     }
     report.figures.push(figure);
     said(report, plan.length - done - 1);
   }
-  await addCosts(llama, report, (tokens, count) => once(tokens, count), prompt(Math.min(16, info.context - 8)));
+  await addCosts(
+    llama,
+    report,
+    (tokens, count) => once(tokens, count),
+    prompt(Math.min(16, info.context - 8)),
+  );
   said(report, 0);
   return report;
 }
@@ -170,7 +207,8 @@ async function addCosts(
     const { what, prompt, sequences, tokens_per_second } = figure;
     if (what !== 'decode' || tokens_per_second === undefined) continue;
     // Half of what is generated is in the cache on average.
-    const bytes = weight_bytes_per_token + sequences * (prompt + NEW_TOKENS / 2) * cache_bytes_per_position;
+    const bytes =
+      weight_bytes_per_token + sequences * (prompt + NEW_TOKENS / 2) * cache_bytes_per_position;
     figure.share_of_copy_bandwidth = (bytes * tokens_per_second) / sequences / bandwidth;
   }
 }

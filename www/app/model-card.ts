@@ -1,4 +1,4 @@
-import { LitElement, css, html, nothing } from 'lit';
+import { css, html, LitElement, nothing } from 'lit';
 import type { LoadProgress } from 'llamero';
 import type { ModelState } from './model-state.js';
 import { shared } from './styles.js';

@@ -1,8 +1,8 @@
 // The loaded model, and how far the loading of another is; components follow it as a reactive controller.
 
 import type { ReactiveController, ReactiveControllerHost } from 'lit';
-import { Llama, LlameroError } from 'llamero';
 import type { LoadProgress, ModelSource } from 'llamero';
+import { Llama, LlameroError } from 'llamero';
 import { sentences } from './words.js';
 
 /** Beside the page; `build.sh serve` puts it there. */
@@ -81,7 +81,9 @@ export class ModelState implements ReactiveController {
       this.llama = llama;
       this.current = { source, label };
       this.loading = undefined;
-      this.notice = givenUp ? 'The GPU was lost twice, so the CPU runs this model now. Reload the page to try the GPU again.' : undefined;
+      this.notice = givenUp
+        ? 'The GPU was lost twice, so the CPU runs this model now. Reload the page to try the GPU again.'
+        : undefined;
     } catch (error) {
       if (this.abort !== abort) return;
       this.fail({ source, label }, error);
@@ -108,7 +110,8 @@ export class ModelState implements ReactiveController {
   lost(error: unknown): boolean {
     const { code } = error as LlameroError;
     // A model that is being replaced is gone already.
-    if (!this.llama || !this.current || (code !== 'device_lost' && code !== 'internal')) return false;
+    if (!this.llama || !this.current || (code !== 'device_lost' && code !== 'internal'))
+      return false;
     void this.llama.dispose();
     this.llama = undefined;
     this.losses += code === 'device_lost' ? 1 : 0;
@@ -123,12 +126,15 @@ export class ModelState implements ReactiveController {
   }
 
   private fail(what: Choice, error: unknown): void {
-    const { code, message } = error instanceof LlameroError ? error : new LlameroError('internal', String(error));
+    const { code, message } =
+      error instanceof LlameroError ? error : new LlameroError('internal', String(error));
     const cancelled = code === 'aborted';
     const text = cancelled ? 'Loading was cancelled.' : message;
     this.loading = undefined;
     if (this.llama) {
-      this.failure = cancelled ? undefined : { text: sentences(text, `${this.label} is still loaded.`) };
+      this.failure = cancelled
+        ? undefined
+        : { text: sentences(text, `${this.label} is still loaded.`) };
     } else if (this.current && this.current.source !== what.source) {
       // It gave way before this one turned out not to load.
       this.failure = { text: sentences(text, `${this.current.label} is loaded again.`) };

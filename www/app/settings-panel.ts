@@ -1,16 +1,51 @@
-import { LitElement, css, html } from 'lit';
+import { css, html, LitElement } from 'lit';
 import type { GenerationOptions, ModelInfo } from 'llamero';
 import { defaults } from './defaults.js';
 import { shared } from './styles.js';
 
 const FIELDS = [
-  { name: 'max_new_tokens', label: 'Max new tokens', min: 1, max: 100000, step: 1, help: 'the longest answer' },
-  { name: 'temperature', label: 'Temperature', min: 0, max: 5, step: 0.01, help: '0: always the likeliest word' },
+  {
+    name: 'max_new_tokens',
+    label: 'Max new tokens',
+    min: 1,
+    max: 100000,
+    step: 1,
+    help: 'the longest answer',
+  },
+  {
+    name: 'temperature',
+    label: 'Temperature',
+    min: 0,
+    max: 5,
+    step: 0.01,
+    help: '0: always the likeliest word',
+  },
   { name: 'top_p', label: 'Top p', min: 0, max: 1, step: 0.01, help: '1: no limit' },
   { name: 'top_k', label: 'Top k', min: 0, max: 100000, step: 1, help: '0: no limit' },
-  { name: 'repetition_penalty', label: 'Repetition penalty', min: 0.5, max: 3, step: 0.01, help: '1: none' },
-  { name: 'frequency_penalty', label: 'Frequency penalty', min: 0, max: 2, step: 0.01, help: '0: none; ends loops' },
-  { name: 'seed', label: 'Seed', min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, help: 'empty: a new one each time' },
+  {
+    name: 'repetition_penalty',
+    label: 'Repetition penalty',
+    min: 0.5,
+    max: 3,
+    step: 0.01,
+    help: '1: none',
+  },
+  {
+    name: 'frequency_penalty',
+    label: 'Frequency penalty',
+    min: 0,
+    max: 2,
+    step: 0.01,
+    help: '0: none; ends loops',
+  },
+  {
+    name: 'seed',
+    label: 'Seed',
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    step: 1,
+    help: 'empty: a new one each time',
+  },
 ] as const;
 
 /** How text is chosen. `options()` gives what is set. What the person has not changed follows the model. */
@@ -76,8 +111,14 @@ export class SettingsPanel extends LitElement {
         return { wrong: `${label} is empty: set a number from ${min} to ${max}.` };
       }
       const value = Number(text);
-      if (text === '' || !(value >= min && value <= max) || (step === 1 && !Number.isInteger(value))) {
-        return { wrong: `${label} must be ${step === 1 ? 'a whole' : 'a'} number from ${min} to ${max}.` };
+      if (
+        text === '' ||
+        !(value >= min && value <= max) ||
+        (step === 1 && !Number.isInteger(value))
+      ) {
+        return {
+          wrong: `${label} must be ${step === 1 ? 'a whole' : 'a'} number from ${min} to ${max}.`,
+        };
       }
       options[name] = value;
     }
@@ -87,7 +128,8 @@ export class SettingsPanel extends LitElement {
   protected override render() {
     const chosen = defaults(this.info);
     const values: Record<string, string> = { max_new_tokens: '256', seed: '' };
-    for (const { name } of FIELDS) if (name in chosen) values[name] = String(chosen[name as 'temperature']);
+    for (const { name } of FIELDS)
+      if (name in chosen) values[name] = String(chosen[name as 'temperature']);
     // The attribute is what an input shows until the person changes it, and goes back to when the form is reset.
     return html`<details>
       <summary>Settings</summary>

@@ -1,11 +1,15 @@
-import { LitElement, css, html, nothing, svg } from 'lit';
+import { css, html, LitElement, nothing, svg } from 'lit';
 import type { Figure } from './measure.js';
 import { shared } from './styles.js';
 import { rate } from './words.js';
 
 const ROW = 46;
 const GROUPS = [
-  { what: 'prefill', title: 'Reading a prompt', label: ({ prompt }: Figure) => `prompt of ${prompt} tokens` },
+  {
+    what: 'prefill',
+    title: 'Reading a prompt',
+    label: ({ prompt }: Figure) => `prompt of ${prompt} tokens`,
+  },
   {
     what: 'decode',
     title: 'Writing',
@@ -61,7 +65,9 @@ export class SpeedChart extends LitElement {
       if (figures.length === 0) return nothing;
       const most = Math.max(...figures.map(({ tokens_per_second }) => tokens_per_second ?? 0));
       const words = ({ tokens_per_second, left_out }: Figure) =>
-        tokens_per_second === undefined ? `left out: ${left_out}` : `${rate(tokens_per_second)} tokens/s`;
+        tokens_per_second === undefined
+          ? `left out: ${left_out}`
+          : `${rate(tokens_per_second)} tokens/s`;
       return html`<figure>
         <figcaption>${title}</figcaption>
         <svg

@@ -1,8 +1,8 @@
-import { LitElement, css, html, nothing } from 'lit';
-import { LlameroError } from 'llamero';
+import { css, html, LitElement, nothing } from 'lit';
 import type { Llama } from 'llamero';
-import { measure } from './measure.js';
+import { LlameroError } from 'llamero';
 import type { Report } from './measure.js';
+import { measure } from './measure.js';
 import './speed-chart.js';
 import { shared } from './styles.js';
 import { costWords, deviceWords } from './words.js';
@@ -142,7 +142,13 @@ export class SpeedView extends LitElement {
     if (!llama || this.running) return;
     const abort = new AbortController();
     this.abort = abort;
-    Object.assign(this, { running: true, error: '', report: undefined, copied: '', announcement: 'Measuring' });
+    Object.assign(this, {
+      running: true,
+      error: '',
+      report: undefined,
+      copied: '',
+      announcement: 'Measuring',
+    });
     try {
       await measure(llama, abort.signal, (report, left) => {
         this.report = { ...report };
@@ -155,7 +161,8 @@ export class SpeedView extends LitElement {
         this.announcement = 'Stopped';
       } else {
         this.error = error instanceof Error ? error.message : String(error);
-        if (error instanceof LlameroError) this.dispatchEvent(new CustomEvent('broken', { detail: error }));
+        if (error instanceof LlameroError)
+          this.dispatchEvent(new CustomEvent('broken', { detail: error }));
       }
     }
     this.running = false;
@@ -170,7 +177,8 @@ export class SpeedView extends LitElement {
     } catch {
       // Browsers may refuse: then the person copies what is selected.
       text.select();
-      this.copied = 'The browser does not let the page copy: the text is selected, copy it yourself.';
+      this.copied =
+        'The browser does not let the page copy: the text is selected, copy it yourself.';
     }
   };
 }

@@ -40,7 +40,13 @@ export function phase(progress: LoadProgress | undefined): string {
 }
 
 /** "42.1 of 98.4 MB · 12.3 MB/s · 5 s left" */
-export function progressDetail({ phase, loaded, total, bytesPerSecond, secondsLeft }: LoadProgress): string {
+export function progressDetail({
+  phase,
+  loaded,
+  total,
+  bytesPerSecond,
+  secondsLeft,
+}: LoadProgress): string {
   if (phase === 'ready' || phase === 'compile') return '';
   const parts = [total > 0 ? `${megabytes(loaded)} of ${megabytes(total)}` : megabytes(loaded)];
   if (bytesPerSecond > 0) parts.push(`${megabytes(bytesPerSecond)}/s`);
@@ -48,7 +54,10 @@ export function progressDetail({ phase, loaded, total, bytesPerSecond, secondsLe
   return parts.join(' · ');
 }
 
-type DeviceFacts = Pick<DeviceInfo, 'kind' | 'name' | 'vendor' | 'architecture' | 'software' | 'fallback_reason'>;
+type DeviceFacts = Pick<
+  DeviceInfo,
+  'kind' | 'name' | 'vendor' | 'architecture' | 'software' | 'fallback_reason'
+>;
 
 /** Which device runs the model, and how glad one may be about it. */
 export function deviceWords(device: DeviceFacts): { text: string; warning: string | undefined } {
@@ -57,27 +66,40 @@ export function deviceWords(device: DeviceFacts): { text: string; warning: strin
     return device.software
       ? {
           text: `WebGPU in software${adapter ? ` (${adapter})` : ''}`,
-          warning: 'This browser runs WebGPU on the CPU (a software adapter), so answers are slow. Is the GPU switched off in its settings?',
+          warning:
+            'This browser runs WebGPU on the CPU (a software adapter), so answers are slow. Is the GPU switched off in its settings?',
         }
       : { text: `WebGPU${adapter ? ` (${adapter})` : ''}`, warning: undefined };
   }
   const text = device.kind === 'cpu' ? `CPU (${device.name})` : 'CPU, reference path';
   const slow = device.kind === 'cpu' ? 'No GPU is used' : 'The slow reference path runs';
-  return { text, warning: device.fallback_reason ? `${slow}: ${device.fallback_reason}` : undefined };
+  return {
+    text,
+    warning: device.fallback_reason ? `${slow}: ${device.fallback_reason}` : undefined,
+  };
 }
 
 /** What writing a token takes. */
 export function costWords({ costs, figures }: Pick<Report, 'costs' | 'figures'>): string {
   if (!costs) return '';
-  const sentences = [`A token of writing reads ${megabytes(costs.weight_bytes_per_token)} of weights.`];
-  const share = Math.max(0, ...figures.map(({ share_of_copy_bandwidth }) => share_of_copy_bandwidth ?? 0));
+  const sentences = [
+    `A token of writing reads ${megabytes(costs.weight_bytes_per_token)} of weights.`,
+  ];
+  const share = Math.max(
+    0,
+    ...figures.map(({ share_of_copy_bandwidth }) => share_of_copy_bandwidth ?? 0),
+  );
   if (share > 0) {
     const percent = (100 * share).toFixed(share < 0.1 ? 1 : 0);
     const speed = megabytes(costs.copy_bytes_per_second ?? 0);
-    sentences.push(`At its best that is ${percent} % of the memory speed that this GPU has while copying, ${speed}/s.`);
+    sentences.push(
+      `At its best that is ${percent} % of the memory speed that this GPU has while copying, ${speed}/s.`,
+    );
   }
   if (costs.dispatches !== undefined && costs.encode_ms !== undefined)
-    sentences.push(`It takes ${Math.round(costs.dispatches)} kernels, and ${costs.encode_ms.toFixed(2)} ms to tell the GPU about them.`);
+    sentences.push(
+      `It takes ${Math.round(costs.dispatches)} kernels, and ${costs.encode_ms.toFixed(2)} ms to tell the GPU about them.`,
+    );
   return sentences.join(' ');
 }
 
@@ -97,7 +119,9 @@ export function modelTitle(label: string, name: string): string {
 
 /** The name of the file or folder that an address leads to. */
 export function fileLabel(address: string): string {
-  const path = (address.split(/[?#]/)[0] ?? '').replace(/\/+$/, '').replace(/\/resolve\/[^/]+$/, '');
+  const path = (address.split(/[?#]/)[0] ?? '')
+    .replace(/\/+$/, '')
+    .replace(/\/resolve\/[^/]+$/, '');
   const last = path.split('/').pop() || address;
   try {
     return decodeURIComponent(last);
@@ -107,7 +131,13 @@ export function fileLabel(address: string): string {
 }
 
 /** What picked files are called together. */
-export function filesLabel(files: readonly { name: string; webkitRelativePath?: string }[]): string {
+export function filesLabel(
+  files: readonly { name: string; webkitRelativePath?: string }[],
+): string {
   const [first] = files;
-  return first?.webkitRelativePath?.split('/')[0] || (files.find(({ name }) => name.endsWith('.gguf')) ?? first)?.name || '';
+  return (
+    first?.webkitRelativePath?.split('/')[0] ||
+    (files.find(({ name }) => name.endsWith('.gguf')) ?? first)?.name ||
+    ''
+  );
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { LlameroAbortError, LlameroError, asLlameroError, fromWire, toWire } from './errors.js';
+import { asLlameroError, fromWire, LlameroAbortError, LlameroError, toWire } from './errors.js';
 import { chatRequest, checkLoadOptions, sourceSpec, textRequest, tokenIds } from './options.js';
 import { ProgressMeter } from './progress.js';
 import { GenerationStream } from './stream.js';
@@ -16,14 +16,29 @@ const thrown = (call: () => unknown): LlameroError => {
 
 describe('options', () => {
   test('become the engine request', () => {
-    expect(textRequest('a', { max_new_tokens: 3, temperature: undefined as never })).toEqual({ prompt: 'a', max_new_tokens: 3 });
-    const adjusted = { repetition_penalty: 1.1, logit_bias: { 5: -100 }, suppress_tokens: [1], allowed_tokens: [2, 5] };
+    expect(textRequest('a', { max_new_tokens: 3, temperature: undefined as never })).toEqual({
+      prompt: 'a',
+      max_new_tokens: 3,
+    });
+    const adjusted = {
+      repetition_penalty: 1.1,
+      logit_bias: { 5: -100 },
+      suppress_tokens: [1],
+      allowed_tokens: [2, 5],
+    };
     expect(textRequest('a', adjusted)).toEqual({ prompt: 'a', ...adjusted });
     expect(textRequest([1, 2], { seed: 7 })).toEqual({ ids: Uint32Array.of(1, 2), seed: 7 });
     const messages = [{ role: 'user', content: 'x' }];
-    expect(chatRequest(messages, { stop: ['a'], tools: [1] })).toEqual({ messages, stop: ['a'], tools: [1] });
+    expect(chatRequest(messages, { stop: ['a'], tools: [1] })).toEqual({
+      messages,
+      stop: ['a'],
+      tools: [1],
+    });
     const own = { chat_template_kwargs: { enable_thinking: false }, chat_template: 'rag' };
-    expect(chatRequest(messages, { ...own, tools: undefined as never })).toEqual({ messages, ...own });
+    expect(chatRequest(messages, { ...own, tools: undefined as never })).toEqual({
+      messages,
+      ...own,
+    });
   });
 
   test.each([
@@ -31,9 +46,18 @@ describe('options', () => {
     [() => textRequest('a', { tools: [] }), 'tools'],
     [() => chatRequest([{ role: 'user', content: 'x' }], { add_special: true }), 'add_special'],
     [() => textRequest('a', { chat_template_kwargs: {} }), 'chat_template_kwargs'],
-    [() => chatRequest([{ role: 'user', content: 'x' }], { chat_template_kwargs: [] as never }), 'chat_template_kwargs'],
-    [() => chatRequest([{ role: 'user', content: 'x' }], { chat_template_kwargs: 'a' as never }), 'chat_template_kwargs'],
-    [() => chatRequest([{ role: 'user', content: 'x' }], { chat_template: 5 as never }), 'chat_template'],
+    [
+      () => chatRequest([{ role: 'user', content: 'x' }], { chat_template_kwargs: [] as never }),
+      'chat_template_kwargs',
+    ],
+    [
+      () => chatRequest([{ role: 'user', content: 'x' }], { chat_template_kwargs: 'a' as never }),
+      'chat_template_kwargs',
+    ],
+    [
+      () => chatRequest([{ role: 'user', content: 'x' }], { chat_template: 5 as never }),
+      'chat_template',
+    ],
     [() => chatRequest([], {}), 'messages'],
     [() => chatRequest([{ content: 'x' }] as never, {}), 'role'],
     [() => textRequest([1, -2], {}), 'token id -2'],
@@ -53,7 +77,14 @@ describe('options', () => {
     [() => checkLoadOptions({ headers: { Range: 'bytes=0-1' } }), 'range'],
     [() => checkLoadOptions({ headers: { Cookie: 'a=1' } }), 'option credentials'],
     [() => checkLoadOptions({ fetch: 'fetch' as never }), 'fetch'],
-    [() => sourceSpec({ name: 'own', size: 1, concurrency: 0, read: async () => new Uint8Array(1) }, []), 'concurrency'],
+    [
+      () =>
+        sourceSpec(
+          { name: 'own', size: 1, concurrency: 0, read: async () => new Uint8Array(1) },
+          [],
+        ),
+      'concurrency',
+    ],
     [() => sourceSpec(new Request('https://host/a', { method: 'POST' }), []), 'POST'],
     [() => sourceSpec('ftp://host/a', []), 'ftp:'],
     [() => sourceSpec('/relative, and no page', []), 'address'],
@@ -72,23 +103,52 @@ describe('options', () => {
 
   test('sources', () => {
     const remotes: ByteSource[] = [];
-    expect(sourceSpec(new URL('https://host/m.gguf#x'), remotes)).toEqual({ kind: 'http', url: 'https://host/m.gguf' });
-    expect(sourceSpec(new File(['abc'], 'm.gguf'), remotes)).toMatchObject({ kind: 'blob', name: 'm.gguf' });
+    expect(sourceSpec(new URL('https://host/m.gguf#x'), remotes)).toEqual({
+      kind: 'http',
+      url: 'https://host/m.gguf',
+    });
+    expect(sourceSpec(new File(['abc'], 'm.gguf'), remotes)).toMatchObject({
+      kind: 'blob',
+      name: 'm.gguf',
+    });
     expect(sourceSpec(new Uint8Array(3), remotes)).toMatchObject({ kind: 'blob' });
     const picked = (path: string) =>
-      Object.defineProperty(new File(['abc'], path.split('/').pop()!), 'webkitRelativePath', { value: path });
+      Object.defineProperty(new File(['abc'], path.split('/').pop()!), 'webkitRelativePath', {
+        value: path,
+      });
     const template = 'additional_chat_templates/rag.jinja';
     expect(sourceSpec(picked(`model/${template}`), remotes)).toMatchObject({ name: template });
-    expect(sourceSpec(picked('model/other/rag.jinja'), remotes)).toMatchObject({ name: 'rag.jinja' });
+    expect(sourceSpec(picked('model/other/rag.jinja'), remotes)).toMatchObject({
+      name: 'rag.jinja',
+    });
     const own = { name: 'own', size: 4, read: async () => new Uint8Array(4) };
     expect(sourceSpec(own, remotes)).toEqual({ kind: 'remote', source: 0, name: 'own', size: 4 });
     expect(remotes).toEqual([own]);
     // What a Request says goes before what the load says.
-    const access = { timeout: 5, headers: [['x-a', 'load'], ['x-b', 'load']] as [string, string][] };
-    const request = new Request('https://host/a', { headers: { 'X-A': 'own', Range: 'bytes=0-1' } });
-    const headers = [['x-b', 'load'], ['x-a', 'own']];
-    expect(sourceSpec(request, remotes, access)).toEqual({ kind: 'http', url: 'https://host/a', timeout: 5, credentials: 'same-origin', headers });
-    expect(sourceSpec(request, remotes, { credentials: 'include' })).toMatchObject({ credentials: 'include' });
+    const access = {
+      timeout: 5,
+      headers: [
+        ['x-a', 'load'],
+        ['x-b', 'load'],
+      ] as [string, string][],
+    };
+    const request = new Request('https://host/a', {
+      headers: { 'X-A': 'own', Range: 'bytes=0-1' },
+    });
+    const headers = [
+      ['x-b', 'load'],
+      ['x-a', 'own'],
+    ];
+    expect(sourceSpec(request, remotes, access)).toEqual({
+      kind: 'http',
+      url: 'https://host/a',
+      timeout: 5,
+      credentials: 'same-origin',
+      headers,
+    });
+    expect(sourceSpec(request, remotes, { credentials: 'include' })).toMatchObject({
+      credentials: 'include',
+    });
   });
 });
 
@@ -103,8 +163,12 @@ describe('errors', () => {
   });
 
   test('an error of the engine keeps its code; one without is internal', () => {
-    expect(asLlameroError(Object.assign(new Error('bad'), { code: 'invalid_file' })).code).toBe('invalid_file');
-    expect(asLlameroError(Object.assign(new Error('bad'), { code: 'ENOENT' })).code).toBe('internal');
+    expect(asLlameroError(Object.assign(new Error('bad'), { code: 'invalid_file' })).code).toBe(
+      'invalid_file',
+    );
+    expect(asLlameroError(Object.assign(new Error('bad'), { code: 'ENOENT' })).code).toBe(
+      'internal',
+    );
     expect(asLlameroError(new DOMException('x', 'AbortError')).code).toBe('aborted');
     expect(asLlameroError('text').message).toContain('text');
   });
@@ -114,7 +178,12 @@ describe('GenerationStream', () => {
   const outcome: GenerationResult = {
     sequences: [{ ids: [1, 2], text: 'ab', finish_reason: 'stop' }],
     usage: { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3, cached_tokens: 0 },
-    timings: { prefill_ms: 1, decode_ms: 1, prefill_tokens_per_second: 1, decode_tokens_per_second: 1 },
+    timings: {
+      prefill_ms: 1,
+      decode_ms: 1,
+      prefill_tokens_per_second: 1,
+      decode_tokens_per_second: 1,
+    },
   };
   const token = (id: number): TokenEvent => ({ index: 0, id, text: String.fromCharCode(96 + id) });
 
@@ -170,7 +239,11 @@ describe('GenerationStream', () => {
     const { stream, resolve } = controlled();
     resolve(outcome);
     for await (const _ of stream);
-    await expect((async () => { for await (const _ of stream); })()).rejects.toThrow('read already');
+    await expect(
+      (async () => {
+        for await (const _ of stream);
+      })(),
+    ).rejects.toThrow('read already');
   });
 
   test('a failure that nobody waits for is no unhandled rejection', async () => {
@@ -184,16 +257,30 @@ describe('ProgressMeter', () => {
   test('rate and time left over the last seconds; not too often; ends and new phases always', () => {
     const seen: LoadProgress[] = [];
     let now = 0;
-    const meter = new ProgressMeter((p) => seen.push(p), () => now);
+    const meter = new ProgressMeter(
+      (p) => seen.push(p),
+      () => now,
+    );
     for (let i = 0; i <= 100; i += 1) {
       now = i * 50;
       meter.report('download', i * 10, 1000);
     }
     expect(seen.length).toBeLessThanOrEqual(52);
-    expect(seen.at(-1)).toMatchObject({ phase: 'download', loaded: 1000, total: 1000, secondsLeft: 0 });
+    expect(seen.at(-1)).toMatchObject({
+      phase: 'download',
+      loaded: 1000,
+      total: 1000,
+      secondsLeft: 0,
+    });
     expect(seen.at(-1)?.bytesPerSecond).toBeCloseTo(200, 5);
     expect(seen[10]?.secondsLeft).toBeCloseTo((1000 - 200) / 200, 5);
     meter.report('compile', 0, 3);
-    expect(seen.at(-1)).toEqual({ phase: 'compile', loaded: 0, total: 3, bytesPerSecond: 0, secondsLeft: undefined });
+    expect(seen.at(-1)).toEqual({
+      phase: 'compile',
+      loaded: 0,
+      total: 3,
+      bytesPerSecond: 0,
+      secondsLeft: undefined,
+    });
   });
 });

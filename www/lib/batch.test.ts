@@ -1,12 +1,25 @@
 import { describe, expect, test } from 'vitest';
-import { Batch, Turns } from './batch.js';
 import type { BatchEngine, Update } from './batch.js';
+import { Batch, Turns } from './batch.js';
 import type { GenerationResult, TokenEvent } from './types.js';
 
-const outcome = (ids: number[], finish_reason: 'length' | 'aborted' = 'length'): GenerationResult => ({
+const outcome = (
+  ids: number[],
+  finish_reason: 'length' | 'aborted' = 'length',
+): GenerationResult => ({
   sequences: [{ ids, text: '', finish_reason }],
-  usage: { prompt_tokens: 1, completion_tokens: ids.length, total_tokens: 1 + ids.length, cached_tokens: 0 },
-  timings: { prefill_ms: 1, decode_ms: 1, prefill_tokens_per_second: 1, decode_tokens_per_second: 1 },
+  usage: {
+    prompt_tokens: 1,
+    completion_tokens: ids.length,
+    total_tokens: 1 + ids.length,
+    cached_tokens: 0,
+  },
+  timings: {
+    prefill_ms: 1,
+    decode_ms: 1,
+    prefill_tokens_per_second: 1,
+    decode_tokens_per_second: 1,
+  },
 });
 
 /** An engine that draws id, id + 1, ... for every request at each step. */
@@ -54,7 +67,10 @@ class FakeEngine implements BatchEngine {
 
 function batch() {
   const engine = new FakeEngine();
-  return { engine, batch: new Batch(engine, () => new Promise((resolve) => setTimeout(resolve, 0))) };
+  return {
+    engine,
+    batch: new Batch(engine, () => new Promise((resolve) => setTimeout(resolve, 0))),
+  };
 }
 
 const signal = new AbortController().signal;
@@ -84,7 +100,9 @@ describe('Batch', () => {
     await expect(all.generate({}, () => {}, signal)).rejects.toThrow('tokens');
     expect((await two).sequences).toEqual([{ ids: [20, 21], text: '', finish_reason: 'aborted' }]);
     // One that is aborted before its first step gives an empty result.
-    expect((await all.generate({ tokens: 1 }, () => {}, abort.signal)).sequences).toEqual([{ ids: [], text: '', finish_reason: 'aborted' }]);
+    expect((await all.generate({ tokens: 1 }, () => {}, abort.signal)).sequences).toEqual([
+      { ids: [], text: '', finish_reason: 'aborted' },
+    ]);
     expect((await one).sequences[0]!.ids).toHaveLength(4);
   });
 
@@ -114,9 +132,24 @@ describe('Turns', () => {
       turns.own(work('last', 1)),
     ];
     const results = await Promise.allSettled(calls);
-    expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled', 'fulfilled']);
+    expect(results.map(({ status }) => status)).toEqual([
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+      'fulfilled',
+      'fulfilled',
+    ]);
     expect(log).toEqual([
-      'a begins', 'b begins', 'b ends', 'a ends', 'own begins', 'own ends', 'c begins', 'c ends', 'last begins', 'last ends',
+      'a begins',
+      'b begins',
+      'b ends',
+      'a ends',
+      'own begins',
+      'own ends',
+      'c begins',
+      'c ends',
+      'last begins',
+      'last ends',
     ]);
   });
 });

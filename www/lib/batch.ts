@@ -37,7 +37,11 @@ export class Batch {
    * Runs a request together with all others; throws what is wrong with it. Aborted by the signal, it resolves with what it
    * has, at the engine's next step.
    */
-  generate(request: GenerationRequest, onEvent: Caller['onEvent'], signal: AbortSignal): Promise<GenerationResult> {
+  generate(
+    request: GenerationRequest,
+    onEvent: Caller['onEvent'],
+    signal: AbortSignal,
+  ): Promise<GenerationResult> {
     return new Promise((resolve, reject) => {
       const id = this.engine.enqueue(request);
       this.requests.set(id, { onEvent, resolve, reject });
@@ -106,7 +110,9 @@ export class Turns {
   /** Runs beside others of its kind. */
   share<T>(work: () => Promise<T>): Promise<T> {
     const result = this.alone.then(work);
-    const settled: Promise<unknown> = result.catch(() => {}).finally(() => this.together.delete(settled));
+    const settled: Promise<unknown> = result
+      .catch(() => {})
+      .finally(() => this.together.delete(settled));
     this.together.add(settled);
     return result;
   }

@@ -1,8 +1,16 @@
 // The page's end of the worker: requests out, answers in.
 
-import { LlameroAbortError, LlameroError, abortError, fromWire, toWire } from './errors.js';
+import { abortError, fromWire, LlameroAbortError, LlameroError, toWire } from './errors.js';
 import type { Started, WorkerLike } from './place.js';
-import type { Calls, EngineOptions, FromWorker, GenerationRequest, SourceSpec, ToWorker, WasmFiles } from './protocol.js';
+import type {
+  Calls,
+  EngineOptions,
+  FromWorker,
+  GenerationRequest,
+  SourceSpec,
+  ToWorker,
+  WasmFiles,
+} from './protocol.js';
 import { HttpSource } from './storage/http.js';
 import type { ByteSource, GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
 
@@ -32,7 +40,8 @@ export class WorkerClient {
       if (!event.message) setTimeout(() => this.die(missing()), 10);
       else this.die(new LlameroError('internal', `the worker failed: ${event.message}`));
     };
-    worker.onmessageerror = () => this.die(new LlameroError('internal', 'a message of the worker could not be read'));
+    worker.onmessageerror = () =>
+      this.die(new LlameroError('internal', 'a message of the worker could not be read'));
   }
 
   load(
@@ -47,12 +56,21 @@ export class WorkerClient {
     this.remotes = remotes;
     // The worker may be deep in a computation: it is not asked, but ended, with all that it holds.
     const abort = () => this.die(abortError(signal!));
-    const call = this.request((id) => ({ type: 'load', id, sources, options, timeout, wasm }), handlers, signal, abort);
+    const call = this.request(
+      (id) => ({ type: 'load', id, sources, options, timeout, wasm }),
+      handlers,
+      signal,
+      abort,
+    );
     return call.result as Promise<ModelInfo>;
   }
 
   call<M extends keyof Calls>(method: M, ...args: Calls[M]['args']): Promise<Calls[M]['result']> {
-    const call = this.request((id) => ({ type: 'call', id, method, args }) as ToWorker, {}, undefined);
+    const call = this.request(
+      (id) => ({ type: 'call', id, method, args }) as ToWorker,
+      {},
+      undefined,
+    );
     return call.result as Promise<Calls[M]['result']>;
   }
 
@@ -89,7 +107,10 @@ export class WorkerClient {
         ...handlers,
         resolve,
         // The worker does not know the signal's reason.
-        reject: (error) => reject(error instanceof LlameroAbortError && signal?.aborted ? abortError(signal) : error),
+        reject: (error) =>
+          reject(
+            error instanceof LlameroAbortError && signal?.aborted ? abortError(signal) : error,
+          ),
       });
       try {
         this.worker.postMessage(message(id));
@@ -113,7 +134,9 @@ export class WorkerClient {
       case 'opened':
         return void this.goOn(message.id, pending);
       case 'prefill':
-        return this.callBack(() => pending.onPrefill?.({ done: message.done, total: message.total }));
+        return this.callBack(() =>
+          pending.onPrefill?.({ done: message.done, total: message.total }),
+        );
       case 'token':
         return pending.onToken?.(message.token);
       case 'done':
@@ -147,21 +170,32 @@ export class WorkerClient {
     }
   }
 
-  private async readRemote({ id, source, offset, length }: FromWorker & { type: 'read' }): Promise<void> {
+  private async readRemote({
+    id,
+    source,
+    offset,
+    length,
+  }: FromWorker & { type: 'read' }): Promise<void> {
     let answer: ToWorker;
     let transfer: Transferable[] = [];
     try {
       const remote = this.remotes[source];
       const bytes = await remote?.read(offset, length);
       if (!(bytes instanceof Uint8Array) || bytes.length !== length) {
-        throw new LlameroError('io', `read(${offset}, ${length}) of the given source must give a Uint8Array of ${length} bytes`);
+        throw new LlameroError(
+          'io',
+          `read(${offset}, ${length}) of the given source must give a Uint8Array of ${length} bytes`,
+        );
       }
       // Copied where the buffer may be the caller's; a part of a large one would be sent with all of it.
       const sent = remote instanceof HttpSource ? bytes : bytes.slice();
       answer = { type: 'read_done', id, bytes: sent };
       transfer = [sent.buffer as ArrayBuffer];
     } catch (error) {
-      const coded = typeof (error as { code?: unknown } | null)?.code === 'string' ? error : new LlameroError('io', String(error));
+      const coded =
+        typeof (error as { code?: unknown } | null)?.code === 'string'
+          ? error
+          : new LlameroError('io', String(error));
       answer = { type: 'read_failed', id, error: toWire(coded) };
     }
     if (!this.dead) this.worker.postMessage(answer, transfer);

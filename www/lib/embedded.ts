@@ -8,17 +8,17 @@
 
 import { wasm, worker } from './embedded-files.js';
 import { Llama as Anywhere } from './llama.js';
-import { chosenWorker, scriptAddress, startWorker } from './place.js';
 import type { Place } from './place.js';
+import { chosenWorker, scriptAddress, startWorker } from './place.js';
 import { trusted } from './trusted.js';
 import type { LoadOptions, ModelSource } from './types.js';
 
-export { LlameroAbortError, LlameroError } from './errors.js';
 export type { ErrorCode } from './errors.js';
+export { LlameroAbortError, LlameroError } from './errors.js';
 export type { Tokenizer } from './llama.js';
 export { BlobSource } from './storage/blob.js';
-export { HttpSource } from './storage/http.js';
 export type { HttpOptions } from './storage/http.js';
+export { HttpSource } from './storage/http.js';
 export type { GenerationStream } from './stream.js';
 export type * from './types.js';
 
@@ -33,6 +33,7 @@ export class Llama extends Anywhere {
 let address: string | undefined;
 
 const EMBEDDED: Place = {
-  start: (options) => chosenWorker(options) ?? startWorker((address ??= scriptAddress(worker)), trusted),
+  start: (options) =>
+    chosenWorker(options) ?? startWorker((address ??= scriptAddress(worker)), trusted),
   wasm: () => ({ base: Uint8Array.from(atob(wasm), (character) => character.charCodeAt(0)) }),
 };

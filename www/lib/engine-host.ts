@@ -1,19 +1,19 @@
 // Owns an engine, and answers the requests of a `Llama` (protocol.ts): in a worker (worker-entry.ts), or beside it in the
 // same thread (in-place.ts).
 
-import { Batch, Turns } from './batch.js';
-import { BUILDS, moduleOf, pick } from './engines.js';
 import type { Update } from './batch.js';
+import { Batch, Turns } from './batch.js';
 import type { Build } from './engines.js';
-import type { Engine, EngineSource, InitOutput } from './llamero_engine.js';
-import { LlameroAbortError, LlameroError, fromWire, toWire } from './errors.js';
+import { BUILDS, moduleOf, pick } from './engines.js';
+import { fromWire, LlameroAbortError, LlameroError, toWire } from './errors.js';
 import { openFolder } from './folder.js';
+import type { Engine, EngineSource, InitOutput } from './llamero_engine.js';
 import { ProgressMeter } from './progress.js';
 import type { Calls, FromWorker, SourceSpec, ToWorker, WasmFiles } from './protocol.js';
 import { ReadAhead } from './storage/ahead.js';
 import { BlobSource, release } from './storage/blob.js';
-import { HttpSource } from './storage/http.js';
 import type { HttpOptions } from './storage/http.js';
+import { HttpSource } from './storage/http.js';
 import { keepTuning, readTuning, tuningKey } from './tuning.js';
 import type { ModelInfo } from './types.js';
 
@@ -51,7 +51,10 @@ export class EngineHost {
   /** How loads that wait for the page's `go_on` go on, by request id. */
   readonly goOns = new Map<number, { resolve(): void; reject(error: unknown): void }>();
   /** Reads that the page has been asked for. */
-  readonly reads = new Map<number, { resolve(bytes: Uint8Array): void; reject(error: unknown): void }>();
+  readonly reads = new Map<
+    number,
+    { resolve(bytes: Uint8Array): void; reject(error: unknown): void }
+  >();
   nextRead = 1;
   /** Why threads did not start. */
   threadsReason: string | undefined;
@@ -65,7 +68,11 @@ export class EngineHost {
         return void answer(this, data.id, () => load(this, data));
       case 'thread':
         // Told to whoever started this thread, as an error of its script.
-        return void becomeThread(this, data).catch((error) => setTimeout(() => { throw error; }));
+        return void becomeThread(this, data).catch((error) =>
+          setTimeout(() => {
+            throw error;
+          }),
+        );
       case 'call':
         return void answer(this, data.id, () => call(this, data));
       case 'generate':
@@ -101,17 +108,28 @@ function freeEngine(host: EngineHost): void {
   host.engine = host.batch = undefined;
 }
 
-async function answer(host: EngineHost, id: number, work: () => Promise<(FromWorker & { type: 'done' })['value']>): Promise<void> {
+async function answer(
+  host: EngineHost,
+  id: number,
+  work: () => Promise<(FromWorker & { type: 'done' })['value']>,
+): Promise<void> {
   try {
     if (broken) throw broken;
     const value = await work();
-    const transfer = value instanceof Uint32Array || value instanceof Float32Array ? [value.buffer as ArrayBuffer] : [];
+    const transfer =
+      value instanceof Uint32Array || value instanceof Float32Array
+        ? [value.buffer as ArrayBuffer]
+        : [];
     host.scope.postMessage({ type: 'done', id, value }, transfer);
   } catch (error) {
     if (error instanceof WebAssembly.RuntimeError) {
-      broken = new LlameroError('internal', `the engine crashed (${error.message}); ${host.scope.afterCrash ?? 'load the model again'}, and please report it`, {
-        cause: error,
-      });
+      broken = new LlameroError(
+        'internal',
+        `the engine crashed (${error.message}); ${host.scope.afterCrash ?? 'load the model again'}, and please report it`,
+        {
+          cause: error,
+        },
+      );
       host.scope.postMessage({ type: 'failed', id, error: toWire(broken) });
     } else {
       host.scope.postMessage({ type: 'failed', id, error: toWire(error) });
@@ -121,7 +139,10 @@ async function answer(host: EngineHost, id: number, work: () => Promise<(FromWor
   }
 }
 
-async function load(host: EngineHost, { id, sources, options, timeout, wasm }: ToWorker & { type: 'load' }): Promise<any> {
+async function load(
+  host: EngineHost,
+  { id, sources, options, timeout, wasm }: ToWorker & { type: 'load' },
+): Promise<any> {
   const abort = new AbortController();
   host.cancels.set(id, () => abort.abort());
   const aborted = new Promise<never>((_, reject) => {
@@ -129,19 +150,25 @@ async function load(host: EngineHost, { id, sources, options, timeout, wasm }: T
   });
   aborted.catch(() => {});
 
-  const meter = new ProgressMeter((progress) => host.scope.postMessage({ type: 'progress', id, progress }));
+  const meter = new ProgressMeter((progress) =>
+    host.scope.postMessage({ type: 'progress', id, progress }),
+  );
   // Network bytes of all files, and whether they are all here.
   const network = { received: new Map<number, number>(), total: 0 };
   const downloading = () => {
     let loaded = 0;
     for (const end of network.received.values()) loaded += end;
-    if (network.total > 0 && loaded < network.total) meter.report('download', loaded, network.total);
+    if (network.total > 0 && loaded < network.total)
+      meter.report('download', loaded, network.total);
     return loaded < network.total;
   };
-  const wanted = options.threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, MAX_THREADS);
+  const wanted =
+    options.threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, MAX_THREADS);
   const threads = host.scope.startThread ? wanted : 1;
   // Why there are fewer threads than wanted.
-  let reason = host.scope.startThread ? undefined : (host.scope.noThreads ?? 'this browser starts no workers from a worker');
+  let reason = host.scope.startThread
+    ? undefined
+    : (host.scope.noThreads ?? 'this browser starts no workers from a worker');
   const opened: (EngineSource & { close?(): void })[] = [];
   const work = async () => {
     const [output] = await Promise.all([
@@ -153,7 +180,12 @@ async function load(host: EngineHost, { id, sources, options, timeout, wasm }: T
           signal: abort.signal,
           ...(timeout !== undefined ? { timeout } : {}),
           // Of many files, each may run ahead by less.
-          ...(many || folder ? { park: true, ahead: Math.min(4 << 20, Math.max(1 << 20, (64 << 20) / sources.length)) } : {}),
+          ...(many || folder
+            ? {
+                park: true,
+                ahead: Math.min(4 << 20, Math.max(1 << 20, (64 << 20) / sources.length)),
+              }
+            : {}),
           onReceived: (end, size) => {
             network.received.set(i, Math.max(end, network.received.get(i) ?? 0));
             if (size === undefined && !folder) meter.report('download', end, 0);
@@ -171,7 +203,8 @@ async function load(host: EngineHost, { id, sources, options, timeout, wasm }: T
         for (const [i, spec] of sources.entries()) {
           const source = await open(host, spec, http(i));
           opened.push(source);
-          if (spec.kind === 'http' || (spec.kind === 'remote' && spec.network)) network.total += source.size;
+          if (spec.kind === 'http' || (spec.kind === 'remote' && spec.network))
+            network.total += source.size;
         }
       })(),
     ]);
@@ -180,7 +213,15 @@ async function load(host: EngineHost, { id, sources, options, timeout, wasm }: T
     reason ??= output.reason;
     if (abort.signal.aborted) throw new LlameroAbortError();
     const { Engine } = output.build.exports;
-    const onProgress = ({ phase, loaded, total }: { phase: string; loaded: number; total: number }) => {
+    const onProgress = ({
+      phase,
+      loaded,
+      total,
+    }: {
+      phase: string;
+      loaded: number;
+      total: number;
+    }) => {
       // The engine counts weights that reached the device. While bytes still come from the network, those are what
       // one waits for.
       if (phase === 'compile') meter.report('compile', loaded, total);
@@ -198,11 +239,18 @@ async function load(host: EngineHost, { id, sources, options, timeout, wasm }: T
     const known = key === undefined ? undefined : await readTuning(key);
     const kernels = { ...known, ...options.kernels };
     const tune = options.tune === true && !known;
-    const begin = (...args: [WebAssembly.Module, WebAssembly.Memory, number, number]) => startThreads(host, ...args);
+    const begin = (...args: [WebAssembly.Module, WebAssembly.Memory, number, number]) =>
+      startThreads(host, ...args);
     const { noGpu } = host.scope;
     const left = noGpu !== undefined && (options.device ?? 'auto') === 'auto';
     const device = left ? { device: 'cpu' } : {};
-    const engine = await Engine.load(opened.map(reader), { ...options, ...device, threads, kernels, tune }, onProgress, onOpened, begin);
+    const engine = await Engine.load(
+      opened.map(reader),
+      { ...options, ...device, threads, kernels, tune },
+      onProgress,
+      onOpened,
+      begin,
+    );
     host.engine = engine;
     if (host.closed) {
       freeEngine(host);
@@ -211,7 +259,8 @@ async function load(host: EngineHost, { id, sources, options, timeout, wasm }: T
     const info: ModelInfo = engine.info();
     if (left) info.device.fallback_reason = noGpu;
     reason ??= host.threadsReason;
-    if (info.device.kind === 'cpu' && wanted > 1 && reason !== undefined) info.device.threads_reason = reason;
+    if (info.device.kind === 'cpu' && wanted > 1 && reason !== undefined)
+      info.device.threads_reason = reason;
     if (key !== undefined && info.device.tuned) await keepTuning(key, info.device);
     meter.report('ready', info.bytes, info.bytes);
     return { ...info };
@@ -239,15 +288,24 @@ function reader(source: EngineSource): EngineSource {
 }
 
 /** Starts the build of the engine that suits this place; a build that does not start gives way to a plainer one. */
-async function start(host: EngineHost, threads: number, wasm: WasmFiles): Promise<{ memory: InitOutput; build: Build; reason?: string }> {
+async function start(
+  host: EngineHost,
+  threads: number,
+  wasm: WasmFiles,
+): Promise<{ memory: InitOutput; build: Build; reason?: string }> {
   if (host.wasm && host.build) return { memory: host.wasm, build: host.build };
   const { build: first, reason } = pick(threads, wasm);
-  const plainer = BUILDS.slice(0, BUILDS.indexOf(first)).filter(({ init, name }) => init && wasm[name] !== undefined).reverse();
+  const plainer = BUILDS.slice(0, BUILDS.indexOf(first))
+    .filter(({ init, name }) => init && wasm[name] !== undefined)
+    .reverse();
   let cause: unknown;
   for (const build of [first, ...plainer]) {
     try {
       const memory = await build.init!({ module_or_path: await moduleOf(wasm[build.name]!) });
-      const why = cause === undefined || first.name !== 'threads' ? reason : `${first.file} could not be loaded (${text(cause)})`;
+      const why =
+        cause === undefined || first.name !== 'threads'
+          ? reason
+          : `${first.file} could not be loaded (${text(cause)})`;
       return { memory, build, ...(why === undefined ? {} : { reason: why }) };
     } catch (error) {
       cause ??= error;
@@ -306,7 +364,10 @@ async function startThreads(
   return came;
 }
 
-async function becomeThread(host: EngineHost, { module, memory, handle }: ToWorker & { type: 'thread' }): Promise<void> {
+async function becomeThread(
+  host: EngineHost,
+  { module, memory, handle }: ToWorker & { type: 'thread' },
+): Promise<void> {
   const { init, exports } = BUILDS.find(({ name }) => name === 'threads')!;
   await init!({ module_or_path: module, memory });
   host.scope.postMessage({ type: 'joining' });
@@ -318,7 +379,11 @@ async function becomeThread(host: EngineHost, { module, memory, handle }: ToWork
   }
 }
 
-async function open(host: EngineHost, spec: SourceSpec, options: HttpOptions): Promise<EngineSource & { close?(): void }> {
+async function open(
+  host: EngineHost,
+  spec: SourceSpec,
+  options: HttpOptions,
+): Promise<EngineSource & { close?(): void }> {
   const { signal, timeout, ahead, onReceived } = options;
   const how = { ...(signal ? { signal } : {}), ...(ahead !== undefined ? { ahead } : {}) };
   switch (spec.kind) {
@@ -345,7 +410,11 @@ async function open(host: EngineHost, spec: SourceSpec, options: HttpOptions): P
         { name, size, read, ...(concurrency !== undefined ? { concurrency } : {}) },
         // The page's own HttpSource minds the time itself, over several attempts.
         spec.network
-          ? { ...how, timeout: Infinity, ...(onReceived ? { onReceived: (end: number) => onReceived(end, size) } : {}) }
+          ? {
+              ...how,
+              timeout: Infinity,
+              ...(onReceived ? { onReceived: (end: number) => onReceived(end, size) } : {}),
+            }
           : { ...how, ...(timeout !== undefined ? { timeout } : {}) },
       );
     }
@@ -363,7 +432,10 @@ function running(host: EngineHost): Batch {
   return (host.batch ??= new Batch(engine));
 }
 
-async function call(host: EngineHost, { method, args }: ToWorker & { type: 'call' }): Promise<Calls[keyof Calls]['result']> {
+async function call(
+  host: EngineHost,
+  { method, args }: ToWorker & { type: 'call' },
+): Promise<Calls[keyof Calls]['result']> {
   switch (method) {
     case 'tokenize':
       return loaded(host).tokenize(...args);
@@ -382,14 +454,21 @@ async function call(host: EngineHost, { method, args }: ToWorker & { type: 'call
   }
 }
 
-async function generate(host: EngineHost, { id, request }: ToWorker & { type: 'generate' }): Promise<any> {
+async function generate(
+  host: EngineHost,
+  { id, request }: ToWorker & { type: 'generate' },
+): Promise<any> {
   const abort = new AbortController();
   host.cancels.set(id, () => abort.abort());
   const post = (event: Update & { type: 'prefill' | 'token' }) => {
     if (event.type === 'prefill') {
       host.scope.postMessage({ type: 'prefill', id, done: event.done, total: event.total });
     } else {
-      host.scope.postMessage({ type: 'token', id, token: { index: event.index, id: event.id, text: event.text } });
+      host.scope.postMessage({
+        type: 'token',
+        id,
+        token: { index: event.index, id: event.id, text: event.text },
+      });
     }
   };
   return host.turns.share(async () => running(host).generate(request, post, abort.signal));

@@ -1,12 +1,12 @@
 // The engine's builds, and which of them this browser and page can run. All are the same program.
 
+import { builtin } from './environment.js';
+import { LlameroError } from './errors.js';
 import initBase, * as base from './llamero_engine.js';
 import initRelaxed, * as relaxed from './llamero_engine_relaxed.js';
 import initThreads, * as threads from './llamero_engine_threads.js';
-import { builtin } from './environment.js';
-import { LlameroError } from './errors.js';
-import { BUILD_FILES } from './protocol.js';
 import type { WasmFiles } from './protocol.js';
+import { BUILD_FILES } from './protocol.js';
 
 export interface Build {
   /** `base`: SIMD; `relaxed`: relaxed SIMD too; `threads`: that, and memory shared among threads. */
@@ -48,9 +48,17 @@ export function pick(threads: number, wasm: WasmFiles): { build: Build; reason?:
   const plain = relaxes && has(RELAXED) ? RELAXED : BASE;
   if (threads <= 1) return { build: plain };
   if (!has(THREADS)) {
-    return { build: plain, reason: 'the engine with threads is not at hand: give the folder of the .wasm files as option wasmUrl' };
+    return {
+      build: plain,
+      reason:
+        'the engine with threads is not at hand: give the folder of the .wasm files as option wasmUrl',
+    };
   }
-  if (!relaxes) return { build: plain, reason: 'this browser has no relaxed SIMD, which the engine with threads needs' };
+  if (!relaxes)
+    return {
+      build: plain,
+      reason: 'this browser has no relaxed SIMD, which the engine with threads needs',
+    };
   if (globalThis.crossOriginIsolated !== true || typeof SharedArrayBuffer !== 'function') {
     return {
       build: plain,
@@ -65,13 +73,21 @@ export function pick(threads: number, wasm: WasmFiles): { build: Build; reason?:
 type FileSystem = { readFile(path: URL): Promise<Uint8Array<ArrayBuffer>> };
 
 /** What a build is started from: an address to fetch, the bytes of a local file (Node), or those that the package holds. */
-export async function moduleOf(place: string | Uint8Array): Promise<string | Response | WebAssembly.Module> {
+export async function moduleOf(
+  place: string | Uint8Array,
+): Promise<string | Response | WebAssembly.Module> {
   if (typeof place !== 'string') {
-    const stream = new Blob([place as Uint8Array<ArrayBuffer>]).stream().pipeThrough(new DecompressionStream('gzip'));
+    const stream = new Blob([place as Uint8Array<ArrayBuffer>])
+      .stream()
+      .pipeThrough(new DecompressionStream('gzip'));
     return new Response(stream, { headers: { 'Content-Type': 'application/wasm' } });
   }
   if (!place.startsWith('file:')) return place;
   const files = builtin<FileSystem>('node:fs/promises');
-  if (!files) throw new LlameroError('unsupported_environment', `${place} cannot be read; it needs Node 20.16 or newer, Bun or Deno`);
+  if (!files)
+    throw new LlameroError(
+      'unsupported_environment',
+      `${place} cannot be read; it needs Node 20.16 or newer, Bun or Deno`,
+    );
   return WebAssembly.compile(await files.readFile(new URL(place)));
 }

@@ -3,7 +3,10 @@
 import { LlameroError } from './errors.js';
 
 interface Globals {
-  process?: { versions?: Record<string, string | undefined>; getBuiltinModule?(name: string): unknown };
+  process?: {
+    versions?: Record<string, string | undefined>;
+    getBuiltinModule?(name: string): unknown;
+  };
   Deno?: unknown;
   Bun?: unknown;
   WorkerGlobalScope?: unknown;
@@ -18,7 +21,12 @@ export function serverRuntime(): string | undefined {
   if (globals.Deno !== undefined) return 'Deno';
   if (globals.Bun !== undefined) return 'Bun';
   // Electron's pages, and bundlers' stand-ins for `process`, have a window.
-  if (globals.process?.versions?.['node'] && globalThis.document === undefined && globals.WorkerGlobalScope === undefined) return 'Node';
+  if (
+    globals.process?.versions?.['node'] &&
+    globalThis.document === undefined &&
+    globals.WorkerGlobalScope === undefined
+  )
+    return 'Node';
   return undefined;
 }
 
@@ -31,15 +39,28 @@ const inExtension = () => globals.chrome?.runtime?.id !== undefined;
 
 /** The error for a place that cannot start workers. */
 export function noWorkers(): LlameroError {
-  const here = (scope: (new () => unknown) | undefined) => typeof scope === 'function' && globalThis instanceof scope;
-  const instead = 'import Llama from "llamero/in-place", which runs the engine in the calling thread';
+  const here = (scope: (new () => unknown) | undefined) =>
+    typeof scope === 'function' && globalThis instanceof scope;
+  const instead =
+    'import Llama from "llamero/in-place", which runs the engine in the calling thread';
   const runtime = serverRuntime();
-  if (runtime) return unsupported(`${runtime} runs the engine without a worker: ${instead} (the condition "node" does so by itself)`);
+  if (runtime)
+    return unsupported(
+      `${runtime} runs the engine without a worker: ${instead} (the condition "node" does so by itself)`,
+    );
   if (here(globals.ServiceWorkerGlobalScope) && inExtension()) {
-    return unsupported(`the background of an extension cannot start workers; load the model in an offscreen document or a page of the extension, or ${instead}`);
+    return unsupported(
+      `the background of an extension cannot start workers; load the model in an offscreen document or a page of the extension, or ${instead}`,
+    );
   }
-  if (here(globals.ServiceWorkerGlobalScope)) return unsupported(`a service worker cannot start workers; load the model in a page, or ${instead}`);
-  if (here(globals.SharedWorkerGlobalScope)) return unsupported(`a SharedWorker cannot start workers in this browser; load the model in a page, or ${instead}`);
+  if (here(globals.ServiceWorkerGlobalScope))
+    return unsupported(
+      `a service worker cannot start workers; load the model in a page, or ${instead}`,
+    );
+  if (here(globals.SharedWorkerGlobalScope))
+    return unsupported(
+      `a SharedWorker cannot start workers in this browser; load the model in a page, or ${instead}`,
+    );
   return unsupported(`there are no workers here; ${instead}`);
 }
 
@@ -80,7 +101,10 @@ export function watchPolicy(): void {
   if (watching || typeof globalThis.addEventListener !== 'function') return;
   watching = true;
   globalThis.addEventListener('securitypolicyviolation', (event) => {
-    if (/worker-src|child-src|script-src|default-src/.test(event.effectiveDirective) && event.disposition !== 'report') {
+    if (
+      /worker-src|child-src|script-src|default-src/.test(event.effectiveDirective) &&
+      event.disposition !== 'report'
+    ) {
       refusal = event.effectiveDirective;
     }
   });
@@ -88,10 +112,17 @@ export function watchPolicy(): void {
 
 /** The error for a worker whose script did not load. `address`: of its script, as far as known. */
 export function missingWorker(address: string | undefined): LlameroError {
-  const what = address && !address.startsWith('data:') ? `the worker's script, ${address},` : "the worker's script";
+  const what =
+    address && !address.startsWith('data:')
+      ? `the worker's script, ${address},`
+      : "the worker's script";
   if (refusal) {
-    const allow = address?.startsWith('blob:') ? 'blob:, or serve worker.js from your own origin and give its address as option workerUrl' : "its origin ('self')";
-    return unsupported(`${what} is refused by the content security policy; ${refusal === 'script-src' ? 'worker-src' : refusal} must allow ${allow}`);
+    const allow = address?.startsWith('blob:')
+      ? 'blob:, or serve worker.js from your own origin and give its address as option workerUrl'
+      : "its origin ('self')";
+    return unsupported(
+      `${what} is refused by the content security policy; ${refusal === 'script-src' ? 'worker-src' : refusal} must allow ${allow}`,
+    );
   }
   if (globalThis.origin === 'null') return unsupported(OPAQUE);
   return new LlameroError(
@@ -103,5 +134,9 @@ export function missingWorker(address: string | undefined): LlameroError {
 }
 
 function unsupported(message: string, options?: { cause?: unknown }): LlameroError {
-  return new LlameroError('unsupported_environment', `unsupported environment: ${message}`, options);
+  return new LlameroError(
+    'unsupported_environment',
+    `unsupported environment: ${message}`,
+    options,
+  );
 }

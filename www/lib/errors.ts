@@ -65,7 +65,8 @@ export function asLlameroError(error: unknown): LlameroError {
   const code = (error as { code?: unknown } | null)?.code;
   const message = error instanceof Error ? error.message : String(error);
   if (typeof code === 'string' && CODES.has(code)) return make(code as ErrorCode, message, error);
-  if ((error as { name?: unknown } | null)?.name === 'AbortError') return make('aborted', message, error);
+  if ((error as { name?: unknown } | null)?.name === 'AbortError')
+    return make('aborted', message, error);
   return make('internal', `${message} (a fault of llamero itself; please report it)`, error);
 }
 
@@ -88,5 +89,7 @@ export function abortError(signal: AbortSignal): LlameroAbortError {
 
 function make(code: ErrorCode, message: string, cause?: unknown): LlameroError {
   const options = cause === undefined ? undefined : { cause };
-  return code === 'aborted' ? new LlameroAbortError(message, options) : new LlameroError(code, message, options);
+  return code === 'aborted'
+    ? new LlameroAbortError(message, options)
+    : new LlameroError(code, message, options);
 }

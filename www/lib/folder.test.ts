@@ -14,20 +14,36 @@ let root: string;
 let server: any;
 beforeAll(async () => {
   root = mkdtempSync(path.join(tmpdir(), 'llamero-folder-'));
-  for (const folder of ['single', 'sharded', 'hostile', 'stale', 'broken', 'pointer', 'utf16']) mkdirSync(path.join(root, folder));
-  const put = (name: string, content: string | Uint8Array) => writeFileSync(path.join(root, name), content);
+  for (const folder of ['single', 'sharded', 'hostile', 'stale', 'broken', 'pointer', 'utf16'])
+    mkdirSync(path.join(root, folder));
+  const put = (name: string, content: string | Uint8Array) =>
+    writeFileSync(path.join(root, name), content);
   put('single/config.json', '{}');
   put('single/tokenizer.json', '{"version":"1.0"}');
   put('single/model.safetensors', weights(1));
   put('sharded/config.json', '{}');
   put('sharded/tokenizer.model', 'pieces');
   const shards = Array.from({ length: 9 }, (_, i) => `model-0000${i + 1}-of-00009.safetensors`);
-  put(`sharded/${INDEX}`, JSON.stringify({ weight_map: Object.fromEntries(shards.flatMap((s) => [[`a.${s}`, s], [`b.${s}`, s]])) }));
+  put(
+    `sharded/${INDEX}`,
+    JSON.stringify({
+      weight_map: Object.fromEntries(
+        shards.flatMap((s) => [
+          [`a.${s}`, s],
+          [`b.${s}`, s],
+        ]),
+      ),
+    }),
+  );
   shards.forEach((shard, i) => put(`sharded/${shard}`, weights(i)));
   put('hostile/config.json', '{}');
   put(`hostile/${INDEX}`, JSON.stringify({ weight_map: { a: '../single/model.safetensors' } }));
-  const index = (...names: string[]) => JSON.stringify({ weight_map: Object.fromEntries(names.map((name, i) => [`t${i}`, name])) });
-  const twoShards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'] as const;
+  const index = (...names: string[]) =>
+    JSON.stringify({ weight_map: Object.fromEntries(names.map((name, i) => [`t${i}`, name])) });
+  const twoShards = [
+    'model-00001-of-00002.safetensors',
+    'model-00002-of-00002.safetensors',
+  ] as const;
   for (const folder of ['stale', 'broken', 'pointer', 'utf16']) put(`${folder}/config.json`, '{}');
   for (const folder of ['stale', 'broken']) {
     put(`${folder}/${INDEX}`, index(...twoShards));
@@ -48,14 +64,17 @@ beforeEach(() => {
   server.requests.length = 0;
 });
 
-const open = (name: string, options = {}) => openFolder(`${server.url}/${name}/`, () => ({ pace: 0.01, ...options }));
+const open = (name: string, options = {}) =>
+  openFolder(`${server.url}/${name}/`, () => ({ pace: 0.01, ...options }));
 const names = (sources: HttpSource[]) => sources.map((source) => source.name).sort();
 
 test('takes what is there, and does without the rest', async () => {
   const sources = await open('single');
   expect(names(sources)).toEqual(['config.json', 'model.safetensors', 'tokenizer.json']);
   // tokenizer.model is not even asked for where there is a tokenizer.json.
-  expect(server.requests.map((r: { path: string }) => r.path)).not.toContain('/single/tokenizer.model');
+  expect(server.requests.map((r: { path: string }) => r.path)).not.toContain(
+    '/single/tokenizer.model',
+  );
   sources.forEach((source) => source.close());
 });
 
@@ -82,13 +101,17 @@ test('finds the shards by the index, and reads more of them than a browser holds
       expect(bytes.every((b) => b === i)).toBe(true);
     }
   }
-  const ranges = server.requests.filter((r: { path: string; range?: string }) => r.path.includes('model-00009') && r.range);
+  const ranges = server.requests.filter(
+    (r: { path: string; range?: string }) => r.path.includes('model-00009') && r.range,
+  );
   expect(ranges.length).toBeGreaterThan(1);
   sources.forEach((source) => source.close());
 });
 
 test('follows redirects, and goes on after a failure that passes', async () => {
-  server.faults.set('/single/model.safetensors', { redirect: `${server.url}/sharded/model-00002-of-00009.safetensors` });
+  server.faults.set('/single/model.safetensors', {
+    redirect: `${server.url}/sharded/model-00002-of-00009.safetensors`,
+  });
   server.faults.set('/single/config.json', { status: 503, times: 1 });
   const sources = await open('single');
   const model = sources.find((source) => source.name === 'model.safetensors') as HttpSource;
@@ -98,8 +121,14 @@ test('follows redirects, and goes on after a failure that passes', async () => {
 
 test('says what is missing', async () => {
   server.faults.set('/single/model.safetensors', { status: 404 });
-  await expect(open('single')).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('model.safetensors') });
-  await expect(open('nowhere')).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('config.json') });
+  await expect(open('single')).rejects.toMatchObject({
+    code: 'network',
+    message: expect.stringContaining('model.safetensors'),
+  });
+  await expect(open('nowhere')).rejects.toMatchObject({
+    code: 'network',
+    message: expect.stringContaining('config.json'),
+  });
 });
 
 test('a page in place of a file that may be missing is a missing file', async () => {
@@ -116,21 +145,33 @@ test('an index whose shards are not all there gives way to model.safetensors', a
   const model = sources.find((source) => source.name === 'model.safetensors') as HttpSource;
   expect((await model.read(0, 1))[0]).toBe(2);
   sources.forEach((source) => source.close());
-  await expect(open('broken')).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('model-00002-of-00002.safetensors') });
+  await expect(open('broken')).rejects.toMatchObject({
+    code: 'network',
+    message: expect.stringContaining('model-00002-of-00002.safetensors'),
+  });
 });
 
 test('a shard that the server fails to send is no missing shard', async () => {
   server.faults.set('/stale/model-00002-of-00002.safetensors', { status: 500 });
-  await expect(open('stale')).rejects.toMatchObject({ code: 'network', message: expect.stringContaining('00002') });
+  await expect(open('stale')).rejects.toMatchObject({
+    code: 'network',
+    message: expect.stringContaining('00002'),
+  });
 });
 
 test('a folder without safetensors says what it needs', async () => {
   server.faults.set('/single/model.safetensors', { status: 404 });
-  await expect(open('single')).rejects.toMatchObject({ code: 'network', message: expect.stringMatching(/model\.safetensors\.index\.json.*\.bin/) });
+  await expect(open('single')).rejects.toMatchObject({
+    code: 'network',
+    message: expect.stringMatching(/model\.safetensors\.index\.json.*\.bin/),
+  });
 });
 
 test('an index that is a git LFS pointer is called that, and one in UTF-16 is read', async () => {
-  await expect(open('pointer')).rejects.toMatchObject({ code: 'invalid_file', message: expect.stringContaining('git lfs pull') });
+  await expect(open('pointer')).rejects.toMatchObject({
+    code: 'invalid_file',
+    message: expect.stringContaining('git lfs pull'),
+  });
   const sources = await open('utf16');
   expect(names(sources)).toContain('model-00001-of-00002.safetensors');
   sources.forEach((source) => source.close());

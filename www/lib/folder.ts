@@ -2,8 +2,8 @@
 
 import { LlameroError } from './errors.js';
 import { MissingFile } from './storage/answer.js';
-import { HttpSource } from './storage/http.js';
 import type { HttpOptions } from './storage/http.js';
+import { HttpSource } from './storage/http.js';
 
 const INDEX = 'model.safetensors.index.json';
 /** The weights of a model that is not cut. */
@@ -26,12 +26,18 @@ const OPTIONAL = [
  *
  * @throws LlameroError `network` where config.json or the weights are missing, or the server fails.
  */
-export async function openFolder(folder: string, options: (index: number) => HttpOptions): Promise<HttpSource[]> {
+export async function openFolder(
+  folder: string,
+  options: (index: number) => HttpOptions,
+): Promise<HttpSource[]> {
   let count = 0;
   let failed = false;
   const all: HttpSource[] = [];
   const open = async (name: string) => {
-    const source = await HttpSource.open(new URL(name.split('/').map(encodeURIComponent).join('/'), folder), { ...options(count++), park: true });
+    const source = await HttpSource.open(
+      new URL(name.split('/').map(encodeURIComponent).join('/'), folder),
+      { ...options(count++), park: true },
+    );
     all.push(source);
     // Some are asked for at once: one that comes after another has failed is not wanted.
     if (failed) source.close();
@@ -47,12 +53,20 @@ export async function openFolder(folder: string, options: (index: number) => Htt
   };
   const opened: HttpSource[] = [];
   try {
-    const [config, index, ...rest] = await Promise.all([open('config.json'), maybe(INDEX), ...OPTIONAL.map(maybe)]);
+    const [config, index, ...rest] = await Promise.all([
+      open('config.json'),
+      maybe(INDEX),
+      ...OPTIONAL.map(maybe),
+    ]);
     opened.push(...[config, index, ...rest].filter((source) => source !== undefined));
     // The older form, only where there is no newer one: it can take megabytes too.
-    const tokenizer = rest[OPTIONAL.indexOf('tokenizer.json')] ? undefined : await maybe('tokenizer.model');
+    const tokenizer = rest[OPTIONAL.indexOf('tokenizer.json')]
+      ? undefined
+      : await maybe('tokenizer.model');
     if (tokenizer) opened.push(tokenizer);
-    opened.push(...(index ? await openShards(await shardsOf(index), open, maybe) : [await openSingle(open)]));
+    opened.push(
+      ...(index ? await openShards(await shardsOf(index), open, maybe) : [await openSingle(open)]),
+    );
     return opened;
   } catch (error) {
     failed = true;
@@ -64,7 +78,11 @@ export async function openFolder(folder: string, options: (index: number) => Htt
 type Open = (name: string) => Promise<HttpSource>;
 
 /** The shards, if the server has all; else the one file of a whole model, beside which the index is stale. The engine says so. */
-async function openShards(shards: string[], open: Open, maybe: (name: string) => Promise<HttpSource | undefined>): Promise<HttpSource[]> {
+async function openShards(
+  shards: string[],
+  open: Open,
+  maybe: (name: string) => Promise<HttpSource | undefined>,
+): Promise<HttpSource[]> {
   const opened: HttpSource[] = [];
   try {
     for (const shard of shards) opened.push(await open(shard));
@@ -89,13 +107,17 @@ async function openSingle(open: Open): Promise<HttpSource> {
 
 /** The files that an index names. The engine checks the index itself; here only names that stay in the folder are taken. */
 async function shardsOf(index: HttpSource): Promise<string[]> {
-  const broken = (cause?: unknown) => new LlameroError('invalid_file', `${INDEX} is not an index of safetensors; download it again`, { cause });
+  const broken = (cause?: unknown) =>
+    new LlameroError('invalid_file', `${INDEX} is not an index of safetensors; download it again`, {
+      cause,
+    });
   if (index.size > 64 << 20) throw broken();
   let names: unknown[];
   try {
     const text = decode(await index.read(0, index.size));
     if (text.startsWith('version https://git-lfs')) {
-      const what = 'a git LFS pointer, which stands for a file that was not downloaded; run `git lfs pull`, or download the file itself';
+      const what =
+        'a git LFS pointer, which stands for a file that was not downloaded; run `git lfs pull`, or download the file itself';
       throw new LlameroError('invalid_file', `${INDEX} seems to be ${what}`);
     }
     const { weight_map: map } = JSON.parse(text) as { weight_map: object };
@@ -104,7 +126,9 @@ async function shardsOf(index: HttpSource): Promise<string[]> {
     if (cause instanceof LlameroError) throw cause;
     throw broken(cause);
   }
-  const plain = names.filter((name): name is string => typeof name === 'string' && /^[^./\\:?#%][^/\\:?#%]*$/.test(name));
+  const plain = names.filter(
+    (name): name is string => typeof name === 'string' && /^[^./\\:?#%][^/\\:?#%]*$/.test(name),
+  );
   if (plain.length === 0 || plain.length !== names.length) throw broken();
   return plain;
 }
@@ -112,6 +136,11 @@ async function shardsOf(index: HttpSource): Promise<string[]> {
 /** UTF-8, or UTF-16 with a byte order mark; the mark is left out. */
 function decode(bytes: Uint8Array): string {
   const [first, second] = bytes;
-  const encoding = first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : 'utf-8';
+  const encoding =
+    first === 0xff && second === 0xfe
+      ? 'utf-16le'
+      : first === 0xfe && second === 0xff
+        ? 'utf-16be'
+        : 'utf-8';
   return new TextDecoder(encoding).decode(bytes);
 }

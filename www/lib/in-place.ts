@@ -10,17 +10,17 @@ import { EngineHost } from './engine-host.js';
 import { builtin, serverRuntime } from './environment.js';
 import { LlameroError } from './errors.js';
 import { Llama as Anywhere } from './llama.js';
-import { chosenWorker } from './place.js';
 import type { Place, Started, WorkerLike } from './place.js';
+import { chosenWorker } from './place.js';
 import type { ToWorker } from './protocol.js';
 import type { ByteSource, FileSource, LoadOptions, ModelSource } from './types.js';
 
-export { LlameroAbortError, LlameroError } from './errors.js';
 export type { ErrorCode } from './errors.js';
+export { LlameroAbortError, LlameroError } from './errors.js';
 export type { Tokenizer } from './llama.js';
 export { BlobSource } from './storage/blob.js';
-export { HttpSource } from './storage/http.js';
 export type { HttpOptions } from './storage/http.js';
+export { HttpSource } from './storage/http.js';
 export type { GenerationStream } from './stream.js';
 export type * from './types.js';
 
@@ -36,7 +36,10 @@ const IN_PLACE: Place = {
   start(options) {
     const runtime = serverRuntime();
     if (options.device === 'webgpu' && runtime) {
-      throw new LlameroError('webgpu_unavailable', `WebGPU is not used in ${runtime}; leave out option device, or give "cpu"`);
+      throw new LlameroError(
+        'webgpu_unavailable',
+        `WebGPU is not used in ${runtime}; leave out option device, or give "cpu"`,
+      );
     }
     return chosenWorker(options) ?? startInPlace();
   },
@@ -63,7 +66,10 @@ function startInPlace(): Started {
     // The module's memory is the process's, and no longer to be trusted.
     afterCrash: runtime ? 'restart the process' : 'start this worker or page again',
     ...(runtime ? { noGpu: `WebGPU is not used in ${runtime}` } : {}),
-    postMessage: (data) => queueMicrotask(() => host.closed || worker.onmessage?.call(worker as Worker, { data } as MessageEvent)),
+    postMessage: (data) =>
+      queueMicrotask(
+        () => host.closed || worker.onmessage?.call(worker as Worker, { data } as MessageEvent),
+      ),
   });
   return { worker, missing: () => new LlameroError('internal', 'the engine did not start') };
 }
@@ -72,7 +78,12 @@ interface Files {
   stat(path: string): Promise<{ size: number; isDirectory(): boolean; isFile(): boolean }>;
   readdir(path: string): Promise<string[]>;
   open(path: string): Promise<{
-    read(into: Uint8Array, at: number, length: number, position: number): Promise<{ bytesRead: number }>;
+    read(
+      into: Uint8Array,
+      at: number,
+      length: number,
+      position: number,
+    ): Promise<{ bytesRead: number }>;
     close(): Promise<void>;
   }>;
 }
@@ -81,13 +92,18 @@ type Paths = { basename(path: string): string; join(...parts: string[]): string 
 /** The local files that a path or a `file:` address names; a folder's are those of a model of Hugging Face's. */
 async function localFiles(source: FileSource): Promise<readonly FileSource[] | undefined> {
   const runtime = serverRuntime();
-  if (runtime === undefined || !(typeof source === 'string' || source instanceof URL)) return undefined;
+  if (runtime === undefined || !(typeof source === 'string' || source instanceof URL))
+    return undefined;
   const text = String(source);
   if (/^(https?|blob|data):/i.test(text)) return undefined;
   const files = builtin<Files>('node:fs/promises');
   const paths = builtin<Paths>('node:path');
   const urls = builtin<{ fileURLToPath(url: string): string }>('node:url');
-  if (!files || !paths || !urls) throw new LlameroError('unsupported_environment', 'unsupported environment: local files need Node 20.16 or newer, Bun or Deno');
+  if (!files || !paths || !urls)
+    throw new LlameroError(
+      'unsupported_environment',
+      'unsupported environment: local files need Node 20.16 or newer, Bun or Deno',
+    );
   let path = text;
   let size: number;
   let names: string[] | undefined;
@@ -98,7 +114,11 @@ async function localFiles(source: FileSource): Promise<readonly FileSource[] | u
     if (found.isDirectory()) names = await files.readdir(path);
     else if (!found.isFile()) throw new Error('it is neither a file nor a folder');
   } catch (cause) {
-    throw new LlameroError('io', `${text} cannot be opened (${(cause as Error).message}); check the path`, { cause });
+    throw new LlameroError(
+      'io',
+      `${text} cannot be opened (${(cause as Error).message}); check the path`,
+      { cause },
+    );
   }
   if (!names) return [localFile(files, path, paths.basename(path), size)];
   // Named chat templates lie in a folder of their own, by which the engine knows them.
@@ -111,11 +131,17 @@ async function localFiles(source: FileSource): Promise<readonly FileSource[] | u
       named.push(localFile(files, file, `${templates}/${name}`, (await files.stat(file)).size));
     }
   }
-  const wanted = names.filter((name) => /^[^.].*\.(json|safetensors|model|jinja|gguf)$/.test(name)).sort();
+  const wanted = names
+    .filter((name) => /^[^.].*\.(json|safetensors|model|jinja|gguf)$/.test(name))
+    .sort();
   const found = await Promise.all(wanted.map((name) => localFiles(paths.join(path, name))));
   const all = found.flatMap((list) => list ?? []);
   if (all.length > 0) all.push(...named);
-  if (all.length === 0) throw new LlameroError('io', `the folder ${text} holds no model; give a GGUF file, or a folder of safetensors`);
+  if (all.length === 0)
+    throw new LlameroError(
+      'io',
+      `the folder ${text} holds no model; give a GGUF file, or a folder of safetensors`,
+    );
   return all;
 }
 
@@ -135,7 +161,9 @@ function localFile(files: Files, path: string, name: string, size: number): Byte
         await file.close();
       }
     } catch (cause) {
-      throw new LlameroError('io', `${path} cannot be read (${(cause as Error).message})`, { cause });
+      throw new LlameroError('io', `${path} cannot be read (${(cause as Error).message})`, {
+        cause,
+      });
     }
     return bytes;
   };

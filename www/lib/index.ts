@@ -11,12 +11,12 @@
  * @packageDocumentation
  */
 
-export { LlameroAbortError, LlameroError } from './errors.js';
 export type { ErrorCode } from './errors.js';
-export { Llama } from './llama.js';
+export { LlameroAbortError, LlameroError } from './errors.js';
 export type { Tokenizer } from './llama.js';
+export { Llama } from './llama.js';
 export { BlobSource } from './storage/blob.js';
-export { HttpSource } from './storage/http.js';
 export type { HttpOptions } from './storage/http.js';
+export { HttpSource } from './storage/http.js';
 export type { GenerationStream } from './stream.js';
 export type * from './types.js';

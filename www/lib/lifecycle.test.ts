@@ -3,8 +3,8 @@
 import { describe, expect, test } from 'vitest';
 import { WorkerClient } from './client.js';
 import { LlameroError } from './errors.js';
-import { GenerationStream } from './stream.js';
 import type { FromWorker, ToWorker } from './protocol.js';
+import { GenerationStream } from './stream.js';
 import type { GenerationResult } from './types.js';
 
 /** A worker that does nothing but keep what it is told; a test speaks for it. */
@@ -29,13 +29,29 @@ class SilentWorker {
 
 function client() {
   const worker = new SilentWorker();
-  return { worker, client: new WorkerClient({ worker: worker as unknown as Worker, missing: () => new LlameroError('network', 'gone') }) };
+  return {
+    worker,
+    client: new WorkerClient({
+      worker: worker as unknown as Worker,
+      missing: () => new LlameroError('network', 'gone'),
+    }),
+  };
 }
 
 const result = (finish_reason: 'stop' | 'aborted', ids: number[]): GenerationResult => ({
   sequences: [{ ids, text: ids.map((id) => `<${id}>`).join(''), finish_reason }],
-  usage: { prompt_tokens: 2, completion_tokens: ids.length, total_tokens: 2 + ids.length, cached_tokens: 0 },
-  timings: { prefill_ms: 1, decode_ms: 1, prefill_tokens_per_second: 1, decode_tokens_per_second: 1 },
+  usage: {
+    prompt_tokens: 2,
+    completion_tokens: ids.length,
+    total_tokens: 2 + ids.length,
+    cached_tokens: 0,
+  },
+  timings: {
+    prefill_ms: 1,
+    decode_ms: 1,
+    prefill_tokens_per_second: 1,
+    decode_tokens_per_second: 1,
+  },
 });
 
 describe('a load', () => {
@@ -45,7 +61,11 @@ describe('a load', () => {
     const load = page.load([], [], {}, undefined, {}, {}, abort.signal);
     const reason = new Error('another model was chosen');
     abort.abort(reason);
-    await expect(load).rejects.toMatchObject({ name: 'AbortError', code: 'aborted', cause: reason });
+    await expect(load).rejects.toMatchObject({
+      name: 'AbortError',
+      code: 'aborted',
+      cause: reason,
+    });
     expect(worker.types()).toEqual(['load']);
     expect(worker.ended).toBe(true);
     // What the worker had under way comes to nothing, and nothing is told to it.
@@ -80,7 +100,15 @@ describe('a load', () => {
   test('fails with what its caller throws', async () => {
     const { worker, client: page } = client();
     const fault = new Error('no room');
-    const load = page.load([], [], {}, undefined, {}, { onOpened: () => Promise.reject(fault) }, undefined);
+    const load = page.load(
+      [],
+      [],
+      {},
+      undefined,
+      {},
+      { onOpened: () => Promise.reject(fault) },
+      undefined,
+    );
     worker.says({ type: 'opened', id: 1 });
     await expect(load).rejects.toBe(fault);
     expect(worker.types()).toEqual(['load']);
@@ -91,7 +119,8 @@ describe('a generation', () => {
   function stream(signal?: AbortSignal) {
     const { worker, client: page } = client();
     const stream = new GenerationStream((onToken) => page.generate({}, { onToken }, signal));
-    const token = (id: number) => worker.says({ type: 'token', id: 1, token: { index: 0, id, text: `<${id}>` } });
+    const token = (id: number) =>
+      worker.says({ type: 'token', id: 1, token: { index: 0, id, text: `<${id}>` } });
     return { worker, page, stream, token };
   }
 
@@ -114,7 +143,8 @@ describe('a generation', () => {
         }
       })();
       await reading; // throws nothing
-      if (way === 'leaving the loop') worker.says({ type: 'done', id: 1, value: result('aborted', [7, 8]) });
+      if (way === 'leaving the loop')
+        worker.says({ type: 'done', id: 1, value: result('aborted', [7, 8]) });
       expect(worker.types()).toEqual(['generate', 'cancel']);
       expect(seen).toEqual(way === 'leaving the loop' ? [7] : [7, 8]);
       expect(await tokens.result()).toEqual(result('aborted', [7, 8]));
@@ -132,7 +162,10 @@ describe('a generation', () => {
 
   test('whose signal is aborted before it begins, or whose model is disposed of, rejects', async () => {
     const early = stream(AbortSignal.abort(new Error('early')));
-    await expect(early.stream.result()).rejects.toMatchObject({ code: 'aborted', cause: { message: 'early' } });
+    await expect(early.stream.result()).rejects.toMatchObject({
+      code: 'aborted',
+      cause: { message: 'early' },
+    });
     expect(early.worker.told).toEqual([]);
     const late = stream();
     late.page.terminate();

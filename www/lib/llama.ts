@@ -2,14 +2,36 @@
 
 import { WorkerClient } from './client.js';
 import { abortError } from './errors.js';
-import { CHAT, accessOf, chatOptions, chatRequest, checkLoadOptions, checkMessages, checkNames, invalid, sourceSpec, textRequest, tokenIds } from './options.js';
-import { PAGE, wasmAt } from './place.js';
+import {
+  accessOf,
+  CHAT,
+  chatOptions,
+  chatRequest,
+  checkLoadOptions,
+  checkMessages,
+  checkNames,
+  invalid,
+  sourceSpec,
+  textRequest,
+  tokenIds,
+} from './options.js';
 import type { Place } from './place.js';
-import { openInPage, settled } from './storage/page.js';
-import type { HttpSource } from './storage/http.js';
-import { GenerationStream } from './stream.js';
-import type { ByteSource, ChatMessage, ChatTemplateOptions, Costs, FileSource, GenerationOptions, LoadOptions, ModelInfo, ModelSource } from './types.js';
+import { PAGE, wasmAt } from './place.js';
 import type { EngineOptions, GenerationRequest } from './protocol.js';
+import type { HttpSource } from './storage/http.js';
+import { openInPage, settled } from './storage/page.js';
+import { GenerationStream } from './stream.js';
+import type {
+  ByteSource,
+  ChatMessage,
+  ChatTemplateOptions,
+  Costs,
+  FileSource,
+  GenerationOptions,
+  LoadOptions,
+  ModelInfo,
+  ModelSource,
+} from './types.js';
 
 /** Text to token ids and back, by the model's own vocabulary. */
 export class Tokenizer {
@@ -20,29 +42,44 @@ export class Tokenizer {
    * Token ids of a text. `add_special`: with the model's prefix (BOS), default false; `parse_special`: text that
    * spells a special token becomes that token, default false.
    */
-  async encode(text: string, options: { add_special?: boolean; parse_special?: boolean } = {}): Promise<Uint32Array> {
+  async encode(
+    text: string,
+    options: { add_special?: boolean; parse_special?: boolean } = {},
+  ): Promise<Uint32Array> {
     if (typeof text !== 'string') throw invalid('encode wants a text');
     checkNames(options, ['add_special', 'parse_special'], 'encode');
     return this.client.call('tokenize', text, options);
   }
 
   /** The text of token ids. `skip_special`: leave special tokens out, default false. */
-  async decode(ids: readonly number[] | Uint32Array, options: { skip_special?: boolean } = {}): Promise<string> {
+  async decode(
+    ids: readonly number[] | Uint32Array,
+    options: { skip_special?: boolean } = {},
+  ): Promise<string> {
     checkNames(options, ['skip_special'], 'decode');
     return this.client.call('detokenize', tokenIds(ids), options);
   }
 
   /** How many tokens a text has. */
-  async count(text: string, options: { add_special?: boolean; parse_special?: boolean } = {}): Promise<number> {
+  async count(
+    text: string,
+    options: { add_special?: boolean; parse_special?: boolean } = {},
+  ): Promise<number> {
     return (await this.encode(text, options)).length;
   }
 
   /** The conversation as the model's chat template writes it. */
-  async applyChatTemplate(messages: readonly ChatMessage[], options: ChatTemplateOptions = {}): Promise<string> {
+  async applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options: ChatTemplateOptions = {},
+  ): Promise<string> {
     checkNames(options, ['add_generation_prompt', ...CHAT], 'applyChatTemplate');
     checkMessages(messages);
     const { add_generation_prompt = true } = options;
-    return this.client.call('apply_chat_template', messages, { add_generation_prompt, ...chatOptions(options) });
+    return this.client.call('apply_chat_template', messages, {
+      add_generation_prompt,
+      ...chatOptions(options),
+    });
   }
 }
 
@@ -73,7 +110,8 @@ export class Llama {
     checkLoadOptions(options);
     const { signal } = options;
     if (signal?.aborted) throw abortError(signal);
-    const isList = Array.isArray(source) || (typeof FileList !== 'undefined' && source instanceof FileList);
+    const isList =
+      Array.isArray(source) || (typeof FileList !== 'undefined' && source instanceof FileList);
     const given = isList ? Array.from(source as readonly FileSource[]) : [source as FileSource];
     const local = place.files && (await Promise.all(given.map((file) => place.files!(file))));
     const list = given.flatMap((file, i) => local?.[i] ?? [file]);
@@ -83,7 +121,9 @@ export class Llama {
     const files = await Promise.all(list.map((file) => settled(file, options.timeout, signal)));
     let specs = files.map((file) => sourceSpec(file, remotes, access));
     if (specs.length > 1 && specs.some((spec) => spec.kind === 'folder')) {
-      throw invalid('the address of a folder (ending in a slash) stands alone; give one folder, or a list of files');
+      throw invalid(
+        'the address of a folder (ending in a slash) stands alone; give one folder, or a list of files',
+      );
     }
     const engineOptions: EngineOptions = {};
     if (options.device !== undefined) engineOptions.device = options.device;
@@ -98,9 +138,18 @@ export class Llama {
     const opened: HttpSource[] = [];
     try {
       const { fetch } = options;
-      if (fetch) specs = await openInPage(specs, remotes, opened, { fetch, ...(signal ? { signal } : {}) });
+      if (fetch)
+        specs = await openInPage(specs, remotes, opened, { fetch, ...(signal ? { signal } : {}) });
       const { onProgress, onOpened, timeout } = options;
-      const info = await client.load(specs, remotes, engineOptions, timeout, wasm, { onProgress, onOpened }, signal);
+      const info = await client.load(
+        specs,
+        remotes,
+        engineOptions,
+        timeout,
+        wasm,
+        { onProgress, onOpened },
+        signal,
+      );
       return new this(client, info);
     } catch (error) {
       client.terminate();
@@ -111,7 +160,10 @@ export class Llama {
   }
 
   /** Continues a text, or token ids. Starts at once; calls that overlap run together. */
-  generate(prompt: string | readonly number[] | Uint32Array, options: GenerationOptions = {}): GenerationStream {
+  generate(
+    prompt: string | readonly number[] | Uint32Array,
+    options: GenerationOptions = {},
+  ): GenerationStream {
     return this.start(textRequest(prompt, options), options);
   }
 
@@ -129,9 +181,15 @@ export class Llama {
     options: GenerationOptions = {},
   ): Promise<string> {
     const chat = Array.isArray(prompt) && typeof prompt[0] === 'object';
-    const stream = chat ? this.chat(prompt as ChatMessage[], options) : this.generate(prompt as string, options);
+    const stream = chat
+      ? this.chat(prompt as ChatMessage[], options)
+      : this.generate(prompt as string, options);
     const { sequences } = await stream.result();
-    if (options.signal?.aborted && sequences.some(({ finish_reason }) => finish_reason === 'aborted')) throw abortError(options.signal);
+    if (
+      options.signal?.aborted &&
+      sequences.some(({ finish_reason }) => finish_reason === 'aborted')
+    )
+      throw abortError(options.signal);
     return sequences[0]?.text ?? '';
   }
 
@@ -165,6 +223,8 @@ export class Llama {
 
   private start(request: GenerationRequest, options: GenerationOptions): GenerationStream {
     const { signal, onPrefill } = options;
-    return new GenerationStream((onToken) => this.client.generate(request, { onToken, onPrefill }, signal));
+    return new GenerationStream((onToken) =>
+      this.client.generate(request, { onToken, onPrefill }, signal),
+    );
   }
 }

@@ -34,12 +34,20 @@ export class Engine {
     options: EngineOptions,
     on_progress: (progress: { phase: string; loaded: number; total: number }) => void,
     on_opened: () => Promise<void>,
-    start_threads: (module: WebAssembly.Module, memory: WebAssembly.Memory, handle: number, count: number) => Promise<number>,
+    start_threads: (
+      module: WebAssembly.Module,
+      memory: WebAssembly.Memory,
+      handle: number,
+      count: number,
+    ) => Promise<number>,
   ): Promise<Engine>;
   info(): any;
   tokenize(text: string, options: { add_special?: boolean; parse_special?: boolean }): Uint32Array;
   detokenize(ids: Uint32Array, options: { skip_special?: boolean }): string;
-  apply_chat_template(messages: any, options: { add_generation_prompt?: boolean; tools?: any }): string;
+  apply_chat_template(
+    messages: any,
+    options: { add_generation_prompt?: boolean; tools?: any },
+  ): string;
   enqueue(request: any): number;
   step(on_update: (id: number, update: any) => void): Promise<boolean>;
   cancel(id: number): void;

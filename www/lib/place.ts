@@ -3,13 +3,16 @@
 import { absolute, wasmAddresses, workerAddress } from './assets.js';
 import { missingWorker, noWorkers, refusedWorker, watchPolicy } from './environment.js';
 import { LlameroError } from './errors.js';
-import { BUILD_FILES } from './protocol.js';
 import type { WasmFiles } from './protocol.js';
+import { BUILD_FILES } from './protocol.js';
 import { isTrusted, trusted } from './trusted.js';
 import type { FileSource, LoadOptions } from './types.js';
 
 /** The part of a worker that is used. */
-export type WorkerLike = Pick<Worker, 'postMessage' | 'terminate' | 'onmessage' | 'onerror' | 'onmessageerror'>;
+export type WorkerLike = Pick<
+  Worker,
+  'postMessage' | 'terminate' | 'onmessage' | 'onerror' | 'onmessageerror'
+>;
 
 /** An engine that answers, and the error for when it turns out not to. */
 export interface Started {
@@ -40,10 +43,20 @@ export function chosenWorker({ worker, workerUrl }: LoadOptions): Started | unde
     try {
       made = worker();
     } catch (cause) {
-      throw new LlameroError('invalid_input', `option worker: the function failed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+      throw new LlameroError(
+        'invalid_input',
+        `option worker: the function failed: ${cause instanceof Error ? cause.message : String(cause)}`,
+        { cause },
+      );
     }
-    if (typeof (made as Worker | null)?.postMessage !== 'function' || typeof (made as Worker).terminate !== 'function') {
-      throw new LlameroError('invalid_input', 'option worker must be a function that returns a new Worker');
+    if (
+      typeof (made as Worker | null)?.postMessage !== 'function' ||
+      typeof (made as Worker).terminate !== 'function'
+    ) {
+      throw new LlameroError(
+        'invalid_input',
+        'option worker must be a function that returns a new Worker',
+      );
     }
     watchPolicy();
     return { worker: made as Worker, missing: () => missingWorker(undefined) };
@@ -54,7 +67,11 @@ export function chosenWorker({ worker, workerUrl }: LoadOptions): Started | unde
   try {
     address = absolute(String(workerUrl));
   } catch (cause) {
-    throw new LlameroError('invalid_input', `option workerUrl: ${JSON.stringify(String(workerUrl))} is not an address`, { cause });
+    throw new LlameroError(
+      'invalid_input',
+      `option workerUrl: ${JSON.stringify(String(workerUrl))} is not an address`,
+      { cause },
+    );
   }
   return startWorker(address, trusted);
 }
@@ -69,7 +86,10 @@ export function startWorker(address: string, pass: (address: string) => string):
       const source = scriptAddress(`import ${JSON.stringify(address)};`);
       return { worker: new Worker(pass(source), OPTIONS), missing: () => missingWorker(address) };
     }
-    return { worker: new Worker(pass(address), OPTIONS), missing: () => missingWorker(String(address)) };
+    return {
+      worker: new Worker(pass(address), OPTIONS),
+      missing: () => missingWorker(String(address)),
+    };
   } catch (error) {
     throw refusedWorker(error, String(address));
   }
@@ -96,11 +116,18 @@ export function wasmAt(wasmUrl: string | URL): WasmFiles {
   try {
     address = new URL(absolute(wasmUrl));
   } catch (cause) {
-    throw new LlameroError('invalid_input', `option wasmUrl: ${JSON.stringify(String(wasmUrl))} is not an address`, { cause });
+    throw new LlameroError(
+      'invalid_input',
+      `option wasmUrl: ${JSON.stringify(String(wasmUrl))} is not an address`,
+      { cause },
+    );
   }
   const last = address.pathname.split('/').pop() ?? '';
   // A file has an ending; what has none is a folder whose slash was forgotten.
-  if (['blob:', 'data:'].includes(address.protocol) || last.includes('.')) return { base: address.href };
+  if (['blob:', 'data:'].includes(address.protocol) || last.includes('.'))
+    return { base: address.href };
   if (last) address.pathname += '/';
-  return Object.fromEntries(Object.entries(BUILD_FILES).map(([name, file]) => [name, new URL(file, address).href]));
+  return Object.fromEntries(
+    Object.entries(BUILD_FILES).map(([name, file]) => [name, new URL(file, address).href]),
+  );
 }

@@ -26,12 +26,14 @@ export class ProgressMeter {
     }
     this.last = time;
     this.samples.push({ time, loaded });
-    while (this.samples.length > 2 && time - (this.samples[0]?.time ?? time) > WINDOW_MS) this.samples.shift();
+    while (this.samples.length > 2 && time - (this.samples[0]?.time ?? time) > WINDOW_MS)
+      this.samples.shift();
 
     const first = this.samples[0] ?? { time, loaded };
     const seconds = (time - first.time) / 1000;
     const bytesPerSecond = seconds > 0 ? (loaded - first.loaded) / seconds : 0;
-    const secondsLeft = bytesPerSecond > 0 && total > 0 ? (total - loaded) / bytesPerSecond : undefined;
+    const secondsLeft =
+      bytesPerSecond > 0 && total > 0 ? (total - loaded) / bytesPerSecond : undefined;
     this.emit({ phase, loaded, total, bytesPerSecond, secondsLeft });
   }
 }

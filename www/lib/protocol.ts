@@ -1,7 +1,15 @@
 // What the page's side and the worker say to each other. Every request has an `id` that its answers repeat.
 
 import type { WireError } from './errors.js';
-import type { ChatTemplateOptions, Costs, GenerationResult, Kernels, LoadProgress, ModelInfo, TokenEvent } from './types.js';
+import type {
+  ChatTemplateOptions,
+  Costs,
+  GenerationResult,
+  Kernels,
+  LoadProgress,
+  ModelInfo,
+  TokenEvent,
+} from './types.js';
 
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` messages. */
 export type SourceSpec =
@@ -10,7 +18,14 @@ export type SourceSpec =
   | ({ kind: 'folder'; url: string } & Access)
   | { kind: 'blob'; blob: Blob; name: string }
   /** The page's `source`th; `network`: it is a file on a server, which minds its own time. */
-  | { kind: 'remote'; source: number; name: string; size: number; concurrency?: number; network?: boolean };
+  | {
+      kind: 'remote';
+      source: number;
+      name: string;
+      size: number;
+      concurrency?: number;
+      network?: boolean;
+    };
 
 /** How a server is asked; see LoadOptions. */
 export interface Access {
@@ -45,7 +60,10 @@ export type GenerationRequest = Record<string, unknown>;
 
 /** The engine's other calls: name -> arguments and result. */
 export interface Calls {
-  tokenize: { args: [text: string, options: { add_special?: boolean; parse_special?: boolean }]; result: Uint32Array };
+  tokenize: {
+    args: [text: string, options: { add_special?: boolean; parse_special?: boolean }];
+    result: Uint32Array;
+  };
   detokenize: { args: [ids: Uint32Array, options: { skip_special?: boolean }]; result: string };
   apply_chat_template: {
     args: [messages: unknown, options: ChatTemplateOptions];
@@ -68,7 +86,9 @@ export type ToWorker =
     }
   /** Makes a worker one of the engine's threads: it works for the pool until it is ended. */
   | { type: 'thread'; module: WebAssembly.Module; memory: WebAssembly.Memory; handle: number }
-  | { [M in keyof Calls]: { type: 'call'; id: number; method: M; args: Calls[M]['args'] } }[keyof Calls]
+  | {
+      [M in keyof Calls]: { type: 'call'; id: number; method: M; args: Calls[M]['args'] };
+    }[keyof Calls]
   | { type: 'generate'; id: number; request: GenerationRequest }
   | { type: 'cancel'; id: number }
   /** Answers `opened`: the load goes on. */

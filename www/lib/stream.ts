@@ -19,7 +19,12 @@ export class GenerationStream implements AsyncIterable<TokenEvent> {
   private readonly outcome: Promise<GenerationResult>;
 
   /** @internal */
-  constructor(start: (onToken: (event: TokenEvent) => void) => { result: Promise<GenerationResult>; cancel: () => void }) {
+  constructor(
+    start: (onToken: (event: TokenEvent) => void) => {
+      result: Promise<GenerationResult>;
+      cancel: () => void;
+    },
+  ) {
     const { result, cancel } = start((event) => {
       this.events.push(event);
       this.wake?.();
@@ -50,7 +55,11 @@ export class GenerationStream implements AsyncIterable<TokenEvent> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<TokenEvent, void, undefined> {
-    if (this.iterated) throw new LlameroError('invalid_input', 'this stream was read already; its result() can be had again');
+    if (this.iterated)
+      throw new LlameroError(
+        'invalid_input',
+        'this stream was read already; its result() can be had again',
+      );
     this.iterated = true;
     let next = 0;
     try {
@@ -69,4 +78,3 @@ export class GenerationStream implements AsyncIterable<TokenEvent> {
     }
   }
 }
-

@@ -2,7 +2,10 @@
 // policy of theirs has passed. The package's policy is called `llamero`.
 
 interface Factory {
-  createPolicy(name: string, rules: { createScriptURL(text: string): string }): { createScriptURL(text: string): unknown };
+  createPolicy(
+    name: string,
+    rules: { createScriptURL(text: string): string },
+  ): { createScriptURL(text: string): unknown };
   isScriptURL(value: unknown): boolean;
 }
 const factory = () => (globalThis as { trustedTypes?: Factory }).trustedTypes;

@@ -2,7 +2,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { keepTuning, readTuning, tuningKey } from './tuning.js';
 import type { DeviceInfo } from './types.js';
 
-const device = (features: string[], lanes?: number) => ({ kind: 'webgpu', features, ...(lanes ? { lanes } : {}) }) as DeviceInfo;
+const device = (features: string[], lanes?: number) =>
+  ({ kind: 'webgpu', features, ...(lanes ? { lanes } : {}) }) as DeviceInfo;
 
 /** A browser's caches, in memory. */
 function caches() {

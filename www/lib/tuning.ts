@@ -6,14 +6,17 @@ import type { DeviceInfo, Kernels } from './types.js';
 const CACHE = 'llamero-tuning-1';
 
 /** Adapters as WebGPU names them; browsers hide some of it. */
-type Adapter = { info?: { vendor?: string; architecture?: string; device?: string; description?: string } };
+type Adapter = {
+  info?: { vendor?: string; architecture?: string; device?: string; description?: string };
+};
 type Gpu = { requestAdapter(options: { powerPreference: string }): Promise<Adapter | null> };
 
 /** Under which address this machine's measurement is kept; undefined where there is no WebGPU, or nowhere to keep it. */
 export async function tuningKey(): Promise<string | undefined> {
   const { gpu } = globalThis.navigator as Navigator & { gpu?: Gpu };
   if (!gpu || !('caches' in globalThis)) return undefined;
-  const info = (await gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null))?.info;
+  const info = (await gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null))
+    ?.info;
   if (!info) return undefined;
   const names = [info.vendor, info.architecture, info.device, info.description];
   return `/llamero-tuning/${names.map((name) => encodeURIComponent(name || '-')).join('/')}`;

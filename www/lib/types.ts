@@ -24,7 +24,16 @@ export interface ByteSource {
  * address, headers and credentials are taken, and its method must be GET; the body of a `Response` is kept whole by the
  * browser before it is read.
  */
-export type FileSource = string | URL | Blob | ArrayBuffer | Uint8Array | ByteSource | Request | Response | FileSystemFileHandle;
+export type FileSource =
+  | string
+  | URL
+  | Blob
+  | ArrayBuffer
+  | Uint8Array
+  | ByteSource
+  | Request
+  | Response
+  | FileSystemFileHandle;
 
 /**
  * A model: one GGUF file or the parts of a split one; or a folder of safetensors as Hugging Face keeps it, by its address
@@ -227,7 +236,8 @@ export interface ChatMessage {
 }
 
 /** How the chat template is to write out a conversation, see `Tokenizer.applyChatTemplate`. */
-export interface ChatTemplateOptions extends Pick<GenerationOptions, 'tools' | 'chat_template_kwargs' | 'chat_template'> {
+export interface ChatTemplateOptions
+  extends Pick<GenerationOptions, 'tools' | 'chat_template_kwargs' | 'chat_template'> {
   /** End with the beginning of the assistant's turn; default true. */
   add_generation_prompt?: boolean;
 }

@@ -4,12 +4,25 @@
 //   node www/tools/package.mjs --pack FOLDER              make the tarball and print sizes
 
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { rolldown } from 'rolldown';
 
-const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '../..');
+const root = path.resolve(
+  import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname),
+  '../..',
+);
 const [first, second] = process.argv.slice(2);
 if (first === '--pack') pack(path.resolve(second));
 else await build(path.resolve(first), path.resolve(second));
@@ -18,25 +31,42 @@ async function build(engine, out) {
   const fresh = `${out}.new`;
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { recursive: true });
-  execFileSync(process.execPath, [bin('typescript', 'tsc'), '-p', path.join(root, 'www/lib'), '--outDir', fresh], { stdio: 'inherit' });
+  execFileSync(
+    process.execPath,
+    [bin('typescript', 'tsc'), '-p', path.join(root, 'www/lib'), '--outDir', fresh],
+    { stdio: 'inherit' },
+  );
   for (const name of readdirSync(engine)) {
-    if (/^llamero_engine(_relaxed|_threads)?(_bg)?\.(js|d\.ts|wasm)$/.test(name)) copyFileSync(path.join(engine, name), path.join(fresh, name));
+    if (/^llamero_engine(_relaxed|_threads)?(_bg)?\.(js|d\.ts|wasm)$/.test(name))
+      copyFileSync(path.join(engine, name), path.join(fresh, name));
   }
   // A build that this machine could not make: the worker finds that it has no `default`, and takes another.
   for (const name of ['llamero_engine_relaxed', 'llamero_engine_threads']) {
     if (existsSync(path.join(fresh, `${name}.js`))) continue;
     console.log(`   the package is made without ${name}_bg.wasm`);
-    writeFileSync(path.join(fresh, `${name}.js`), '// This package was made without this build of the engine.\nexport default undefined;\n');
+    writeFileSync(
+      path.join(fresh, `${name}.js`),
+      '// This package was made without this build of the engine.\nexport default undefined;\n',
+    );
   }
   // JavaScript that the engine brings along (src/exec/gpu/web.rs).
-  if (existsSync(path.join(engine, 'snippets'))) cpSync(path.join(engine, 'snippets'), path.join(fresh, 'snippets'), { recursive: true });
-  leaveOut(fresh, ['relaxed', 'threads'].filter((build) => !existsSync(path.join(fresh, `llamero_engine_${build}_bg.wasm`))));
+  if (existsSync(path.join(engine, 'snippets')))
+    cpSync(path.join(engine, 'snippets'), path.join(fresh, 'snippets'), { recursive: true });
+  leaveOut(
+    fresh,
+    ['relaxed', 'threads'].filter(
+      (build) => !existsSync(path.join(fresh, `llamero_engine_${build}_bg.wasm`)),
+    ),
+  );
   await bundleWorker(fresh);
   embed(fresh);
   for (const name of ['README.md', 'LICENSE']) {
-    if (existsSync(path.join(root, name))) copyFileSync(path.join(root, name), path.join(fresh, name));
+    if (existsSync(path.join(root, name)))
+      copyFileSync(path.join(root, name), path.join(fresh, name));
   }
-  const { name, version, description, license, keywords } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+  const { name, version, description, license, keywords } = JSON.parse(
+    readFileSync(path.join(root, 'package.json'), 'utf8'),
+  );
   const manifest = {
     name,
     version,
@@ -59,7 +89,11 @@ async function build(engine, out) {
       './in-place': { types: './in-place.d.ts', default: './in-place.js' },
       './embedded': { types: './embedded.d.ts', default: './embedded.js' },
       './worker.js': './worker.js',
-      ...Object.fromEntries(readdirSync(fresh).filter((name) => name.endsWith('.wasm')).map((name) => [`./${name}`, `./${name}`])),
+      ...Object.fromEntries(
+        readdirSync(fresh)
+          .filter((name) => name.endsWith('.wasm'))
+          .map((name) => [`./${name}`, `./${name}`]),
+      ),
       './package.json': './package.json',
     },
     main: './index.js',
@@ -80,7 +114,8 @@ function leaveOut(folder, builds) {
   for (const build of builds) {
     const lines = text.split('\n');
     const kept = lines.filter((line) => !line.includes(`llamero_engine_${build}_bg.wasm`));
-    if (kept.length !== lines.length - 1) throw new Error(`assets.js does not name the ${build} build in one line`);
+    if (kept.length !== lines.length - 1)
+      throw new Error(`assets.js does not name the ${build} build in one line`);
     text = kept.join('\n');
   }
   writeFileSync(file, text);
@@ -97,20 +132,37 @@ async function bundleWorker(folder) {
     transform: { define: { 'import.meta.url': 'undefined' } },
     treeshake: true,
   });
-  await bundle.write({ file: path.join(folder, 'worker.js'), format: 'iife', minify: true, sourcemap: false });
+  await bundle.write({
+    file: path.join(folder, 'worker.js'),
+    format: 'iife',
+    minify: true,
+    sourcemap: false,
+  });
   await bundle.close();
   const text = readFileSync(path.join(folder, 'worker.js'), 'utf8');
-  if (/\bimport\b|\bexport\b/.test(text.replace(/"[^"]*"|'[^']*'|`[^`]*`/g, ''))) throw new Error('worker.js must have no imports');
+  if (/\bimport\b|\bexport\b/.test(text.replace(/"[^"]*"|'[^']*'|`[^`]*`/g, '')))
+    throw new Error('worker.js must have no imports');
   for (const name of ['worker-entry.js', 'worker-entry.d.ts']) rmSync(path.join(folder, name));
-  writeFileSync(path.join(folder, 'worker.d.ts'), '// A script to start as a worker; it exports nothing.\nexport {};\n');
+  writeFileSync(
+    path.join(folder, 'worker.d.ts'),
+    '// A script to start as a worker; it exports nothing.\nexport {};\n',
+  );
 }
 
 /** embedded-files.js: the worker's script and the base build, for bundlers that copy no files. */
 function embed(folder) {
   const worker = readFileSync(path.join(folder, 'worker.js'), 'utf8');
-  const wasm = gzipSync(readFileSync(path.join(folder, 'llamero_engine_bg.wasm')), { level: 9 }).toString('base64');
-  writeFileSync(path.join(folder, 'embedded-files.js'), `export const worker = ${JSON.stringify(worker)};\nexport const wasm = ${JSON.stringify(wasm)};\n`);
-  copyFileSync(path.join(root, 'www/lib/embedded-files.d.ts'), path.join(folder, 'embedded-files.d.ts'));
+  const wasm = gzipSync(readFileSync(path.join(folder, 'llamero_engine_bg.wasm')), {
+    level: 9,
+  }).toString('base64');
+  writeFileSync(
+    path.join(folder, 'embedded-files.js'),
+    `export const worker = ${JSON.stringify(worker)};\nexport const wasm = ${JSON.stringify(wasm)};\n`,
+  );
+  copyFileSync(
+    path.join(root, 'www/lib/embedded-files.d.ts'),
+    path.join(folder, 'embedded-files.d.ts'),
+  );
 }
 
 function bin(pkg, name) {
@@ -120,15 +172,23 @@ function bin(pkg, name) {
 }
 
 function pack(folder) {
-  const tarball = JSON.parse(execFileSync('npm', ['pack', folder, '--json', '--pack-destination', root], { stdio: ['ignore', 'pipe', 'ignore'] }).toString())[0];
+  const tarball = JSON.parse(
+    execFileSync('npm', ['pack', folder, '--json', '--pack-destination', root], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).toString(),
+  )[0];
   const rows = readdirSync(folder)
     .filter((name) => /\.(js|wasm)$/.test(name))
     .map((name) => {
       const bytes = readFileSync(path.join(folder, name));
       return { name, raw: bytes.length, gzip: gzipSync(bytes, { level: 9 }).length };
     });
-  const sum = (list) => list.reduce((a, b) => ({ raw: a.raw + b.raw, gzip: a.gzip + b.gzip }), { raw: 0, gzip: 0 });
-  const print = (name, { raw, gzip }) => console.log(`   ${name.padEnd(30)} ${String(raw).padStart(10)} bytes ${String(gzip).padStart(10)} gzipped`);
+  const sum = (list) =>
+    list.reduce((a, b) => ({ raw: a.raw + b.raw, gzip: a.gzip + b.gzip }), { raw: 0, gzip: 0 });
+  const print = (name, { raw, gzip }) =>
+    console.log(
+      `   ${name.padEnd(30)} ${String(raw).padStart(10)} bytes ${String(gzip).padStart(10)} gzipped`,
+    );
   for (const row of rows) print(row.name, row);
   print('all .wasm', sum(rows.filter(({ name }) => name.endsWith('.wasm'))));
   print('all .js', sum(rows.filter(({ name }) => name.endsWith('.js'))));

@@ -66,7 +66,10 @@ export const CSP = [
  * Serves `mounts` ({'/prefix/': folder, '/name': file}; the longest prefix wins).
  * @returns {Promise<{url: string, port: number, requests: object[], faults: Map<string, Fault>, close(): Promise<void>}>}
  */
-export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = true, csp = CSP, cors = false } = {}) {
+export async function serve(
+  mounts,
+  { port = 0, host = '127.0.0.1', isolate = true, csp = CSP, cors = false } = {},
+) {
   const prefixes = Object.entries(mounts).sort((a, b) => b[0].length - a[0].length);
   /** @type {Map<string, Fault>} */
   const faults = new Map();
@@ -115,12 +118,16 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
       response.setHeader('Access-Control-Allow-Origin', '*');
       response.setHeader('Access-Control-Expose-Headers', 'Content-Range, ETag, Accept-Ranges');
       if (method === 'OPTIONS') {
-        response.setHeader('Access-Control-Allow-Headers', headers['access-control-request-headers'] ?? '');
+        response.setHeader(
+          'Access-Control-Allow-Headers',
+          headers['access-control-request-headers'] ?? '',
+        );
         return void response.writeHead(204).end();
       }
     }
     if (fault.hang) return;
-    for (const [header, value] of Object.entries(fault.headers ?? {})) response.setHeader(header, value);
+    for (const [header, value] of Object.entries(fault.headers ?? {}))
+      response.setHeader(header, value);
 
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.writeHead(405, { Allow: 'GET, HEAD' }).end();
@@ -131,8 +138,10 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
       if (fault.retryAfter !== undefined) response.setHeader('Retry-After', fault.retryAfter);
       return void response.writeHead(fault.status).end();
     }
-    if (fault.authorization && headers.authorization !== fault.authorization) return void response.writeHead(401).end();
-    if (fault.html) return void response.writeHead(200, { 'Content-Type': TYPES['.html'] }).end(fault.html);
+    if (fault.authorization && headers.authorization !== fault.authorization)
+      return void response.writeHead(401).end();
+    if (fault.html)
+      return void response.writeHead(200, { 'Content-Type': TYPES['.html'] }).end(fault.html);
 
     const file = locate(name);
     let stat;
@@ -142,14 +151,20 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
       // answered below
     }
     if (!stat?.isFile()) {
-      response.writeHead(404, { 'Content-Type': 'text/plain; charset=utf-8' }).end(`${name} is not here\n`);
+      response
+        .writeHead(404, { 'Content-Type': 'text/plain; charset=utf-8' })
+        .end(`${name} is not here\n`);
       return;
     }
     const bytes = fault.encoding && compressed(file, fault.encoding);
     if (bytes) response.setHeader('Content-Encoding', fault.encoding);
     const size = Math.min(fault.size ?? Infinity, bytes ? bytes.length : stat.size);
     const etag = `"${stat.size.toString(36)}-${Math.trunc(stat.mtimeMs).toString(36)}"`;
-    const own = { 'Content-Type': TYPES[path.extname(file)] ?? 'application/octet-stream', ETag: etag, 'Last-Modified': stat.mtime.toUTCString() };
+    const own = {
+      'Content-Type': TYPES[path.extname(file)] ?? 'application/octet-stream',
+      ETag: etag,
+      'Last-Modified': stat.mtime.toUTCString(),
+    };
     for (const [header, value] of Object.entries(own)) {
       if (!response.hasHeader(header)) response.setHeader(header, value);
     }
@@ -159,20 +174,30 @@ export async function serve(mounts, { port = 0, host = '127.0.0.1', isolate = tr
     let [start, end] = [0, size - 1];
     const condition = request.headers['if-range'];
     const range = /^bytes=(\d*)-(\d*)$/.exec(request.headers.range ?? '');
-    if (range && !fault.ignoreRange && (range[1] || range[2]) && (!condition || condition === etag)) {
+    if (
+      range &&
+      !fault.ignoreRange &&
+      (range[1] || range[2]) &&
+      (!condition || condition === etag)
+    ) {
       if (range[1] === '') start = Math.max(0, size - Number(range[2]));
       else {
         start = Number(range[1]);
         if (range[2] !== '') end = Math.min(end, Number(range[2]));
       }
-      if (start > end) return void response.writeHead(416, { 'Content-Range': `bytes */${size}` }).end();
+      if (start > end)
+        return void response.writeHead(416, { 'Content-Range': `bytes */${size}` }).end();
       if (fault.most) end = Math.min(end, start + fault.most - 1);
       response.statusCode = 206;
-      if (!response.hasHeader('Content-Range')) response.setHeader('Content-Range', `bytes ${start}-${end}/${size}`);
+      if (!response.hasHeader('Content-Range'))
+        response.setHeader('Content-Range', `bytes ${start}-${end}/${size}`);
     }
-    if (!fault.noLength && !response.hasHeader('Content-Length')) response.setHeader('Content-Length', end - start + 1);
+    if (!fault.noLength && !response.hasHeader('Content-Length'))
+      response.setHeader('Content-Length', end - start + 1);
     if (request.method === 'HEAD' || end < start) return void response.end();
-    const content = bytes ? Readable.from(slices(bytes.subarray(start, end + 1))) : createReadStream(file, { start, end });
+    const content = bytes
+      ? Readable.from(slices(bytes.subarray(start, end + 1)))
+      : createReadStream(file, { start, end });
     response.flushHeaders();
     send(response, content, start, end, fault, entry);
   });
@@ -204,7 +229,11 @@ const COMPRESSED = new Map();
 function compressed(file, encoding) {
   const key = `${encoding} ${file} ${statSync(file).mtimeMs}`;
   const quick = { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } };
-  const make = { gzip: (b) => gzipSync(b, { level: 1 }), br: (b) => brotliCompressSync(b, quick), deflate: deflateSync };
+  const make = {
+    gzip: (b) => gzipSync(b, { level: 1 }),
+    br: (b) => brotliCompressSync(b, quick),
+    deflate: deflateSync,
+  };
   if (!COMPRESSED.has(key)) COMPRESSED.set(key, make[encoding](readFileSync(file)));
   return COMPRESSED.get(key);
 }
@@ -259,7 +288,8 @@ async function main() {
     if (arg === '--port') options.port = Number(args.shift());
     else if (arg === '--host') options.host = args.shift();
     else if (arg === '--no-isolation') options.isolate = false;
-    else if (arg.includes('=')) mounts[arg.slice(0, arg.indexOf('='))] = path.resolve(arg.slice(arg.indexOf('=') + 1));
+    else if (arg.includes('='))
+      mounts[arg.slice(0, arg.indexOf('='))] = path.resolve(arg.slice(arg.indexOf('=') + 1));
     else {
       console.error(`unknown argument ${arg}`);
       process.exit(2);
@@ -274,9 +304,12 @@ async function main() {
     console.log(`\n  Llamero is at ${server.url}/\n\n  Stop with Ctrl-C.`);
   } catch (error) {
     if (error.code !== 'EADDRINUSE') throw error;
-    console.error(`error: port ${options.port} is in use; choose another: ./build.sh serve --port ${options.port + 1}`);
+    console.error(
+      `error: port ${options.port} is in use; choose another: ./build.sh serve --port ${options.port + 1}`,
+    );
     process.exit(1);
   }
 }
 
-if (process.argv[1] && fileURLToPath(import.meta.url) === path.resolve(process.argv[1])) await main();
+if (process.argv[1] && fileURLToPath(import.meta.url) === path.resolve(process.argv[1]))
+  await main();

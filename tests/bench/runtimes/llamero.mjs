@@ -7,7 +7,8 @@ export async function load({ model, device, threads, context, build, tune }) {
   if (threads) options.threads = threads;
   if (build === 'base') options.wasmUrl = '/pkg/llamero_engine_bg.wasm';
   const llama = await Llama.load(model, options);
-  const { kind, name, features, lanes, tuned, weight_bytes, cache_bytes, cache_type } = llama.info.device;
+  const { kind, name, features, lanes, tuned, weight_bytes, cache_bytes, cache_type } =
+    llama.info.device;
   if (kind !== device) throw new Error(`asked for ${device}, got ${kind}`);
 
   const decoding = (count, sequences) => ({
@@ -23,7 +24,8 @@ export async function load({ model, device, threads, context, build, tune }) {
       const start = performance.now();
       const { usage } = await llama.generate(prompt, { max_new_tokens: 1 }).result();
       const ms = performance.now() - start;
-      if (usage.cached_tokens) throw new Error(`${usage.cached_tokens} tokens of the prompt came from the cache`);
+      if (usage.cached_tokens)
+        throw new Error(`${usage.cached_tokens} tokens of the prompt came from the cache`);
       return { tokens: usage.prompt_tokens, ms };
     },
     async decode(prompt, count, sequences = 1) {
@@ -42,7 +44,9 @@ export async function load({ model, device, threads, context, build, tune }) {
         const before = await llama.costs();
         await llama.generate(prompt, decoding(count, sequences)).result();
         const after = await llama.costs();
-        return Object.fromEntries(['steps', 'dispatches', 'encode_ms'].map((name) => [name, after[name] - before[name]]));
+        return Object.fromEntries(
+          ['steps', 'dispatches', 'encode_ms'].map((name) => [name, after[name] - before[name]]),
+        );
       };
       // What generating one token costs is prefill, of what the cache does not hold.
       await spent(1);

@@ -2,8 +2,9 @@
 
 /** `dtype`: which of the folder's files; `q8` is the one that is quick at both prefill and decode on a CPU. */
 export async function load({ folder, device, threads, dtype }) {
-  const { AutoModelForCausalLM, AutoTokenizer, TextStreamer, env } =
-    await import('/peers/@huggingface/transformers/dist/transformers.min.js');
+  const { AutoModelForCausalLM, AutoTokenizer, TextStreamer, env } = await import(
+    '/peers/@huggingface/transformers/dist/transformers.min.js'
+  );
   Object.assign(env, {
     allowRemoteModels: false,
     allowLocalModels: true,
@@ -17,7 +18,9 @@ export async function load({ folder, device, threads, dtype }) {
     device: device === 'webgpu' ? 'webgpu' : 'wasm',
     dtype,
     // On WebGPU it says at this level which provider each node went to; the page's console is read.
-    ...(device === 'webgpu' ? { session_options: { logSeverityLevel: 0, logVerbosityLevel: 0 } } : {}),
+    ...(device === 'webgpu'
+      ? { session_options: { logSeverityLevel: 0, logVerbosityLevel: 0 } }
+      : {}),
   });
 
   const run = async (prompt, count, token) => {
@@ -31,7 +34,13 @@ export async function load({ folder, device, threads, dtype }) {
         token();
       },
     });
-    await model.generate({ ...inputs, do_sample: false, max_new_tokens: count, min_new_tokens: count, streamer });
+    await model.generate({
+      ...inputs,
+      do_sample: false,
+      max_new_tokens: count,
+      min_new_tokens: count,
+      streamer,
+    });
     return { prompt: inputs.input_ids.dims[1], ids };
   };
 

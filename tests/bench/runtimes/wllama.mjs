@@ -16,11 +16,15 @@ export async function load({ model, device, threads, context }) {
 
   // Where no adapter has what its shaders need, it runs on the CPU and says nothing: only its log of the buffers that
   // the weights went to tells.
-  const buffers = said.flatMap((line) => /load_tensors:\s+(\S+) model buffer size/.exec(line)?.[1] ?? []);
+  const buffers = said.flatMap(
+    (line) => /load_tensors:\s+(\S+) model buffer size/.exec(line)?.[1] ?? [],
+  );
   const onGpu = buffers.some((name) => /webgpu/i.test(name));
   if (buffers.length === 0) throw new Error("wllama's log does not say where the weights are");
   if (onGpu !== (device === 'webgpu'))
-    throw new Error(`wllama was asked for ${device}, but put the weights in ${buffers} without an error`);
+    throw new Error(
+      `wllama was asked for ${device}, but put the weights in ${buffers} without an error`,
+    );
 
   /** Calls `chunk(text)` for each piece; resolves to llama.cpp's own counts. */
   const complete = async (prompt, count, more, chunk) => {
@@ -53,17 +57,27 @@ export async function load({ model, device, threads, context }) {
     async prefill(prompt) {
       const start = performance.now();
       let first;
-      const { prompt_n: tokens, cache_n } = await complete(prompt, 1, {}, () => (first ??= performance.now()));
+      const { prompt_n: tokens, cache_n } = await complete(
+        prompt,
+        1,
+        {},
+        () => (first ??= performance.now()),
+      );
       if (cache_n) throw new Error(`${cache_n} tokens of the prompt came from the cache`);
       return { tokens, ms: (first ?? performance.now()) - start };
     },
     async decode(prompt, count) {
       let [first, last, text] = [0, 0, ''];
-      const { predicted_n: tokens } = await complete(prompt, count, { ignore_eos: true }, (piece) => {
-        last = performance.now();
-        first ||= last;
-        text += piece;
-      });
+      const { predicted_n: tokens } = await complete(
+        prompt,
+        count,
+        { ignore_eos: true },
+        (piece) => {
+          last = performance.now();
+          first ||= last;
+          text += piece;
+        },
+      );
       return { tokens, ms: last - first, text };
     },
   };

@@ -2,11 +2,19 @@
 // versions.json names, and the package as its tarball.
 
 import { execFile, spawn } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { ROOT, TINY, json } from '../support.mjs';
+import { json, ROOT, TINY } from '../support.mjs';
 
 export const run = promisify(execFile);
 const VERSIONS = json(ROOT, 'tests/browser/bundlers/versions.json');
@@ -20,7 +28,13 @@ export const long = LONG ? false : 'left out of the everyday tests: ./build.sh t
 let tarball;
 async function pack() {
   mkdirSync(FOLDER, { recursive: true });
-  const { stdout } = await run('npm', ['pack', path.join(ROOT, 'pkg'), '--json', '--pack-destination', FOLDER]);
+  const { stdout } = await run('npm', [
+    'pack',
+    path.join(ROOT, 'pkg'),
+    '--json',
+    '--pack-destination',
+    FOLDER,
+  ]);
   return path.join(FOLDER, JSON.parse(stdout)[0].filename);
 }
 
@@ -31,7 +45,9 @@ async function pack() {
 export async function application(name, files, { packages = name, type = 'module' } = {}) {
   const folder = path.join(FOLDER, name);
   const modules = path.join(folder, 'node_modules');
-  const wanted = Object.entries(VERSIONS[packages] ?? {}).map(([name, version]) => `${name}@${version}`);
+  const wanted = Object.entries(VERSIONS[packages] ?? {}).map(
+    ([name, version]) => `${name}@${version}`,
+  );
   const installed = path.join(folder, 'installed');
   const fresh = existsSync(installed) && readFileSync(installed, 'utf8') === wanted.join();
   // Of an earlier run only the packages stay.
@@ -47,20 +63,43 @@ export async function application(name, files, { packages = name, type = 'module
     renameSync(kept, modules);
   }
   const dependencies = { llamero: '*', ...VERSIONS[packages] };
-  writeFileSync(path.join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true, ...(type ? { type } : {}), dependencies: VERSIONS[packages] ?? {} }));
+  writeFileSync(
+    path.join(folder, 'package.json'),
+    JSON.stringify({
+      name: 'user',
+      private: true,
+      ...(type ? { type } : {}),
+      dependencies: VERSIONS[packages] ?? {},
+    }),
+  );
   if (!fresh && wanted.length) {
     try {
-      await run('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error', '--prefer-offline'], { cwd: folder, timeout: 300_000 });
+      await run(
+        'npm',
+        ['install', '--no-audit', '--no-fund', '--loglevel=error', '--prefer-offline'],
+        { cwd: folder, timeout: 300_000 },
+      );
     } catch (error) {
-      if (/ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ENOTCACHED/.test(`${error.stderr}`)) return undefined;
+      if (/ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ETIMEDOUT|ENOTCACHED/.test(`${error.stderr}`))
+        return undefined;
       throw error;
     }
   }
   tarball ??= pack();
-  for (const cache of ['.vite', '.cache', 'llamero']) rmSync(path.join(modules, cache), { recursive: true, force: true });
+  for (const cache of ['.vite', '.cache', 'llamero'])
+    rmSync(path.join(modules, cache), { recursive: true, force: true });
   mkdirSync(path.join(modules, 'llamero'), { recursive: true });
-  await run('tar', ['xzf', await tarball, '-C', path.join(modules, 'llamero'), '--strip-components=1']);
-  writeFileSync(path.join(folder, 'package.json'), JSON.stringify({ name: 'user', private: true, ...(type ? { type } : {}), dependencies }));
+  await run('tar', [
+    'xzf',
+    await tarball,
+    '-C',
+    path.join(modules, 'llamero'),
+    '--strip-components=1',
+  ]);
+  writeFileSync(
+    path.join(folder, 'package.json'),
+    JSON.stringify({ name: 'user', private: true, ...(type ? { type } : {}), dependencies }),
+  );
   writeFileSync(installed, wanted.join());
   for (const [file, text] of Object.entries(files)) {
     mkdirSync(path.dirname(path.join(folder, file)), { recursive: true });
@@ -78,7 +117,13 @@ export const program = (folder, name) => path.join(folder, 'node_modules/.bin', 
 export async function start(folder, program, args, port) {
   const child = spawn(program, args, {
     cwd: folder,
-    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', NEXT_TELEMETRY_DISABLED: '1', PARCEL_WORKER_BACKEND: 'thread' },
+    env: {
+      ...process.env,
+      NO_COLOR: '1',
+      FORCE_COLOR: '0',
+      NEXT_TELEMETRY_DISABLED: '1',
+      PARCEL_WORKER_BACKEND: 'thread',
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true, // some start servers of their own, which are to end with them
   });
@@ -119,7 +164,14 @@ export function freePort() {
 export async function isolated(target) {
   const { hostname, port } = new URL(target);
   const ask = (request, done) =>
-    request.pipe(http.request({ hostname, port, path: request.url, method: request.method, headers: request.headers }, done).on('error', () => {}));
+    request.pipe(
+      http
+        .request(
+          { hostname, port, path: request.url, method: request.method, headers: request.headers },
+          done,
+        )
+        .on('error', () => {}),
+    );
   const server = http.createServer((request, response) =>
     ask(request, (answer) => {
       response.writeHead(answer.statusCode, {
@@ -134,7 +186,11 @@ export async function isolated(target) {
   server.on('upgrade', (request, socket, sent) => {
     const onward = http.request({ hostname, port, path: request.url, headers: request.headers });
     onward.on('upgrade', (answer, other, came) => {
-      socket.write(`HTTP/1.1 101 Switching Protocols\r\n${Object.entries(answer.headers).map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`);
+      socket.write(
+        `HTTP/1.1 101 Switching Protocols\r\n${Object.entries(answer.headers)
+          .map(([name, value]) => `${name}: ${value}\r\n`)
+          .join('')}\r\n`,
+      );
       socket.write(came);
       other.write(sent);
       other.pipe(socket).pipe(other);
@@ -201,7 +257,9 @@ export const NEXT_LAYOUT = `export default function Layout({ children }) {
   return <html lang="en"><body>{children}</body></html>;
 }
 `;
-export const html = (script) => `<!doctype html><meta charset="utf-8"><title>user</title><link rel="icon" href="data:,">
+export const html = (
+  script,
+) => `<!doctype html><meta charset="utf-8"><title>user</title><link rel="icon" href="data:,">
 <p id="output"></p><script type="module" src="${script}"></script>
 `;
 

@@ -1,7 +1,7 @@
 // The address of a file on a server: what its answers mean, and the words for what goes wrong.
 
-import { LlameroError, abortError } from '../errors.js';
-import { MissingFile, Passing, fileName, host, originOf, ownOrigin } from './answer.js';
+import { abortError, LlameroError } from '../errors.js';
+import { fileName, host, MissingFile, originOf, ownOrigin, Passing } from './answer.js';
 import { LONGEST_WAIT_MS, retryAfter, seconds, within } from './wait.js';
 
 /** Origins that have answered, so that what fails later is not for want of CORS headers. */
@@ -33,7 +33,9 @@ export class Address {
     const { status, type } = response;
     if (type === 'opaqueredirect' || (status >= 300 && status < 400)) throw this.redirects(false);
     if (type === 'opaque') {
-      throw this.network("gave an answer that cannot be read; the given fetch must not use mode: 'no-cors'");
+      throw this.network(
+        "gave an answer that cannot be read; the given fetch must not use mode: 'no-cors'",
+      );
     }
     if (status === 200 || status === 206) {
       if (!/^text\/html\b/i.test(response.headers.get('Content-Type') ?? '')) return;
@@ -42,7 +44,8 @@ export class Address {
           'link with /resolve/, not /blob/)',
       );
     }
-    if (status === 404 || status === 410) throw this.missing(`has no such file (${status}); check the address`);
+    if (status === 404 || status === 410)
+      throw this.missing(`has no such file (${status}); check the address`);
     if (status === 401 || status === 403) {
       throw this.missing(
         `does not give out this file (${status}); it may need a login (options headers, credentials, fetch), or accepting a ` +
@@ -50,13 +53,20 @@ export class Address {
       );
     }
     if (status === 416 && first) throw this.empty(); // no first byte to give
-    if (status === 416) throw this.network('says that the file is shorter than it was (416); load it again');
+    if (status === 416)
+      throw this.network('says that the file is shorter than it was (416); load it again');
     const text = `${this.host} answered ${status}${response.statusText ? ` ${response.statusText}` : ''} for ${this.name}`;
     if (status >= 500 || status === 408 || status === 425 || status === 429) {
       const after = retryAfter(response.headers);
       if (after !== undefined && after > LONGEST_WAIT_MS) {
-        const due = new Date(Date.now() + Math.min(after, TEN_YEARS_MS)).toISOString().replace(/\.\d+Z$/, ' UTC').replace('T', ' ');
-        throw new LlameroError('network', `${text}, and asks to wait ${seconds(after)} (Retry-After); try again after ${due}`);
+        const due = new Date(Date.now() + Math.min(after, TEN_YEARS_MS))
+          .toISOString()
+          .replace(/\.\d+Z$/, ' UTC')
+          .replace('T', ' ');
+        throw new LlameroError(
+          'network',
+          `${text}, and asks to wait ${seconds(after)} (Retry-After); try again after ${due}`,
+        );
       }
       throw new Passing('refused', text, undefined, after);
     }
@@ -77,7 +87,11 @@ export class Address {
     const cors = 'must allow other sites to read the file (CORS: Access-Control-Allow-Origin)';
     try {
       // Whether the server is there at all can be asked without its leave.
-      await within(fetch(this.url, { mode: 'no-cors', method: 'HEAD', cache: 'no-store' }), Math.min(timeout || Infinity, 5000), signal);
+      await within(
+        fetch(this.url, { mode: 'no-cors', method: 'HEAD', cache: 'no-store' }),
+        Math.min(timeout || Infinity, 5000),
+        signal,
+      );
       return `${place} answers, and does not let this page (${ownOrigin()}) read ${this.name}: it ${cors}`;
     } catch {
       if (signal?.aborted) throw abortError(signal);
@@ -100,7 +114,10 @@ export class Address {
   }
 
   empty(): LlameroError {
-    return new LlameroError('invalid_file', `${this.name} is empty on ${this.host}; give the address of a model: ${this.shown}`);
+    return new LlameroError(
+      'invalid_file',
+      `${this.name} is empty on ${this.host}; give the address of a model: ${this.shown}`,
+    );
   }
 
   /** An error of this host, whose message begins with its name and ends with the address. */

@@ -3,7 +3,7 @@
 import { LlameroError } from '../errors.js';
 import type { ByteSource } from '../types.js';
 import { checkRange, release } from './blob.js';
-import { Stalled, TIMEOUT_MS, seconds, within } from './wait.js';
+import { Stalled, seconds, TIMEOUT_MS, within } from './wait.js';
 
 const MiB = 1 << 20;
 /** The most that one read asks for. */
@@ -77,7 +77,9 @@ export class ReadAhead implements ByteSource {
     checkRange(this, offset, length);
     const until = offset + length;
     const rising = offset >= this.cursor - BEHIND && offset <= this.cursor + SKIP;
-    this.depth = rising ? Math.min(this.options.ahead ?? AHEAD, 2 * Math.max(this.depth, length)) : 0;
+    this.depth = rising
+      ? Math.min(this.options.ahead ?? AHEAD, 2 * Math.max(this.depth, length))
+      : 0;
     this.cursor = until;
     const first = this.pieces[0];
     const last = this.pieces.at(-1);
@@ -95,7 +97,10 @@ export class ReadAhead implements ByteSource {
       if (piece.end <= offset) continue;
       const bytes = await piece.bytes;
       const from = Math.max(offset, piece.start);
-      out.set(bytes.subarray(from - piece.start, Math.min(until, piece.end) - piece.start), from - offset);
+      out.set(
+        bytes.subarray(from - piece.start, Math.min(until, piece.end) - piece.start),
+        from - offset,
+      );
     }
     this.drop(this.pieces.filter((piece) => piece.end <= until - BEHIND).length);
     return out;
@@ -103,7 +108,8 @@ export class ReadAhead implements ByteSource {
 
   /** Asks for `[from, to)`. */
   private extend(from: number, to: number): void {
-    for (let start = from; start < to; start += PIECE) this.pieces.push(this.ask(start, Math.min(start + PIECE, to)));
+    for (let start = from; start < to; start += PIECE)
+      this.pieces.push(this.ask(start, Math.min(start + PIECE, to)));
   }
 
   private ask(start: number, end: number): Piece {

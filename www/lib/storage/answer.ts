@@ -39,7 +39,13 @@ export function partOf({ status, headers }: Response, at: number): Part {
   const encoded = !!encoding && encoding !== 'identity';
   const text = headers.get('Content-Length');
   const length = text !== null && /^\d+$/.test(text) ? Number(text) : undefined;
-  if (status !== 206) return { from: 0, until: encoded ? undefined : length, total: encoded ? undefined : length, encoded };
+  if (status !== 206)
+    return {
+      from: 0,
+      until: encoded ? undefined : length,
+      total: encoded ? undefined : length,
+      encoded,
+    };
   // Another origin need not show this header; what was asked for came, then.
   const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(headers.get('Content-Range')?.trim() ?? '');
   if (!range) {

@@ -20,10 +20,17 @@ export class BlobSource implements ByteSource {
     try {
       bytes = new Uint8Array(await this.blob.slice(offset, offset + length).arrayBuffer());
     } catch (cause) {
-      throw new LlameroError('io', `${this.name} can no longer be read; was it moved or changed? Choose it again`, { cause });
+      throw new LlameroError(
+        'io',
+        `${this.name} can no longer be read; was it moved or changed? Choose it again`,
+        { cause },
+      );
     }
     if (bytes.length !== length) {
-      throw new LlameroError('io', `${this.name} became shorter while it was read; choose it again`);
+      throw new LlameroError(
+        'io',
+        `${this.name} became shorter while it was read; choose it again`,
+      );
     }
     return bytes;
   }
@@ -67,7 +74,11 @@ export async function keepBlob(pieces: AsyncGenerator<Uint8Array>, name: string)
   // Browsers replace the stream's own error by one that says nothing.
   if (failed) throw failed.error;
   if (blob?.size !== size) {
-    throw new LlameroError('io', `the browser has no room to keep the ${size} bytes of ${name}; free space on the disk`, { cause });
+    throw new LlameroError(
+      'io',
+      `the browser has no room to keep the ${size} bytes of ${name}; free space on the disk`,
+      { cause },
+    );
   }
   return blob;
 }
@@ -83,10 +94,15 @@ export function release(bytes: Uint8Array): void {
 
 /** Throws where a read leaves its file. */
 export function checkRange(source: ByteSource, offset: number, length: number): void {
-  if (!(Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0)) {
+  if (
+    !(Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0)
+  ) {
     throw new LlameroError('internal', `a read of ${length} bytes at ${offset} of ${source.name}`);
   }
   if (offset + length > source.size) {
-    throw new LlameroError('invalid_file', `${source.name} ends at byte ${source.size}, before what it says it holds`);
+    throw new LlameroError(
+      'invalid_file',
+      `${source.name} ends at byte ${source.size}, before what it says it holds`,
+    );
   }
 }

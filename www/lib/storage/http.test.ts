@@ -79,13 +79,21 @@ describe('HttpSource', () => {
     expect(server.requests.length).toBe(2);
     same(await source.read(0, 1000), 0);
     expect(server.requests.length).toBe(3);
-    expect(server.requests.map((r: any) => r.range)).toEqual(['bytes=0-', `bytes=${30 * MiB}-`, 'bytes=0-']);
+    expect(server.requests.map((r: any) => r.range)).toEqual([
+      'bytes=0-',
+      `bytes=${30 * MiB}-`,
+      'bytes=0-',
+    ]);
     source.close();
   });
 
   test('overlapping reads are answered one after the other', async () => {
     const source = await HttpSource.open(url());
-    const parts = await Promise.all([source.read(5 * MiB, MiB), source.read(0, 10), source.read(6 * MiB, MiB)]);
+    const parts = await Promise.all([
+      source.read(5 * MiB, MiB),
+      source.read(0, 10),
+      source.read(6 * MiB, MiB),
+    ]);
     same(parts[0], 5 * MiB);
     same(parts[1], 0);
     same(parts[2], 6 * MiB);
@@ -258,6 +266,8 @@ describe('BlobSource', () => {
 test('fileName', () => {
   expect(fileName('https://host/a/b%20c.gguf?x=1#y')).toBe('b c.gguf');
   expect(fileName('https://host/')).toBe('model');
-  expect(fileName('https://host/m/additional_chat_templates/tool_use.jinja')).toBe('additional_chat_templates/tool_use.jinja');
+  expect(fileName('https://host/m/additional_chat_templates/tool_use.jinja')).toBe(
+    'additional_chat_templates/tool_use.jinja',
+  );
   expect(fileName('https://host/%E0%A4%A')).toBe('model');
 });

@@ -1,12 +1,12 @@
 // A file on a server.
 
-import { LlameroError, abortError } from '../errors.js';
+import { abortError, LlameroError } from '../errors.js';
 import type { ByteSource } from '../types.js';
 import { Address } from './address.js';
-import { Passing, isMixed, originOf, ownOrigin, partOf, sameVersion, versionOf } from './answer.js';
 import type { Version } from './answer.js';
+import { isMixed, originOf, ownOrigin, Passing, partOf, sameVersion, versionOf } from './answer.js';
 import { BlobSource, checkRange, keepBlob, release } from './blob.js';
-import { Stalled, TIMEOUT_MS, backoff, pause, seconds, within } from './wait.js';
+import { backoff, pause, Stalled, seconds, TIMEOUT_MS, within } from './wait.js';
 
 const MiB = 1 << 20;
 /** Bytes kept ahead of the reader; beyond it the connection waits. */
@@ -212,7 +212,10 @@ export class HttpSource implements ByteSource {
     const { response, compressed } = await this.firstAnswer();
     const { from, total, until, encoded } = partOf(response, 0);
     this.version = versionOf(response);
-    if (from !== 0) throw this.address.network(`answered with bytes from ${from} where the file's beginning was asked for`);
+    if (from !== 0)
+      throw this.address.network(
+        `answered with bytes from ${from} where the file's beginning was asked for`,
+      );
     if (encoded || compressed || total === undefined) {
       let body: Response | undefined = response;
       if (encoded && response.status === 206) {
@@ -237,7 +240,8 @@ export class HttpSource implements ByteSource {
    * as they are. Where that fails without a reason, the file may be stored compressed, of which Chromium cannot read a range.
    */
   private async firstAnswer(): Promise<{ response: Response; compressed: boolean }> {
-    const opaque = (error: unknown): error is Passing => error instanceof Passing && error.kind === 'opaque';
+    const opaque = (error: unknown): error is Passing =>
+      error instanceof Passing && error.kind === 'opaque';
     const ranged = async () => {
       const response = await this.ask(this.url, 0);
       // One that ignores the range has none.
@@ -260,7 +264,8 @@ export class HttpSource implements ByteSource {
     }
     // Where the headers are for everyone to see, they tell; else another failure does.
     const { request } = this;
-    if (plain.headers.has('Content-Encoding') || this.address.sameOrigin()) return { response: plain, compressed: false };
+    if (plain.headers.has('Content-Encoding') || this.address.sameOrigin())
+      return { response: plain, compressed: false };
     try {
       const response = await ranged();
       request?.abort();
@@ -318,26 +323,44 @@ export class HttpSource implements ByteSource {
     }
     const part = partOf(response, at);
     const ranged = response.status === 206;
-    if (!sameVersion(this.version, versionOf(response)) || (part.total !== undefined && !part.encoded && part.total !== this.size)) {
+    if (
+      !sameVersion(this.version, versionOf(response)) ||
+      (part.total !== undefined && !part.encoded && part.total !== this.size)
+    ) {
       throw this.address.hasChanged();
     }
-    if (ranged && part.encoded) throw this.address.network('compresses a part of the file (Content-Encoding), which cannot be decoded');
-    if (ranged && part.from !== at) throw this.address.network(`answered with bytes from ${part.from} where ${at} were asked for`);
-    if (ranged && part.until !== undefined && part.until <= at) throw this.address.network(`answered with no byte where those from ${at} were asked for`);
+    if (ranged && part.encoded)
+      throw this.address.network(
+        'compresses a part of the file (Content-Encoding), which cannot be decoded',
+      );
+    if (ranged && part.from !== at)
+      throw this.address.network(
+        `answered with bytes from ${part.from} where ${at} were asked for`,
+      );
+    if (ranged && part.until !== undefined && part.until <= at)
+      throw this.address.network(`answered with no byte where those from ${at} were asked for`);
     // A server without ranges starts over: `pump` passes over what is held already.
     this.ranges = ranged;
     this.receive(response, part.from, Math.min(part.until ?? this.size, this.size));
   }
 
   private receive(response: Response, position: number, until: number): void {
-    const connection: Connection = { reader: this.readerOf(response), position, until, ended: false };
+    const connection: Connection = {
+      reader: this.readerOf(response),
+      position,
+      until,
+      ended: false,
+    };
     this.connection = connection;
     void this.pump(connection);
   }
 
   private readerOf({ body }: Response): ReadableStreamDefaultReader<Uint8Array> {
     if (!body) throw this.address.network('sent no body');
-    if (body.locked) throw this.address.network('answered with a body that something else has read; the given fetch must return a fresh one');
+    if (body.locked)
+      throw this.address.network(
+        'answered with a body that something else has read; the given fetch must return a fresh one',
+      );
     return body.getReader();
   }
 
@@ -347,7 +370,10 @@ export class HttpSource implements ByteSource {
       while (this.connection === connection) {
         if (this.end >= Math.max(this.cursor + this.ahead(), this.wanted)) {
           const idle = this.options.park && this.ranges ? this.afterIdle() : undefined;
-          if ((await (idle ? Promise.race([this.changed, idle]) : this.changed)) === IDLE && this.connection === connection) {
+          if (
+            (await (idle ? Promise.race([this.changed, idle]) : this.changed)) === IDLE &&
+            this.connection === connection
+          ) {
             // The next read opens another.
             this.drop();
             return;
@@ -357,7 +383,8 @@ export class HttpSource implements ByteSource {
         const { done, value } = await within(connection.reader.read(), this.timeout);
         if (this.connection !== connection) return;
         if (done) {
-          if (connection.position < connection.until) throw new Passing('broken', 'the body ended early');
+          if (connection.position < connection.until)
+            throw new Passing('broken', 'the body ended early');
           break;
         }
         const from = connection.position;
@@ -413,15 +440,22 @@ export class HttpSource implements ByteSource {
   }
 
   /** Sends one request: for the whole file, or what begins at `from`. */
-  private async ask(url: string, from: number | undefined, init: RequestInit = {}): Promise<Response> {
+  private async ask(
+    url: string,
+    from: number | undefined,
+    init: RequestInit = {},
+  ): Promise<Response> {
     this.throwIfAborted();
     // An address that a redirect led to may be of others; what the caller sends is for the one that he named.
-    const headers = new Headers(originOf(url) === originOf(this.url) ? this.options.headers : undefined);
+    const headers = new Headers(
+      originOf(url) === originOf(this.url) ? this.options.headers : undefined,
+    );
     if (from !== undefined) headers.set('Range', `bytes=${from}-`);
     // Another origin would have to allow this header in a preflight; there a comparison has to do.
     const { etag, modified } = this.version;
     const validator = etag && !etag.startsWith('W/') ? etag : modified;
-    if (from && validator && this.address.sameOrigin() && !this.redirected) headers.set('If-Range', validator);
+    if (from && validator && this.address.sameOrigin() && !this.redirected)
+      headers.set('If-Range', validator);
 
     const { signal, credentials, fetch: given } = this.options;
     const request = new AbortController();
@@ -445,7 +479,10 @@ export class HttpSource implements ByteSource {
     Address.noteAnswer(url);
     try {
       if (typeof response?.status !== 'number' || typeof response.headers?.get !== 'function') {
-        throw new LlameroError('invalid_input', `the given fetch must return a Response; for ${url} it returned ${String(response)}`);
+        throw new LlameroError(
+          'invalid_input',
+          `the given fetch must return a Response; for ${url} it returned ${String(response)}`,
+        );
       }
       this.address.judge(response, this.size === 0 && !from);
     } catch (error) {
@@ -488,16 +525,30 @@ export class HttpSource implements ByteSource {
   /** A request without an answer, as the error that it is. */
   private unanswered(cause: unknown): Error {
     if (cause instanceof Stalled) return this.interrupted(cause);
-    const error = cause as { name?: unknown; message?: unknown; cause?: { message?: unknown } } | null;
+    const error = cause as {
+      name?: unknown;
+      message?: unknown;
+      cause?: { message?: unknown };
+    } | null;
     const words = typeof error?.message === 'string' ? error.message : String(cause);
-    if (/redirect/i.test(`${words} ${String(error?.cause?.message ?? '')}`)) return this.address.redirects(true);
+    if (/redirect/i.test(`${words} ${String(error?.cause?.message ?? '')}`))
+      return this.address.redirects(true);
     const { fetch: given } = this.options;
-    if (given && !['TypeError', 'AbortError', 'TimeoutError', 'NetworkError'].includes(String(error?.name))) {
+    if (
+      given &&
+      !['TypeError', 'AbortError', 'TimeoutError', 'NetworkError'].includes(String(error?.name))
+    ) {
       if (cause instanceof LlameroError) return cause;
-      return new LlameroError('network', `the given fetch failed for ${this.name} on ${this.address.host}: ${words}`, { cause });
+      return new LlameroError(
+        'network',
+        `the given fetch failed for ${this.name} on ${this.address.host}: ${words}`,
+        { cause },
+      );
     }
     if (!given && isMixed(this.url)) {
-      return this.address.network('is asked without encryption (http), which browsers do not allow a page that came by https; use https');
+      return this.address.network(
+        'is asked without encryption (http), which browsers do not allow a page that came by https; use https',
+      );
     }
     return new Passing('opaque', words, cause);
   }
@@ -513,16 +564,25 @@ export class HttpSource implements ByteSource {
   private async givenUp({ kind, message, reason }: Passing): Promise<LlameroError> {
     const place = this.address.host;
     const times = `${this.failures} times`;
-    const came = this.size > 0 ? `${this.end} of the ${this.size} bytes of ${this.name}` : `${this.end} bytes of ${this.name}`;
+    const came =
+      this.size > 0
+        ? `${this.end} of the ${this.size} bytes of ${this.name}`
+        : `${this.end} bytes of ${this.name}`;
     const after = this.received > 0 ? `after ${came}` : `for ${this.name}`;
     const text = async () => {
       if (globalThis.navigator?.onLine === false && ownOrigin() !== undefined) {
         return `${this.name} cannot be fetched ${this.received > 0 ? `beyond ${came}` : `from ${place}`}: this device is offline; connect it, then load again`;
       }
-      if (kind === 'refused') return `${message}${this.received > 0 ? ` ${after}` : ''}, ${times}; try again later`;
+      if (kind === 'refused')
+        return `${message}${this.received > 0 ? ` ${after}` : ''}, ${times}; try again later`;
       if (kind === 'silent') {
-        const who = this.options.fetch ? `the given fetch has brought nothing from ${place}` : `${place} has sent nothing`;
-        const what = this.received > 0 ? `for ${seconds(this.timeout)} ${after}` : `of ${this.name} for ${seconds(this.timeout)}`;
+        const who = this.options.fetch
+          ? `the given fetch has brought nothing from ${place}`
+          : `${place} has sent nothing`;
+        const what =
+          this.received > 0
+            ? `for ${seconds(this.timeout)} ${after}`
+            : `of ${this.name} for ${seconds(this.timeout)}`;
         return `${who} ${what}, ${this.silences} times; check the network, try again later, or let option timeout give it longer`;
       }
       if (kind === 'broken') {
@@ -531,7 +591,8 @@ export class HttpSource implements ByteSource {
       if (this.received > 0) {
         return `the connection to ${place} broke ${after}, and cannot be made again (tried ${times}); check the network, then load again`;
       }
-      if (this.options.fetch) return `the given fetch could not get ${this.name} from ${place} (${message}); check the address and the network`;
+      if (this.options.fetch)
+        return `the given fetch could not get ${this.name} from ${place} (${message}); check the address and the network`;
       return this.address.unreachable(this.timeout, this.options.signal);
     };
     return new LlameroError('network', await text(), { cause: reason });

@@ -12,10 +12,10 @@ import { openFolder } from '../folder.js';
 import type { ByteSource } from '../types.js';
 import { ReadAhead } from './ahead.js';
 import { keepBlob } from './blob.js';
-import { HttpSource } from './http.js';
 import type { HttpOptions } from './http.js';
+import { HttpSource } from './http.js';
 import { openInPage, settled } from './page.js';
-import { Stalled, retryAfter, seconds, within } from './wait.js';
+import { retryAfter, Stalled, seconds, within } from './wait.js';
 
 const MiB = 1 << 20;
 const SIZE = 6 * MiB + 123;
@@ -76,7 +76,9 @@ describe('a server that hangs', () => {
     server.faults.set('/m.gguf', { hang: true });
     const error = await loadFails();
     expect(error.code).toBe('network');
-    expect(error.message).toMatch(/localhost:\d+ has sent nothing of m\.gguf for 300 ms, 3 times; .*timeout/);
+    expect(error.message).toMatch(
+      /localhost:\d+ has sent nothing of m\.gguf for 300 ms, 3 times; .*timeout/,
+    );
     expect(asked().length).toBe(3);
   });
 
@@ -96,7 +98,9 @@ describe('a server that hangs', () => {
     server.faults.set('/m.gguf', { hangAt: 3 * MiB });
     const error = await loadFails();
     expect(error.code).toBe('network');
-    expect(error.message).toContain(`has sent nothing for 300 ms after ${3 * MiB} of the ${SIZE} bytes of m.gguf, 3 times`);
+    expect(error.message).toContain(
+      `has sent nothing for 300 ms after ${3 * MiB} of the ${SIZE} bytes of m.gguf, 3 times`,
+    );
     // The first, the one that goes on with no byte more, and so on: progress alone begins the count anew.
     expect(asked().length).toBe(3);
   });
@@ -122,7 +126,13 @@ describe('a server that hangs', () => {
     for (const timeout of [0, Infinity]) {
       const slow = await HttpSource.open('http://given/m.gguf', {
         timeout,
-        fetch: async () => new Response(await new Promise<Uint8Array<ArrayBuffer>>((r) => setTimeout(r, 100, new Uint8Array(8))), { headers: { 'Content-Length': '8' } }),
+        fetch: async () =>
+          new Response(
+            await new Promise<Uint8Array<ArrayBuffer>>((r) =>
+              setTimeout(r, 100, new Uint8Array(8)),
+            ),
+            { headers: { 'Content-Length': '8' } },
+          ),
       });
       expect((await slow.read(0, 8)).length).toBe(8);
     }
@@ -141,15 +151,27 @@ describe('a server that hangs', () => {
   });
 
   test('abort ends the wait at once, wherever it is', async () => {
-    for (const fault of [{ hang: true }, { hangAt: MiB }, { encoding: 'gzip', hangAt: MiB }, { status: 503, retryAfter: 30 }]) {
+    for (const fault of [
+      { hang: true },
+      { hangAt: MiB },
+      { encoding: 'gzip', hangAt: MiB },
+      { status: 503, retryAfter: 30 },
+    ]) {
       server.faults.set('/m.gguf', fault);
       const abort = new AbortController();
       const reason = new Error('enough');
       const loading = loadFails({ timeout: 60_000, signal: abort.signal });
       await new Promise((resolve) => setTimeout(resolve, 150));
       abort.abort(reason);
-      const error = await Promise.race([loading, new Promise((resolve) => setTimeout(resolve, 2000, 'still waiting'))]);
-      expect(error, JSON.stringify(fault)).toMatchObject({ name: 'AbortError', code: 'aborted', cause: reason });
+      const error = await Promise.race([
+        loading,
+        new Promise((resolve) => setTimeout(resolve, 2000, 'still waiting')),
+      ]);
+      expect(error, JSON.stringify(fault)).toMatchObject({
+        name: 'AbortError',
+        code: 'aborted',
+        cause: reason,
+      });
     }
   });
 });
@@ -165,7 +187,8 @@ describe('waiting', () => {
 
   test('Retry-After in seconds and as a date', () => {
     const now = Date.parse('2026-01-01T00:00:00Z');
-    const of = (text: string, date?: string) => retryAfter(new Headers({ 'Retry-After': text, ...(date ? { Date: date } : {}) }), now);
+    const of = (text: string, date?: string) =>
+      retryAfter(new Headers({ 'Retry-After': text, ...(date ? { Date: date } : {}) }), now);
     expect(of('7')).toBe(7000);
     expect(of('Thu, 01 Jan 2026 00:00:09 GMT')).toBe(9000);
     // By the server's own clock.
@@ -176,7 +199,12 @@ describe('waiting', () => {
   });
 
   test('words for a time', () => {
-    expect([50, 1000, 30_000, 600_000].map(seconds)).toEqual(['50 ms', '1 second', '30 seconds', '10 minutes']);
+    expect([50, 1000, 30_000, 600_000].map(seconds)).toEqual([
+      '50 ms',
+      '1 second',
+      '30 seconds',
+      '10 minutes',
+    ]);
   });
 });
 
@@ -196,7 +224,9 @@ describe('a server that says "later"', () => {
       server.faults.set('/m.gguf', { status: 429, retryAfter });
       const error = await loadFails();
       expect(error.code).toBe('network');
-      expect(error.message).toMatch(/answered 429 Too Many Requests for m\.gguf, and asks to wait 60 minutes .*; try again after \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/);
+      expect(error.message).toMatch(
+        /answered 429 Too Many Requests for m\.gguf, and asks to wait 60 minutes .*; try again after \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/,
+      );
     }
     expect(asked().length).toBe(2);
     server.faults.set('/m.gguf', { status: 503, retryAfter: '9'.repeat(400) });
@@ -204,7 +234,15 @@ describe('a server that says "later"', () => {
   });
 
   test('5xx is asked again, 4xx is not', async () => {
-    for (const [status, times] of [[500, 3], [502, 3], [504, 3], [408, 3], [400, 1], [404, 1], [451, 1]]) {
+    for (const [status, times] of [
+      [500, 3],
+      [502, 3],
+      [504, 3],
+      [408, 3],
+      [400, 1],
+      [404, 1],
+      [451, 1],
+    ]) {
       server.requests.length = 0;
       server.faults.set('/m.gguf', { status });
       expect((await loadFails()).code).toBe('network');
@@ -218,7 +256,10 @@ describe('a file that is stored compressed', () => {
     test(`${encoding}: is read whole, and at any place`, async () => {
       server.faults.set('/m.gguf', { encoding });
       const ends: [number, number | undefined][] = [];
-      const source = await HttpSource.open(url(), { ...quick, onReceived: (end, size) => ends.push([end, size]) });
+      const source = await HttpSource.open(url(), {
+        ...quick,
+        onReceived: (end, size) => ends.push([end, size]),
+      });
       expect(source.size).toBe(SIZE);
       expect(ends.at(-1)).toEqual([SIZE, undefined]);
       await readAll(source);
@@ -243,7 +284,9 @@ describe('a file that is stored compressed', () => {
       server.faults.set('/m.gguf', { encoding: 'gzip' });
       await loads({ ...quick, fetch: given });
       // Another origin does not show the header: only a second failure tells.
-      expect(asked().map((r: any) => r.range)).toEqual(hidden ? ['bytes=0-', null, 'bytes=0-'] : ['bytes=0-', null]);
+      expect(asked().map((r: any) => r.range)).toEqual(
+        hidden ? ['bytes=0-', null, 'bytes=0-'] : ['bytes=0-', null],
+      );
     }
   });
 
@@ -269,7 +312,10 @@ describe('a file that is stored compressed', () => {
       yield new Uint8Array(10);
     }
     try {
-      expect(await failure(keepBlob(pieces(), 'm.gguf'))).toMatchObject({ code: 'io', message: expect.stringContaining('no room to keep the 10 bytes of m.gguf') });
+      expect(await failure(keepBlob(pieces(), 'm.gguf'))).toMatchObject({
+        code: 'io',
+        message: expect.stringContaining('no room to keep the 10 bytes of m.gguf'),
+      });
     } finally {
       globalThis.Response = real;
     }
@@ -346,7 +392,10 @@ describe('redirects', () => {
       };
       server.faults.set('/moved.gguf', { redirect: `${other.url}/m.gguf` });
       other.faults.set('/m.gguf', { breakAt: 3 * MiB, times: 1 });
-      await loads({ ...quick, headers: { Authorization: 'Bearer x' }, fetch: given }, '/moved.gguf');
+      await loads(
+        { ...quick, headers: { Authorization: 'Bearer x' }, fetch: given },
+        '/moved.gguf',
+      );
       expect(seen).toEqual([
         [String(server.port), 'Bearer x'],
         [String(other.port), null],
@@ -359,11 +408,19 @@ describe('redirects', () => {
 
 describe('answers that cannot be', () => {
   const cases: [string, object, RegExp][] = [
-    ['a range that begins elsewhere', { headers: { 'Content-Range': `bytes 5-${SIZE - 1}/${SIZE}` } }, /answered with bytes from 5 where/],
+    [
+      'a range that begins elsewhere',
+      { headers: { 'Content-Range': `bytes 5-${SIZE - 1}/${SIZE}` } },
+      /answered with bytes from 5 where/,
+    ],
     ['another ETag', { headers: { ETag: '"other"' } }, /changed the file/],
     ['another length', { size: 5 * MiB }, /changed the file/],
     ['416', { status: 416 }, /shorter than it was \(416\)/],
-    ['no byte', { headers: { 'Content-Range': `bytes ${3 * MiB}-${3 * MiB - 1}/${SIZE}` } }, /answered with no byte/],
+    [
+      'no byte',
+      { headers: { 'Content-Range': `bytes ${3 * MiB}-${3 * MiB - 1}/${SIZE}` } },
+      /answered with no byte/,
+    ],
     ['a part that is compressed', { headers: { 'Content-Encoding': 'gzip' } }, /compresses a part/],
   ];
   for (const [name, fault, words] of cases) {
@@ -382,7 +439,9 @@ describe('answers that cannot be', () => {
   test('a server that gives less than asked is asked for the rest', async () => {
     server.faults.set('/m.gguf', { most: 2 * MiB });
     await loads({ ...quick, pace: 1000 }); // without a pause
-    expect(asked().map((r: any) => r.range)).toEqual([0, 1, 2, 3].map((i) => `bytes=${2 * i * MiB}-`));
+    expect(asked().map((r: any) => r.range)).toEqual(
+      [0, 1, 2, 3].map((i) => `bytes=${2 * i * MiB}-`),
+    );
   });
 
   test('a 200 in answer to a later range is read through to the place', async () => {
@@ -395,13 +454,21 @@ describe('answers that cannot be', () => {
 
   test('more bytes than said, and fewer', async () => {
     const body = (bytes: number, said: number) => async () =>
-      new Response(new Uint8Array(bytes), { status: 206, headers: { 'Content-Range': `bytes 0-${said - 1}/${said}` } });
-    const open = (bytes: number, said: number) => HttpSource.open('https://given.example/m.gguf', { ...quick, fetch: body(bytes, said) });
+      new Response(new Uint8Array(bytes), {
+        status: 206,
+        headers: { 'Content-Range': `bytes 0-${said - 1}/${said}` },
+      });
+    const open = (bytes: number, said: number) =>
+      HttpSource.open('https://given.example/m.gguf', { ...quick, fetch: body(bytes, said) });
     const more = await open(20, 10);
-    expect((await failure(more.read(0, 10))).message).toMatch(/given\.example sent more bytes than it said/);
+    expect((await failure(more.read(0, 10))).message).toMatch(
+      /given\.example sent more bytes than it said/,
+    );
     const fewer = await open(5, 10);
     // What it says next time is that the file begins again.
-    expect((await failure(fewer.read(0, 10))).message).toMatch(/answered with bytes from 0 where 5 were asked for/);
+    expect((await failure(fewer.read(0, 10))).message).toMatch(
+      /answered with bytes from 0 where 5 were asked for/,
+    );
   });
 
   test('a connection that cannot be made again is no matter of CORS', async () => {
@@ -415,7 +482,9 @@ describe('answers that cannot be', () => {
     try {
       server.faults.set('/m.gguf', { breakAt: 3 * MiB });
       const error = await loadFails();
-      expect(error.message).toMatch(/the connection to localhost:\d+ broke after \d+ of the \d+ bytes of m\.gguf, and cannot be made again \(tried 6 times\)/);
+      expect(error.message).toMatch(
+        /the connection to localhost:\d+ broke after \d+ of the \d+ bytes of m\.gguf, and cannot be made again \(tried 6 times\)/,
+      );
       expect(error.message).not.toMatch(/CORS/);
     } finally {
       globalThis.fetch = real;
@@ -431,7 +500,12 @@ describe('a fetch of the caller', () => {
       inits.push(init);
       return fetch(address, init);
     };
-    await loads({ ...quick, fetch: given, headers: { Authorization: 'Bearer t' }, credentials: 'include' });
+    await loads({
+      ...quick,
+      fetch: given,
+      headers: { Authorization: 'Bearer t' },
+      credentials: 'include',
+    });
     expect(inits[0]).toMatchObject({ credentials: 'include', signal: expect.any(AbortSignal) });
     expect(new Headers(inits[0]!.headers).get('Range')).toBe('bytes=0-');
   });
@@ -444,16 +518,54 @@ describe('a fetch of the caller', () => {
   });
 
   const bad: [string, () => unknown, string, RegExp][] = [
-    ['rejects with its own error', async () => Promise.reject(new Error('no key')), 'network', /the given fetch failed for m\.gguf on given\.example: no key/],
-    ['throws', () => { throw new RangeError('oh'); }, 'network', /the given fetch failed .*oh/],
-    ['never settles', () => new Promise(() => {}), 'network', /the given fetch has brought nothing from given\.example of m\.gguf for 300 ms/],
+    [
+      'rejects with its own error',
+      async () => Promise.reject(new Error('no key')),
+      'network',
+      /the given fetch failed for m\.gguf on given\.example: no key/,
+    ],
+    [
+      'throws',
+      () => {
+        throw new RangeError('oh');
+      },
+      'network',
+      /the given fetch failed .*oh/,
+    ],
+    [
+      'never settles',
+      () => new Promise(() => {}),
+      'network',
+      /the given fetch has brought nothing from given\.example of m\.gguf for 300 ms/,
+    ],
     ['gives nothing', async () => undefined, 'invalid_input', /must return a Response/],
-    ['gives a body that was read', async () => { const r = new Response('a', { headers: { 'Content-Length': '1' } }); r.body!.getReader(); return r; }, 'network', /something else has read/],
-    ['cannot reach the server', async () => { throw new TypeError('fetch failed'); }, 'network', /the given fetch could not get m\.gguf from given\.example/],
+    [
+      'gives a body that was read',
+      async () => {
+        const r = new Response('a', { headers: { 'Content-Length': '1' } });
+        r.body!.getReader();
+        return r;
+      },
+      'network',
+      /something else has read/,
+    ],
+    [
+      'cannot reach the server',
+      async () => {
+        throw new TypeError('fetch failed');
+      },
+      'network',
+      /the given fetch could not get m\.gguf from given\.example/,
+    ],
   ];
   for (const [name, fetch, code, words] of bad) {
     test(name, async () => {
-      const error = await failure(HttpSource.open('https://given.example/m.gguf', { ...quick, fetch: fetch as HttpOptions['fetch'] & {} }));
+      const error = await failure(
+        HttpSource.open('https://given.example/m.gguf', {
+          ...quick,
+          fetch: fetch as HttpOptions['fetch'] & {},
+        }),
+      );
       expect(error.code).toBe(code);
       expect(error.message).toMatch(words);
     });
@@ -464,15 +576,32 @@ describe('a fetch of the caller', () => {
     const opened: HttpSource[] = [];
     const given = { fetch: (address: string, init: RequestInit) => fetch(address, init) };
     const blob = { kind: 'blob' as const, blob: new Blob(), name: 'b' };
-    const specs = await openInPage([{ kind: 'http', url: url(), timeout: 300 }, blob, { kind: 'http', url: url('/config.json') }], remotes, opened, given);
+    const specs = await openInPage(
+      [
+        { kind: 'http', url: url(), timeout: 300 },
+        blob,
+        { kind: 'http', url: url('/config.json') },
+      ],
+      remotes,
+      opened,
+      given,
+    );
     expect(specs).toEqual([
       { kind: 'remote', source: 0, name: 'm.gguf', size: SIZE, network: true },
       blob,
       { kind: 'remote', source: 1, name: 'config.json', size: 2, network: true },
     ]);
     await readAll(remotes[0]!);
-    const whole = await openInPage([{ kind: 'folder', url: `${server.url}/` }], remotes, opened, given);
-    expect(whole.map((spec) => spec.kind === 'remote' && spec.name).sort()).toEqual(['config.json', 'model.safetensors']);
+    const whole = await openInPage(
+      [{ kind: 'folder', url: `${server.url}/` }],
+      remotes,
+      opened,
+      given,
+    );
+    expect(whole.map((spec) => spec.kind === 'remote' && spec.name).sort()).toEqual([
+      'config.json',
+      'model.safetensors',
+    ]);
     for (const file of opened) file.close();
   });
 });
@@ -481,17 +610,34 @@ test('responses and file handles become files', async () => {
   const file = (await settled(await fetch(url()), 300, undefined)) as File;
   expect([file.name, file.size]).toEqual(['', SIZE].map((v) => (v === '' ? 'm.gguf' : v)));
   expect(await settled(file, 300, undefined)).toBe(file);
-  const handle = { kind: 'file', name: 'h.gguf', getFile: async () => file } as FileSystemFileHandle;
+  const handle = {
+    kind: 'file',
+    name: 'h.gguf',
+    getFile: async () => file,
+  } as FileSystemFileHandle;
   expect(await settled(handle, 300, undefined)).toBe(file);
-  const gone = { kind: 'file', name: 'h.gguf', getFile: async () => Promise.reject(new Error('not allowed')) } as unknown as FileSystemFileHandle;
-  expect(await failure(settled(gone, 300, undefined))).toMatchObject({ code: 'io', message: expect.stringMatching(/h\.gguf cannot be opened \(not allowed\)/) });
+  const gone = {
+    kind: 'file',
+    name: 'h.gguf',
+    getFile: async () => Promise.reject(new Error('not allowed')),
+  } as unknown as FileSystemFileHandle;
+  expect(await failure(settled(gone, 300, undefined))).toMatchObject({
+    code: 'io',
+    message: expect.stringMatching(/h\.gguf cannot be opened \(not allowed\)/),
+  });
 
-  expect(await failure(settled(await fetch(url('/none.gguf')), 300, undefined))).toMatchObject({ code: 'network', message: expect.stringMatching(/404 for none\.gguf/) });
+  expect(await failure(settled(await fetch(url('/none.gguf')), 300, undefined))).toMatchObject({
+    code: 'network',
+    message: expect.stringMatching(/404 for none\.gguf/),
+  });
   const used = await fetch(url());
   await used.arrayBuffer();
   expect(await failure(settled(used, 300, undefined))).toMatchObject({ code: 'invalid_input' });
   server.faults.set('/m.gguf', { hangAt: MiB });
-  expect(await failure(settled(await fetch(url()), 300, undefined))).toMatchObject({ code: 'network', message: expect.stringMatching(/sent nothing for 300 ms after 1048576 bytes of m\.gguf/) });
+  expect(await failure(settled(await fetch(url()), 300, undefined))).toMatchObject({
+    code: 'network',
+    message: expect.stringMatching(/sent nothing for 300 ms after 1048576 bytes of m\.gguf/),
+  });
 });
 
 describe('ReadAhead', () => {
@@ -518,12 +664,16 @@ describe('ReadAhead', () => {
     };
     return { source, reads, most: () => most };
   }
-  const right = (bytes: Uint8Array, offset: number) => expect(bytes.findIndex((b, i) => b !== (offset + i) % 251)).toBe(-1);
+  const right = (bytes: Uint8Array, offset: number) =>
+    expect(bytes.findIndex((b, i) => b !== (offset + i) % 251)).toBe(-1);
   const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
   /** Answers all that comes, newest first: the order must not matter. */
   async function answering<T>(reads: { answer(): void }[], work: Promise<T>): Promise<T> {
     let done = false;
-    work.then(() => (done = true), () => (done = true));
+    work.then(
+      () => (done = true),
+      () => (done = true),
+    );
     while (!done) {
       for (const read of reads.splice(0).reverse()) read.answer();
       await turn();
@@ -536,7 +686,10 @@ describe('ReadAhead', () => {
       const size = 40 * MiB + 5;
       const { source, reads, most } = slow(size, concurrency);
       const asked: [number, number][] = [];
-      const noted = { ...source, read: (at: number, n: number) => (asked.push([at, n]), source.read(at, n)) };
+      const noted = {
+        ...source,
+        read: (at: number, n: number) => (asked.push([at, n]), source.read(at, n)),
+      };
       const ahead = new ReadAhead(noted, { ahead: 16 * MiB });
       let furthest = 0;
       for (let at = 0; at < size; at += MiB) {
@@ -557,16 +710,33 @@ describe('ReadAhead', () => {
   test('jumps read what is asked for, and no more', async () => {
     const { source, reads } = slow(100 * MiB);
     const asked: [number, number][] = [];
-    const noted = { ...source, read: (at: number, n: number) => (asked.push([at, n]), source.read(at, n)) };
+    const noted = {
+      ...source,
+      read: (at: number, n: number) => (asked.push([at, n]), source.read(at, n)),
+    };
     const ahead = new ReadAhead(noted);
-    for (const at of [50 * MiB, 10 * MiB, 90 * MiB, 3]) right(await answering(reads, ahead.read(at, 1000)), at);
-    expect(asked).toEqual([[50 * MiB, 1000], [10 * MiB, 1000], [90 * MiB, 1000], [3, 1000]]);
+    for (const at of [50 * MiB, 10 * MiB, 90 * MiB, 3])
+      right(await answering(reads, ahead.read(at, 1000)), at);
+    expect(asked).toEqual([
+      [50 * MiB, 1000],
+      [10 * MiB, 1000],
+      [90 * MiB, 1000],
+      [3, 1000],
+    ]);
   });
 
   test('looks back, passes over gaps, reads over the edges of pieces', async () => {
     const { source, reads } = slow(30 * MiB);
     const ahead = new ReadAhead(source);
-    for (const [at, length] of [[0, 24], [0, 70_000], [10, 80_000], [100_000, MiB], [1_200_000, 3 * MiB], [5 * MiB, 4 * MiB], [9 * MiB - 100, 200]] as const) {
+    for (const [at, length] of [
+      [0, 24],
+      [0, 70_000],
+      [10, 80_000],
+      [100_000, MiB],
+      [1_200_000, 3 * MiB],
+      [5 * MiB, 4 * MiB],
+      [9 * MiB - 100, 200],
+    ] as const) {
       right(await answering(reads, ahead.read(at, length)), at);
     }
     expect((await failure(ahead.read(30 * MiB - 1, 2))).code).toBe('invalid_file');
@@ -592,9 +762,13 @@ describe('ReadAhead', () => {
     const source: ByteSource = { name: 'own.gguf', size: 100, read: () => new Promise(() => {}) };
     const error = await failure(new ReadAhead(source, { timeout: 50 }).read(0, 24));
     expect(error.code).toBe('io');
-    expect(error.message).toMatch(/the source own\.gguf has not answered read\(0, 24\) for 50 ms; .*timeout/);
+    expect(error.message).toMatch(
+      /the source own\.gguf has not answered read\(0, 24\) for 50 ms; .*timeout/,
+    );
     const abort = new AbortController();
-    const reading = failure(new ReadAhead(source, { timeout: Infinity, signal: abort.signal }).read(0, 24));
+    const reading = failure(
+      new ReadAhead(source, { timeout: Infinity, signal: abort.signal }).read(0, 24),
+    );
     setTimeout(() => abort.abort(), 10);
     expect((await reading).code).toBe('aborted');
   });
@@ -607,13 +781,21 @@ test('an address without encryption on a page that has it', async () => {
     calls += 1;
     throw new TypeError('Failed to fetch');
   };
-  Object.assign(globalThis, { location: { origin: 'https://page.example', href: 'https://page.example/' }, origin: 'https://page.example' });
+  Object.assign(globalThis, {
+    location: { origin: 'https://page.example', href: 'https://page.example/' },
+    origin: 'https://page.example',
+  });
   try {
     const error = await failure(HttpSource.open('http://files.example/m.gguf', quick));
-    expect(error).toMatchObject({ code: 'network', message: expect.stringMatching(/files\.example is asked without encryption .*use https/) });
+    expect(error).toMatchObject({
+      code: 'network',
+      message: expect.stringMatching(/files\.example is asked without encryption .*use https/),
+    });
     expect(calls).toBe(1);
     // This one browsers allow, so something else is wrong with it.
-    expect((await failure(HttpSource.open('http://localhost:9/m.gguf', quick))).message).toMatch(/cannot be reached.*CORS/);
+    expect((await failure(HttpSource.open('http://localhost:9/m.gguf', quick))).message).toMatch(
+      /cannot be reached.*CORS/,
+    );
   } finally {
     globalThis.fetch = real;
     Reflect.deleteProperty(globalThis, 'location');

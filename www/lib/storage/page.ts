@@ -6,9 +6,9 @@ import type { SourceSpec } from '../protocol.js';
 import type { ByteSource, FileSource } from '../types.js';
 import { fileName, host } from './answer.js';
 import { keepBlob } from './blob.js';
-import { HttpSource } from './http.js';
 import type { HttpOptions } from './http.js';
-import { Stalled, TIMEOUT_MS, seconds, within } from './wait.js';
+import { HttpSource } from './http.js';
+import { Stalled, seconds, TIMEOUT_MS, within } from './wait.js';
 
 /**
  * Opens the files on servers among `specs` with a `fetch` of the caller's. They join `remotes`, whose bytes the worker asks
@@ -29,18 +29,29 @@ export async function openInPage(
     }
     const { kind, url, ...access } = spec;
     const http = { ...access, ...options, ...(many ? { park: true, ahead: 4 << 20 } : {}) };
-    const files = kind === 'folder' ? await openFolder(url, () => http) : [await HttpSource.open(url, http)];
+    const files =
+      kind === 'folder' ? await openFolder(url, () => http) : [await HttpSource.open(url, http)];
     for (const file of files) {
       opened.push(file);
       remotes.push(file);
-      out.push({ kind: 'remote', source: remotes.length - 1, name: file.name, size: file.size, network: true });
+      out.push({
+        kind: 'remote',
+        source: remotes.length - 1,
+        name: file.name,
+        size: file.size,
+        network: true,
+      });
     }
   }
   return out;
 }
 
 /** A source that has to be waited for, as one that is here: the file of a handle, the body of a Response. */
-export async function settled(source: FileSource, timeout: number | undefined, signal: AbortSignal | undefined): Promise<FileSource> {
+export async function settled(
+  source: FileSource,
+  timeout: number | undefined,
+  signal: AbortSignal | undefined,
+): Promise<FileSource> {
   if (typeof Response !== 'undefined' && source instanceof Response) {
     return new File([await keepResponse(source, timeout, signal)], fileName(source.url));
   }
@@ -51,12 +62,18 @@ export async function settled(source: FileSource, timeout: number | undefined, s
   } catch (cause) {
     if (cause instanceof LlameroError) throw cause;
     const words = cause instanceof Error ? cause.message : String(cause);
-    throw new LlameroError('io', `${String(name)} cannot be opened (${words}); choose it again`, { cause });
+    throw new LlameroError('io', `${String(name)} cannot be opened (${words}); choose it again`, {
+      cause,
+    });
   }
 }
 
 /** The body of a Response that the caller has fetched, kept by the browser. */
-async function keepResponse(response: Response, timeout = TIMEOUT_MS, signal?: AbortSignal): Promise<Blob> {
+async function keepResponse(
+  response: Response,
+  timeout = TIMEOUT_MS,
+  signal?: AbortSignal,
+): Promise<Blob> {
   const name = fileName(response.url);
   if (!response.ok) {
     throw new LlameroError(
@@ -65,7 +82,10 @@ async function keepResponse(response: Response, timeout = TIMEOUT_MS, signal?: A
     );
   }
   if (!response.body || response.bodyUsed || response.body.locked) {
-    throw new LlameroError('invalid_input', `the body of the given Response (${name}) is missing or was read before; fetch it anew`);
+    throw new LlameroError(
+      'invalid_input',
+      `the body of the given Response (${name}) is missing or was read before; fetch it anew`,
+    );
   }
   const reader = response.body.getReader();
   async function* pieces(): AsyncGenerator<Uint8Array> {
@@ -80,7 +100,10 @@ async function keepResponse(response: Response, timeout = TIMEOUT_MS, signal?: A
     } catch (cause) {
       void reader.cancel().catch(() => {});
       if (cause instanceof LlameroError) throw cause;
-      const what = cause instanceof Stalled ? `has sent nothing for ${seconds(timeout)}` : 'broke the connection';
+      const what =
+        cause instanceof Stalled
+          ? `has sent nothing for ${seconds(timeout)}`
+          : 'broke the connection';
       throw new LlameroError(
         'network',
         `${host(response.url)} ${what} after ${received} bytes of ${name}; give the address in place of the Response, and what is missing is asked for again`,

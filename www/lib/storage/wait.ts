@@ -35,12 +35,15 @@ export function within<T>(work: Promise<T>, ms: number, signal?: AbortSignal): P
       reject(abortError(signal as AbortSignal));
     };
     const next = () => {
-      timer = setTimeout(() => {
-        slices += 1;
-        if (slices < SLICES) return next();
-        done();
-        reject(new Stalled(ms));
-      }, Math.min(ms / SLICES, LONGEST_TIMER_MS));
+      timer = setTimeout(
+        () => {
+          slices += 1;
+          if (slices < SLICES) return next();
+          done();
+          reject(new Stalled(ms));
+        },
+        Math.min(ms / SLICES, LONGEST_TIMER_MS),
+      );
     };
     work.then(
       (value) => (done(), resolve(value)),

@@ -91,7 +91,7 @@ function leaveOut(folder, builds) {
  */
 async function bundleWorker(folder) {
   const bundle = await rolldown({
-    input: path.join(folder, 'worker-entry.js'),
+    input: path.join(folder, 'worker/worker-entry.js'),
     // Modules are always given, never looked for beside this script.
     transform: { define: { 'import.meta.url': 'undefined' } },
     treeshake: true,
@@ -106,7 +106,8 @@ async function bundleWorker(folder) {
   const text = readFileSync(path.join(folder, 'worker.js'), 'utf8');
   if (/\bimport\b|\bexport\b/.test(text.replace(/"[^"]*"|'[^']*'|`[^`]*`/g, '')))
     throw new Error('worker.js must have no imports');
-  for (const name of ['worker-entry.js', 'worker-entry.d.ts']) rmSync(path.join(folder, name));
+  for (const name of ['worker-entry.js', 'worker-entry.d.ts'])
+    rmSync(path.join(folder, 'worker', name));
   writeFileSync(
     path.join(folder, 'worker.d.ts'),
     '// A script to start as a worker; it exports nothing.\nexport {};\n',

@@ -15,9 +15,9 @@ export const ONE_ENGINE = ['base'];
 const SOURCES = [
   'www/lib',
   'www/tools/package.mjs',
+  'www/tools/manifest.mjs',
   'package.json',
   'package-lock.json',
-  'README.md',
   'LICENSE',
 ];
 

@@ -66,6 +66,7 @@ export const CHECKS = [
   { name: 'package and page build', run: ({ building }) => building() },
   program('types of www/app (tsc)', 'node_modules/.bin/tsc', ['-p', 'www/app']),
   { name: 'vitest', run: unitTests },
+  { name: 'package tests', run: packageTests },
   { name: 'browser tests', run: browserTests },
 ];
 
@@ -169,7 +170,7 @@ export async function test(args) {
     process.stdout.write(readFileSync(path.join(LOGS, 'build.log')));
     return code;
   };
-  const builtByAnother = ['package and page build', 'browser tests'];
+  const builtByAnother = ['package and page build', 'package tests', 'browser tests'];
   const needsBuild = checks.some(({ name }) => builtByAnother.includes(name));
   const isFormatting = ({ name }) => name === 'cargo fmt --check' || name === 'clippy';
   const rows = await runChecks(checks.filter(isFormatting), { all, building });
@@ -235,18 +236,35 @@ async function unitTests() {
   return reports.withStatus(reports.read(report, reports.vitest), code);
 }
 
-/** In Chromium and Firefox. Two files at a time: most of what they wait for is one processor that compiles shaders. */
-async function browserTests({ all }) {
-  const report = path.join(LOGS, 'browser.tap');
-  rmSync(report, { force: true });
-  const args = ['--test', '--test-concurrency=2'];
-  args.push('--test-reporter=spec', '--test-reporter-destination=stdout');
-  args.push('--test-reporter=tap', `--test-reporter-destination=${report}`);
-  args.push(
-    ...browserTestFiles(readdirSync('tests/browser')).map((name) => `tests/browser/${name}`),
+/** What the npm package holds. */
+function packageTests() {
+  const files = readdirSync('tests/package').filter((name) => name.endsWith('.test.mjs'));
+  return nodeTests(
+    'package',
+    files.map((name) => `tests/package/${name}`),
+    { timeout: 1200 },
   );
+}
+
+/** In Chromium and Firefox. Two files at a time: most of what they wait for is one processor that compiles shaders. */
+function browserTests({ all }) {
+  const files = browserTestFiles(readdirSync('tests/browser'));
+  return nodeTests(
+    'browser',
+    files.map((name) => `tests/browser/${name}`),
+    { timeout: all ? 4800 : 2400, concurrency: 2 },
+  );
+}
+
+/** Tests of node:test. `name`: of the report in the folder of logs. */
+async function nodeTests(name, files, { timeout, concurrency = 1 }) {
+  const report = path.join(LOGS, `${name}.tap`);
+  rmSync(report, { force: true });
+  const args = ['--test', `--test-concurrency=${concurrency}`];
+  args.push('--test-reporter=spec', '--test-reporter-destination=stdout');
+  args.push('--test-reporter=tap', `--test-reporter-destination=${report}`, ...files);
   const code = await status(process.execPath, args, {
-    timeout: all ? 4800 : 2400,
+    timeout,
     // The command line, which the native tests built, makes the tiny model that these tests run by default.
     env: {
       LLAMERO_CLI: path.join(ROOT, 'target/debug/llamero'),

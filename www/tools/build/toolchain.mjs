@@ -161,7 +161,8 @@ async function rustup(what, ...args) {
 
 // ---------------------------------------------------------------- npm packages
 
-const npmInputs = () => digest(['package-lock.json', 'package.json']);
+const npmInputs = () =>
+  digest(['package-lock.json', 'package.json', 'www/tools/typedoc/package.json']);
 export const hasNpmPackages = () => existsSync('node_modules/vite') && isFresh('npm', npmInputs());
 
 let installing;

@@ -1,6 +1,11 @@
 // `Llama`: a loaded model. Everything that computes happens in its worker.
 
-import { WorkerClient } from './client.js';
+import { WorkerClient } from '../rpc/client.js';
+import type { EngineOptions, GenerationRequest } from '../rpc/protocol.js';
+import type { HttpSource } from '../storage/http.js';
+import { openInPage, settled } from '../storage/page.js';
+import type { Place } from '../worker/place.js';
+import { PAGE, wasmAt } from '../worker/place.js';
 import { abortError } from './errors.js';
 import {
   accessOf,
@@ -15,11 +20,6 @@ import {
   textRequest,
   tokenIds,
 } from './options.js';
-import type { Place } from './place.js';
-import { PAGE, wasmAt } from './place.js';
-import type { EngineOptions, GenerationRequest } from './protocol.js';
-import type { HttpSource } from './storage/http.js';
-import { openInPage, settled } from './storage/page.js';
 import { GenerationStream } from './stream.js';
 import type {
   ByteSource,

@@ -1,12 +1,12 @@
 // The engine's builds, and which of them this browser and page can run. All are the same program.
 
-import { builtin } from './environment.js';
-import { LlameroError } from './errors.js';
-import initBase, * as base from './llamero_engine.js';
-import initRelaxed, * as relaxed from './llamero_engine_relaxed.js';
-import initThreads, * as threads from './llamero_engine_threads.js';
-import type { WasmFiles } from './protocol.js';
-import { BUILD_FILES } from './protocol.js';
+import { builtin } from '../core/environment.js';
+import { LlameroError } from '../core/errors.js';
+import initBase, * as base from '../llamero_engine.js';
+import initRelaxed, * as relaxed from '../llamero_engine_relaxed.js';
+import initThreads, * as threads from '../llamero_engine_threads.js';
+import type { WasmFiles } from '../rpc/protocol.js';
+import { BUILD_FILES } from '../rpc/protocol.js';
 
 export interface Build {
   /** `base`: SIMD; `relaxed`: relaxed SIMD too; `threads`: that, and memory shared among threads. */

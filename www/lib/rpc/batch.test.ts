@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import type { GenerationResult, TokenEvent } from '../core/types.js';
 import type { BatchEngine, Update } from './batch.js';
 import { Batch, Turns } from './batch.js';
-import type { GenerationResult, TokenEvent } from './types.js';
 
 const outcome = (
   ids: number[],

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 // @ts-expect-error plain JavaScript
-import { serve } from '../tools/serve.mjs';
+import { serve } from '../../tools/serve.mjs';
 import { openFolder } from './folder.js';
-import { HttpSource } from './storage/http.js';
+import type { HttpSource } from './http.js';
 
 const INDEX = 'model.safetensors.index.json';
 const weights = (n: number) => new Uint8Array(3 << 20).fill(n);

@@ -1,7 +1,7 @@
 // The generations under way in one engine: all of them run together, driven by one loop.
 
+import type { GenerationResult, TokenEvent } from '../core/types.js';
 import type { GenerationRequest } from './protocol.js';
-import type { GenerationResult, TokenEvent } from './types.js';
 
 /** What the engine tells of a request; see `step` in src/web/mod.rs. */
 export type Update =

@@ -1,6 +1,6 @@
 // What the page's side and the worker say to each other. Every request has an `id` that its answers repeat.
 
-import type { WireError } from './errors.js';
+import type { WireError } from '../core/errors.js';
 import type {
   ChatTemplateOptions,
   Costs,
@@ -9,7 +9,7 @@ import type {
   LoadProgress,
   ModelInfo,
   TokenEvent,
-} from './types.js';
+} from '../core/types.js';
 
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` messages. */
 export type SourceSpec =

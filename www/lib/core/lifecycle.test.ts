@@ -1,9 +1,9 @@
 // Ends that come early: an aborted load, a stopped generation, a load that waits for its caller.
 
 import { describe, expect, test } from 'vitest';
-import { WorkerClient } from './client.js';
+import { WorkerClient } from '../rpc/client.js';
+import type { FromWorker, ToWorker } from '../rpc/protocol.js';
 import { LlameroError } from './errors.js';
-import type { FromWorker, ToWorker } from './protocol.js';
 import { GenerationStream } from './stream.js';
 import type { GenerationResult } from './types.js';
 

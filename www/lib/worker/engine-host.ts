@@ -1,21 +1,21 @@
 // Owns an engine, and answers the requests of a `Llama` (protocol.ts): in a worker (worker-entry.ts), or beside it in the
 // same thread (in-place.ts).
 
-import type { Update } from './batch.js';
-import { Batch, Turns } from './batch.js';
+import { fromWire, LlameroAbortError, LlameroError, toWire } from '../core/errors.js';
+import { ProgressMeter } from '../core/progress.js';
+import type { ModelInfo } from '../core/types.js';
+import type { Engine, EngineSource, InitOutput } from '../llamero_engine.js';
+import type { Update } from '../rpc/batch.js';
+import { Batch, Turns } from '../rpc/batch.js';
+import type { Calls, FromWorker, SourceSpec, ToWorker, WasmFiles } from '../rpc/protocol.js';
+import { ReadAhead } from '../storage/ahead.js';
+import { BlobSource, release } from '../storage/blob.js';
+import { openFolder } from '../storage/folder.js';
+import type { HttpOptions } from '../storage/http.js';
+import { HttpSource } from '../storage/http.js';
 import type { Build } from './engines.js';
 import { BUILDS, moduleOf, pick } from './engines.js';
-import { fromWire, LlameroAbortError, LlameroError, toWire } from './errors.js';
-import { openFolder } from './folder.js';
-import type { Engine, EngineSource, InitOutput } from './llamero_engine.js';
-import { ProgressMeter } from './progress.js';
-import type { Calls, FromWorker, SourceSpec, ToWorker, WasmFiles } from './protocol.js';
-import { ReadAhead } from './storage/ahead.js';
-import { BlobSource, release } from './storage/blob.js';
-import type { HttpOptions } from './storage/http.js';
-import { HttpSource } from './storage/http.js';
 import { keepTuning, readTuning, tuningKey } from './tuning.js';
-import type { ModelInfo } from './types.js';
 
 /** Threads that are worth starting: each costs memory, and more do not make a bus faster. */
 const MAX_THREADS = 8;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import type { DeviceInfo } from '../core/types.js';
 import { keepTuning, readTuning, tuningKey } from './tuning.js';
-import type { DeviceInfo } from './types.js';
 
 const device = (features: string[], lanes?: number) =>
   ({ kind: 'webgpu', features, ...(lanes ? { lanes } : {}) }) as DeviceInfo;

@@ -1,9 +1,9 @@
 // Checks of what the caller passes: an unknown option throws here, a value out of range in the engine.
 
+import type { Access, GenerationRequest, SourceSpec } from '../rpc/protocol.js';
+import { inTemplates } from '../storage/answer.js';
+import { HttpSource } from '../storage/http.js';
 import { LlameroError } from './errors.js';
-import type { Access, GenerationRequest, SourceSpec } from './protocol.js';
-import { inTemplates } from './storage/answer.js';
-import { HttpSource } from './storage/http.js';
 import type {
   ByteSource,
   ChatMessage,

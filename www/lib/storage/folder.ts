@@ -1,9 +1,9 @@
 // A model as Hugging Face keeps it: a folder with config.json, safetensors, and the tokenizer's files.
 
-import { LlameroError } from './errors.js';
-import { MissingFile } from './storage/answer.js';
-import type { HttpOptions } from './storage/http.js';
-import { HttpSource } from './storage/http.js';
+import { LlameroError } from '../core/errors.js';
+import { MissingFile } from './answer.js';
+import type { HttpOptions } from './http.js';
+import { HttpSource } from './http.js';
 
 const INDEX = 'model.safetensors.index.json';
 /** The weights of a model that is not cut. */

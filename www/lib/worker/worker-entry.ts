@@ -1,8 +1,8 @@
 // The package's worker.js: an engine in a worker, or one of its threads. The package has it as one file without imports,
 // which runs as a module and as a classic script.
 
+import type { FromWorker, ToWorker } from '../rpc/protocol.js';
 import { EngineHost } from './engine-host.js';
-import type { FromWorker, ToWorker } from './protocol.js';
 import { trusted } from './trusted.js';
 
 // The DOM's types are those of a window; this is the part of a worker's that is used.

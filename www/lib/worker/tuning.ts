@@ -1,6 +1,6 @@
 // What `LoadOptions.tune` found, kept by the browser for each adapter: a measurement of some seconds is made once.
 
-import type { DeviceInfo, Kernels } from './types.js';
+import type { DeviceInfo, Kernels } from '../core/types.js';
 
 /** A cache of the browser's for this origin; the number changes when old measurements say nothing of new kernels. */
 const CACHE = 'llamero-tuning-1';

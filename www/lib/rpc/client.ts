@@ -1,7 +1,15 @@
 // The page's end of the worker: requests out, answers in.
 
-import { abortError, fromWire, LlameroAbortError, LlameroError, toWire } from './errors.js';
-import type { Started, WorkerLike } from './place.js';
+import { abortError, fromWire, LlameroAbortError, LlameroError, toWire } from '../core/errors.js';
+import type {
+  ByteSource,
+  GenerationResult,
+  LoadProgress,
+  ModelInfo,
+  TokenEvent,
+} from '../core/types.js';
+import { HttpSource } from '../storage/http.js';
+import type { Started, WorkerLike } from '../worker/place.js';
 import type {
   Calls,
   EngineOptions,
@@ -11,8 +19,6 @@ import type {
   ToWorker,
   WasmFiles,
 } from './protocol.js';
-import { HttpSource } from './storage/http.js';
-import type { ByteSource, GenerationResult, LoadProgress, ModelInfo, TokenEvent } from './types.js';
 
 interface Pending {
   resolve(value: unknown): void;

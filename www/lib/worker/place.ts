@@ -1,12 +1,12 @@
 // Where the engine of a `Llama` runs. The package's entries differ in this alone.
 
-import { absolute, wasmAddresses, workerAddress } from './assets.js';
-import { missingWorker, noWorkers, refusedWorker, watchPolicy } from './environment.js';
-import { LlameroError } from './errors.js';
-import type { WasmFiles } from './protocol.js';
-import { BUILD_FILES } from './protocol.js';
+import { absolute, wasmAddresses, workerAddress } from '../assets.js';
+import { missingWorker, noWorkers, refusedWorker, watchPolicy } from '../core/environment.js';
+import { LlameroError } from '../core/errors.js';
+import type { FileSource, LoadOptions } from '../core/types.js';
+import type { WasmFiles } from '../rpc/protocol.js';
+import { BUILD_FILES } from '../rpc/protocol.js';
 import { isTrusted, trusted } from './trusted.js';
-import type { FileSource, LoadOptions } from './types.js';
 
 /** The part of a worker that is used. */
 export type WorkerLike = Pick<

@@ -23,7 +23,7 @@ pub enum ErrorKind {
     ContextOverflow,
     /// A model or a cache that does not fit the memory or the device's limits.
     ModelTooLarge,
-    /// Reading a local file failed.
+    /// Reading or writing a local file failed.
     Io,
     /// A network request failed.
     Network,
@@ -100,6 +100,7 @@ impl Error {
     }
 
     /// Attaches the cause.
+    #[must_use]
     pub fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -109,12 +110,14 @@ impl Error {
     }
 
     /// Says where it happened: `"{place}: {detail}"`.
+    #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.0.detail = format!("{place}: {}", self.0.detail);
         self
     }
 
     /// Says what to do about it: `"{detail}; {advice}"`.
+    #[must_use]
     pub fn advise(mut self, advice: &str) -> Self {
         self.0.detail = format!("{}; {advice}", self.0.detail);
         self
@@ -231,6 +234,6 @@ impl Warnings {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, "reading a file failed").with_source(error)
+        Self::new(ErrorKind::Io, "reading or writing a file failed").with_source(error)
     }
 }

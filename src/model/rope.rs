@@ -12,7 +12,7 @@ pub enum RopeScaling {
         /// Context multiple.
         factor: f64,
     },
-    /// `LLaMA` 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between.
+    /// LLaMA 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between.
     Llama3 {
         /// Context multiple.
         factor: f64,
@@ -23,7 +23,7 @@ pub enum RopeScaling {
         /// Context of the training.
         original_max_position_embeddings: f64,
     },
-    /// `YaRN` (Peng et al. 2023, "`YaRN`: Efficient Context Window Extension of Large Language Models", section 3).
+    /// YaRN (Peng et al. 2023, "YaRN: Efficient Context Window Extension of Large Language Models", section 3).
     Yarn {
         /// Context multiple.
         factor: f64,
@@ -38,7 +38,7 @@ pub enum RopeScaling {
         /// Whether the ends of the ramp are whole pairs.
         truncate: bool,
     },
-    /// A divisor for each frequency, as the GGUF tensor `rope_freqs.weight` gives (`LLaMA` 3.1 and later).
+    /// A divisor for each frequency, as the GGUF tensor `rope_freqs.weight` gives (LLaMA 3.1 and later).
     Divisors {
         /// One per rotated pair.
         divisors: Vec<f32>,
@@ -46,7 +46,7 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// The attention factor of `YaRN` where a file names none (section 3.4 of the paper).
+    /// The attention factor of YaRN where a file names none (section 3.4 of the paper).
     pub fn yarn_attention_factor(factor: f64) -> f64 {
         yarn_mscale(factor, 1.0)
     }

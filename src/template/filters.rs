@@ -1215,7 +1215,7 @@ fn xml_attributes(run: &mut Run, value: &Value, space: bool) -> Result<String> {
     Ok(out)
 }
 
-/// `MarkupSafe`'s `striptags`: without comments and tags, white space collapsed, entities resolved.
+/// MarkupSafe's `striptags`: without comments and tags, white space collapsed, entities resolved.
 fn without_tags(run: &mut Run, text: &str) -> Result<String> {
     let mut kept = text.to_owned();
     for (open, close) in [("<!--", "-->"), ("<", ">")] {

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use crate::error::{Error, Result, Warnings};
 use crate::format::StringArray;
 
-/// What a token is. The numbers in a file (GGUF `tokenizer.ggml.token_type`, `SentencePiece`'s `Type`) agree.
+/// What a token is. The numbers in a file (GGUF `tokenizer.ggml.token_type`, SentencePiece's `Type`) agree.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Text, made by merging.

@@ -1,7 +1,7 @@
 //! `capture`: values of a model over a text into a file of safetensors, and edits from one.
 
 use crate::{from_json, invalid, print};
-use llamero::engine::Engine;
+use llamero::engine::Model;
 use llamero::error::{Error, Result};
 use llamero::plan::{Edit, EditKind, Hook, Point, Tap, Trace};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -110,9 +110,9 @@ fn swapped(values: &[f32], a: usize, b: usize, c: usize) -> Vec<f32> {
 ///
 /// # Errors
 ///
-/// Those of [`Engine::trace`], and `Io` for a file that cannot be written.
+/// Those of [`Model::trace`], and `Io` for a file that cannot be written.
 pub async fn run(
-    engine: &mut Engine,
+    engine: &mut Model,
     ids: &[u32],
     hooks: &[String],
     edits: Vec<Edit>,

@@ -146,10 +146,10 @@ need_node() {
 }
 need_npm_packages() {
   need_node
-  fresh npm package-lock.json package.json && [ -d node_modules/vite ] && return
+  fresh npm package-lock.json package.json www/tools/typedoc/package.json && [ -d node_modules/vite ] && return
   step "installing the npm packages of the build (npm ci)"
   npm ci --no-audit --no-fund --loglevel=error </dev/null
-  stamp npm package-lock.json package.json
+  stamp npm package-lock.json package.json www/tools/typedoc/package.json
 }
 
 need_python() {
@@ -316,7 +316,7 @@ build_engine() { # base|relaxed|threads
   echo "$inputs" >"$STAMPS/web-$build"
 }
 
-PACKAGE_INPUTS=("$WEB_DIR" www/lib www/tools/package.mjs package.json README.md LICENSE)
+PACKAGE_INPUTS=("$WEB_DIR" www/lib www/tools/package.mjs www/tools/manifest.mjs package.json LICENSE)
 build_package() {
   build_wasm
   need_npm_packages
@@ -442,7 +442,7 @@ test_browser() {
   step "browser tests"
   local log=$LOGS/browser.tap status=0 counts name files=() longest=(quants models page library cpu)
   for name in "${longest[@]}"; do files+=("tests/browser/$name.test.mjs"); done
-  for name in tests/browser/*.test.mjs; do
+  for name in tests/package/*.test.mjs tests/browser/*.test.mjs; do
     case " ${files[*]} " in *" $name "*) ;; *) files+=("$name") ;; esac
   done
   rm -f "$log"
@@ -527,7 +527,7 @@ check() {
   if find_threads_rust; then yes "sources of Rust's std" "$("$THREADS_RUSTC" --version) (for the engine with threads)"
   else maybe "sources of Rust's std" "the engine's build with threads is left out; $THREADS_ADVICE"; fi
   if node_ok; then yes "Node >= $MIN_NODE" "$(node --version)"; else no "Node >= $MIN_NODE" "install it from your distribution or the Node.js home page"; fi
-  if [ -d node_modules/vite ] && fresh npm package-lock.json package.json; then yes "npm packages" "node_modules/"
+  if [ -d node_modules/vite ] && fresh npm package-lock.json package.json www/tools/typedoc/package.json; then yes "npm packages" "node_modules/"
   else maybe "npm packages" "npm ci (the other verbs do it)"; fi
   if have python3 && python3 -m pip --version >/dev/null 2>&1; then yes "python3 with pip" "$(python3 --version)"
   else no "python3 with pip" "as root: $(apt_line python3 python3-pip)"; fi

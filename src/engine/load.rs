@@ -311,11 +311,7 @@ fn is_of_the_device(error: &Error) -> bool {
 }
 
 /// An executor on the GPU. [`Device::Auto`] refuses an adapter that is software: the CPU's own kernels are faster.
-async fn gpu(
-    plan: Plan,
-    context: u32,
-    wanted: &Wanted<'_>,
-) -> Result<(Box<dyn Executor>, Gpu)> {
+async fn gpu(plan: Plan, context: u32, wanted: &Wanted<'_>) -> Result<(Box<dyn Executor>, Gpu)> {
     let gpu = Gpu::request_with(wanted.options.profile).await?;
     let found = gpu.capabilities();
     if wanted.options.device == Device::Auto && found.software {

@@ -161,10 +161,7 @@ impl Engine {
             ..from_js("generate", request)?
         };
         let seed = random_seed().map_err(to_js_error)?;
-        let id = self
-            .model()?
-            .enqueue(&request, seed)
-            .map_err(to_js_error)?;
+        let id = self.model()?.enqueue(&request, seed).map_err(to_js_error)?;
         Ok(id.0 as f64)
     }
 
@@ -254,9 +251,7 @@ impl Engine {
 
     /// The model, unless [`Engine::logits`] has it.
     fn model(&self) -> Result<RefMut<'_, Model>, JsValue> {
-        self.model
-            .try_borrow_mut()
-            .map_err(|_| to_js_error(busy()))
+        self.model.try_borrow_mut().map_err(|_| to_js_error(busy()))
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {

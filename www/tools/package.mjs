@@ -18,6 +18,7 @@ import {
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { rolldown } from 'rolldown';
+import { manifest, projectManifest } from './manifest.mjs';
 
 const root = path.resolve(
   import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname),
@@ -60,49 +61,12 @@ async function build(engine, out) {
   );
   await bundleWorker(fresh);
   embed(fresh);
-  for (const name of ['README.md', 'LICENSE']) {
-    if (existsSync(path.join(root, name)))
-      copyFileSync(path.join(root, name), path.join(fresh, name));
-  }
-  const { name, version, description, license, keywords } = JSON.parse(
-    readFileSync(path.join(root, 'package.json'), 'utf8'),
+  copyFileSync(path.join(root, 'www/lib/README.md'), path.join(fresh, 'README.md'));
+  copyFileSync(path.join(root, 'LICENSE'), path.join(fresh, 'LICENSE'));
+  writeFileSync(
+    path.join(fresh, 'package.json'),
+    `${JSON.stringify(manifest(projectManifest(root), fresh), null, 2)}\n`,
   );
-  const manifest = {
-    name,
-    version,
-    description,
-    license,
-    keywords,
-    type: 'module',
-    engines: { node: '>=20.16' },
-    exports: {
-      '.': {
-        types: './index.d.ts',
-        // Node, Bun, Deno
-        node: './in-place.js',
-        // Bundlers that copy the files which a script names: webpack and Rspack, Turbopack, Vite.
-        webpack: './index.js',
-        browser: { development: './index.js', production: './index.js', default: './embedded.js' },
-        // esbuild (above), Rollup: they copy none.
-        default: './embedded.js',
-      },
-      './in-place': { types: './in-place.d.ts', default: './in-place.js' },
-      './embedded': { types: './embedded.d.ts', default: './embedded.js' },
-      './worker.js': './worker.js',
-      ...Object.fromEntries(
-        readdirSync(fresh)
-          .filter((name) => name.endsWith('.wasm'))
-          .map((name) => [`./${name}`, `./${name}`]),
-      ),
-      './package.json': './package.json',
-    },
-    main: './index.js',
-    types: './index.d.ts',
-    files: ['*.js', '*.d.ts', '*.wasm', 'core', 'rpc', 'snippets', 'storage', 'worker'],
-    // The worker's module runs when it is loaded; the rest may be shaken.
-    sideEffects: ['./worker.js'],
-  };
-  writeFileSync(path.join(fresh, 'package.json'), JSON.stringify(manifest, null, 2) + '\n');
   rmSync(out, { recursive: true, force: true });
   renameSync(fresh, out);
 }

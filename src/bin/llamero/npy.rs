@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-pub struct NpyWriter(BufWriter<File>);
+pub(crate) struct NpyWriter(BufWriter<File>);
 
 impl NpyWriter {
-    pub fn create(path: &Path, shape: &[usize]) -> Result<NpyWriter> {
+    pub(crate) fn create(path: &Path, shape: &[usize]) -> Result<NpyWriter> {
         let mut file =
             BufWriter::new(File::create(path).map_err(|e| Error::from(e).at(path.display()))?);
         let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
@@ -27,7 +27,7 @@ impl NpyWriter {
         Ok(NpyWriter(file))
     }
 
-    pub fn write(&mut self, values: &[f32]) -> Result<()> {
+    pub(crate) fn write(&mut self, values: &[f32]) -> Result<()> {
         for value in values {
             self.0.write_all(&value.to_le_bytes())?;
         }

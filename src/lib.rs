@@ -27,3 +27,7 @@ pub mod template;
 pub mod tokenizer;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+#[path = "web/typescript.rs"]
+mod typescript;

@@ -5,7 +5,9 @@
 
 mod capture;
 mod generate;
+mod info;
 mod open;
+mod options;
 mod pages;
 mod prefix;
 mod recommended;
@@ -15,6 +17,8 @@ mod text;
 
 pub use capture::Captured;
 pub use generate::{Event, Generation, Host, Sequence, Timings, Update, Usage};
+pub use info::{Costs, DeviceInfo, ModelInfo, Phase, Progress};
+pub use options::{DecodeOptions, Device, Kernels, LoadOptions, TemplateOptions};
 pub use recommended::GenerationConfig;
 pub use request::{Options, Request, Stop};
 pub use scheduler::RequestId;

@@ -4,7 +4,10 @@
 
 mod source;
 
-use crate::engine::{self, Chat, Opened, Request, RequestId, Update, apply_chat_template};
+use crate::engine::{
+    self, Chat, Costs, DecodeOptions, Device, DeviceInfo, Kernels, LoadOptions, ModelInfo, Opened,
+    Phase, Progress, Request, RequestId, TemplateOptions, Update, apply_chat_template,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::cpu::{CpuExecutor, CpuOptions, Pool};
 use crate::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
@@ -26,72 +29,45 @@ const REFERENCE_ROWS: u32 = 16;
 /// Threads where the caller names none and JavaScript does not know the processor better.
 const MAX_THREADS: u32 = 8;
 
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r#"import type {
+  ChatTemplateOptions,
+  Costs,
+  DecodeOptions,
+  EncodeOptions,
+  EngineOptions,
+  EngineProgress,
+  Event,
+  GenerationResult,
+  ModelInfo,
+  Request,
+} from './generated/engine.js';
+
+/** A file, as the engine reads it. */
+export interface EngineSource {
+  name: string;
+  size: number;
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** What happened to a request. */
+export type Update =
+  | Event
+  | { type: 'done'; result: GenerationResult }
+  | { type: 'failed'; error: unknown };
+
+/** Starts workers that share the engine's memory; resolves with how many are about to join. */
+export type StartThreads = (
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+  handle: number,
+  count: number,
+) => Promise<number>;
+"#;
+
 #[wasm_bindgen(start)]
 fn start() {
     console_error_panic_hook::set_once();
-}
-
-/// `GpuOptions` of the same names.
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct KernelOptions {
-    subgroups: Option<bool>,
-    int8: Option<bool>,
-    f16: Option<bool>,
-    columns: Option<bool>,
-    splits: Option<bool>,
-    lanes: Option<u32>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct LoadOptions {
-    device: Option<String>,
-    max_context: Option<u32>,
-    kv_cache_type: Option<String>,
-    threads: Option<u32>,
-    quantize: Option<String>,
-    kernels: KernelOptions,
-    tune: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct TokenizeOptions {
-    add_special: bool,
-    parse_special: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct DetokenizeOptions {
-    skip_special: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct TemplateOptions {
-    add_generation_prompt: Option<bool>,
-    tools: Option<serde_json::Value>,
-    chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
-    chat_template: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Progress {
-    phase: &'static str,
-    loaded: u64,
-    total: u64,
-}
-
-/// See `Costs` in www/lib.
-#[derive(Serialize)]
-struct Costs {
-    steps: u64,
-    dispatches: u64,
-    encode_ms: f64,
-    weight_bytes_per_token: u64,
-    cache_bytes_per_position: f64,
 }
 
 /// A loaded model.
@@ -101,7 +77,7 @@ pub struct Engine {
     /// Where the engine runs on one.
     gpu: Option<Gpu>,
     tokenizer: Option<Tokenizer>,
-    info: serde_json::Value,
+    info: ModelInfo,
 }
 
 #[wasm_bindgen]
@@ -111,11 +87,13 @@ impl Engine {
     /// Where threads are wanted and this module can share its memory, `start_threads(module, memory, handle, count)` is
     /// called: it is to start workers that call [`join_pool`], and returns a promise of how many are about to.
     pub async fn load(
-        sources: Vec<JsSource>,
-        options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "EngineSource[]")] sources: Vec<JsSource>,
+        #[wasm_bindgen(unchecked_param_type = "EngineOptions")] options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "(progress: EngineProgress) => void")]
         on_progress: js_sys::Function,
+        #[wasm_bindgen(unchecked_param_type = "() => Promise<unknown>")]
         on_opened: js_sys::Function,
-        start_threads: js_sys::Function,
+        #[wasm_bindgen(unchecked_param_type = "StartThreads")] start_threads: js_sys::Function,
     ) -> Result<Engine, JsValue> {
         let options: LoadOptions = from_js("load", options)?;
         let sources = sources
@@ -127,34 +105,39 @@ impl Engine {
             .map_err(to_js_error)
     }
 
-    /// Model, config, device: see `ModelInfo` in www/lib.
+    /// Model, config, device.
+    #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
     pub fn info(&self) -> Result<JsValue, JsValue> {
         to_js(&self.info)
     }
 
     /// Text to token ids.
-    pub fn tokenize(&self, text: &str, options: JsValue) -> Result<Vec<u32>, JsValue> {
-        let options: TokenizeOptions = from_js("tokenize", options)?;
-        let options = EncodeOptions {
-            add_special: options.add_special,
-            parse_special: options.parse_special,
-        };
+    pub fn tokenize(
+        &self,
+        text: &str,
+        #[wasm_bindgen(unchecked_param_type = "EncodeOptions")] options: JsValue,
+    ) -> Result<Vec<u32>, JsValue> {
+        let options: EncodeOptions = from_js("tokenize", options)?;
         self.tokenizer()?.encode(text, options).map_err(to_js_error)
     }
 
     /// Token ids to text.
-    pub fn detokenize(&self, ids: Vec<u32>, options: JsValue) -> Result<String, JsValue> {
-        let options: DetokenizeOptions = from_js("detokenize", options)?;
+    pub fn detokenize(
+        &self,
+        ids: Vec<u32>,
+        #[wasm_bindgen(unchecked_param_type = "DecodeOptions")] options: JsValue,
+    ) -> Result<String, JsValue> {
+        let options: DecodeOptions = from_js("detokenize", options)?;
         self.tokenizer()?
-            .decode(&ids, options.skip_special)
+            .decode(&ids, options.skip_special.unwrap_or(false))
             .map_err(to_js_error)
     }
 
     /// A conversation as the model's chat template renders it.
     pub fn apply_chat_template(
         &self,
-        messages: JsValue,
-        options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "readonly unknown[]")] messages: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "ChatTemplateOptions")] options: JsValue,
     ) -> Result<String, JsValue> {
         let options: TemplateOptions = from_js("apply_chat_template", options)?;
         let messages: serde_json::Value = from_js("messages", messages)?;
@@ -170,7 +153,10 @@ impl Engine {
     }
 
     /// Checks a request and queues it: [`Engine::step`] runs all that are queued. Returns its id.
-    pub fn enqueue(&self, request: JsValue) -> Result<f64, JsValue> {
+    pub fn enqueue(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Request")] request: JsValue,
+    ) -> Result<f64, JsValue> {
         let request = Request {
             now: Some(local_now()),
             ..from_js("generate", request)?
@@ -186,7 +172,11 @@ impl Engine {
     /// Runs all requests on by one step, one call at a time. `on_update(id, update)` gets what happened: events as
     /// [`engine::Event`] writes them, and last `{type: "done", result}` or `{type: "failed", error}`. False: nothing is
     /// left to run.
-    pub async fn step(&self, on_update: js_sys::Function) -> Result<bool, JsValue> {
+    pub async fn step(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "(id: number, update: Update) => void")]
+        on_update: js_sys::Function,
+    ) -> Result<bool, JsValue> {
         let pending = self.engine()?.advance();
         // What was cancelled is answered before a step is waited for.
         self.tell(&on_update)?;
@@ -225,6 +215,7 @@ impl Engine {
     }
 
     /// What steps cost so far, and the bytes that one reads.
+    #[wasm_bindgen(unchecked_return_type = "Costs")]
     pub fn costs(&self) -> Result<JsValue, JsValue> {
         let engine = self.engine()?;
         let (plan, executor) = (engine.plan(), engine.executor());
@@ -290,7 +281,7 @@ async fn load(
     on_opened: &js_sys::Function,
     start_threads: &js_sys::Function,
 ) -> Result<Engine> {
-    let report = |phase: &'static str, loaded: u64, total: u64| -> Result<()> {
+    let report = |phase: Phase, loaded: u64, total: u64| -> Result<()> {
         let value = to_js(&Progress {
             phase,
             loaded,
@@ -303,7 +294,15 @@ async fn load(
             .map_err(|e| from_js_error(&e))
     };
     let total = sources.iter().map(|s| s.len()).sum();
-    report("open", 0, total)?;
+    let is_weights = |name: &str| name.ends_with(".gguf") || name.ends_with(".safetensors");
+    let file_name = sources
+        .iter()
+        .map(|source| source.name())
+        .find(|name| is_weights(name))
+        .or(sources.first().map(|source| source.name()))
+        .unwrap_or_default()
+        .to_owned();
+    report(Phase::Open, 0, total)?;
     let cache = match options.kv_cache_type.as_deref() {
         None => None,
         Some(name) => Some(CacheType::from_name(name).ok_or_else(|| {
@@ -312,16 +311,9 @@ async fn load(
             ))
         })?),
     };
-    let (mut gpu, auto) = match options.device.as_deref().unwrap_or("auto") {
-        "auto" => (true, true),
-        "webgpu" => (true, false),
-        "cpu" | "reference" => (false, false),
-        other => {
-            return Err(Error::invalid_input(format!(
-                "device is {other:?}; it may be \"auto\", \"webgpu\", \"cpu\" or \"reference\""
-            )));
-        }
-    };
+    let device = options.device;
+    let auto = device == Device::Auto;
+    let mut gpu = auto || device == Device::WebGpu;
     if options.threads == Some(0) {
         return Err(Error::invalid_input("threads must be at least 1"));
     }
@@ -338,13 +330,13 @@ async fn load(
                 .await
                 .map_err(|e| from_js_error(&e))?;
         }
-        report("compile", 0, total)?;
+        report(Phase::Compile, 0, total)?;
         let plan = opened.model.plan.clone();
         let executor: Result<(Box<dyn Executor>, Option<Gpu>)> = if gpu {
             on_gpu(plan, context, cache, options, auto)
                 .await
                 .map(|(executor, gpu)| (executor, Some(gpu)))
-        } else if options.device.as_deref() == Some("reference") {
+        } else if device == Device::Reference {
             reference(plan, context).map(|e| (Box::new(e) as Box<dyn Executor>, None))
         } else {
             let cache = cpu_cache(cache, auto)?;
@@ -354,7 +346,7 @@ async fn load(
         };
         let loaded = match executor {
             Ok((executor, gpu)) => engine::Engine::load(opened, executor, context, |p| {
-                report("download", p.loaded, p.total)
+                report(Phase::Download, p.loaded, p.total)
             })
             .await
             .map(|engine| (engine, gpu)),
@@ -376,29 +368,29 @@ async fn load(
             Err(error) => return Err(error),
         }
     };
-    report("ready", total, total)?;
+    report(Phase::Ready, total, total)?;
 
-    let config = engine.config();
-    let mut device = serde_json::to_value(engine.executor().info()).unwrap_or_default();
-    if let (Some(reason), Some(device)) = (reason, device.as_object_mut()) {
-        device.insert("fallback_reason".into(), reason.to_string().into());
-    }
-    let self_test = device
-        .as_object_mut()
-        .and_then(|device| device.remove("self_test"));
-    let info = serde_json::json!({
-        "name": config.name,
-        "architecture": config.architecture,
-        "config": config,
-        "parameters": engine.plan().tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
-        "bytes": engine.file_bytes(),
-        "context": engine.context(),
-        "generation_config": engine.generation_config(),
-        "chat_template": engine.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
-        "warnings": engine.warnings().to_vec(),
-        "selfTest": self_test,
-        "device": device,
-    });
+    let config = engine.config().clone();
+    let mut executor = engine.executor().info();
+    let info = ModelInfo {
+        name: config.name.clone().unwrap_or(file_name),
+        architecture: config.architecture,
+        parameters: engine.plan().tensors.iter().map(|t| t.rows * t.cols).sum(),
+        config,
+        bytes: engine.file_bytes(),
+        context: engine.context(),
+        generation_config: *engine.generation_config(),
+        chat_template: engine
+            .tokenizer()
+            .is_ok_and(|t| t.chat_template().is_some()),
+        warnings: engine.warnings().to_vec(),
+        self_test: executor.self_test.take(),
+        device: DeviceInfo {
+            executor,
+            fallback_reason: reason.map(|reason| reason.to_string()),
+            threads_reason: None,
+        },
+    };
     Ok(Engine {
         tokenizer: engine.tokenizer().ok().cloned(),
         engine: Rc::new(RefCell::new(engine)),
@@ -450,7 +442,7 @@ async fn on_gpu(
             ),
         ));
     }
-    let KernelOptions {
+    let Kernels {
         subgroups,
         int8,
         f16,

@@ -20,12 +20,12 @@ macro_rules! kinds {
 
         impl ErrorKind {
             /// Every kind.
-            pub const ALL: &'static [ErrorKind] = &[$(ErrorKind::$kind,)*];
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
 
             /// The stable string for JavaScript (`LlameroError.code`) and for JSON.
             pub fn code(self) -> &'static str {
                 match self {
-                    $(ErrorKind::$kind => $code,)*
+                    $(Self::$kind => $code,)*
                 }
             }
 
@@ -33,7 +33,7 @@ macro_rules! kinds {
             #[cfg(test)]
             pub(crate) fn doc(self) -> String {
                 match self {
-                    $(ErrorKind::$kind => [$($doc),*].concat().trim().to_owned(),)*
+                    $(Self::$kind => [$($doc),*].concat().trim().to_owned(),)*
                 }
             }
         }
@@ -71,52 +71,9 @@ kinds! {
 }
 
 impl ErrorKind {
-<<<<<<< HEAD
-    /// The kind of a [`ErrorKind::code`] string; used for errors that come back from JavaScript.
-    pub fn from_code(code: &str) -> Option<ErrorKind> {
-        ErrorKind::ALL
-            .iter()
-            .copied()
-            .find(|kind| kind.code() == code)
-=======
-    /// The stable string for JavaScript (`LlameroError.code`) and for JSON.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::InvalidFile => "invalid_file",
-            Self::Unsupported => "unsupported",
-            Self::InvalidInput => "invalid_input",
-            Self::ContextOverflow => "context_overflow",
-            Self::ModelTooLarge => "model_too_large",
-            Self::Io => "io",
-            Self::Network => "network",
-            Self::WebGpuUnavailable => "webgpu_unavailable",
-            Self::DeviceLost => "device_lost",
-            Self::Template => "template",
-            Self::Aborted => "aborted",
-            Self::Internal => "internal",
-        }
-    }
-
     /// The kind of a [`ErrorKind::code`] string; used for errors that come back from JavaScript.
     pub fn from_code(code: &str) -> Option<Self> {
-        use ErrorKind::*;
-        [
-            InvalidFile,
-            Unsupported,
-            InvalidInput,
-            ContextOverflow,
-            ModelTooLarge,
-            Io,
-            Network,
-            WebGpuUnavailable,
-            DeviceLost,
-            Template,
-            Aborted,
-            Internal,
-        ]
-        .into_iter()
-        .find(|kind| kind.code() == code)
->>>>>>> main
+        Self::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 }
 

@@ -359,7 +359,7 @@ export interface Kernels {
   lanes?: number;
 }
 
-/** What LLaMA 4 does besides. */
+/** What `LLaMA` 4 does besides. */
 export interface Llama4Config {
   /** Whether block `i` rotates queries and keys. */
   rope_layers: Array<boolean>;
@@ -389,7 +389,7 @@ export interface MixtureConfig {
   moe_layers: Array<boolean>;
 }
 
-/** Hyperparameters of a model of the LLaMA family. */
+/** Hyperparameters of a model of the `LLaMA` family. */
 export interface ModelConfig {
   /** Family member. */
   architecture: Architecture;
@@ -411,7 +411,7 @@ export interface ModelConfig {
   rope_dim: number;
   /** `V` */
   vocab_size: number;
-  /** Added to the mean square in RMSNorm. */
+  /** Added to the mean square in `RMSNorm`. */
   rms_norm_eps: number;
   /** Rope base frequency. */
   rope_theta: number;

@@ -15,6 +15,7 @@ mod gguf;
 mod hf;
 mod hf_folder;
 mod merge;
+mod pattern;
 mod pre_tokenizers;
 mod sentencepiece;
 mod special;
@@ -81,8 +82,8 @@ impl Tokenizer {
     /// The ids of `text`.
     ///
     /// # Errors
-    /// `InvalidInput` for text that cannot be encoded: over a gigabyte, a million spaces in a row, a character
-    /// that a vocabulary without byte tokens lacks.
+    /// `InvalidInput` for text that cannot be encoded: over a gigabyte, a million spaces in a row (by a `tokenizer.json`), a
+    /// character that a vocabulary without byte tokens lacks.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
         if text.len() > MAX_TEXT {
             return Err(Error::invalid_input(format!(

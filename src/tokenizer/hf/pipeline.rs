@@ -18,7 +18,6 @@ use tokenizers::tokenizer::{
     OffsetType, PreTokenizer as _, PreTokenizerWrapper,
 };
 
-use super::super::pre_tokenizers::check_white_space;
 use super::file::{self, Added, Pattern, Piece, PostProcessor};
 use crate::error::{Error, Result};
 
@@ -31,6 +30,27 @@ const MAX_STEPS: usize = 64;
 const MAX_GROWTH: usize = 256;
 /// Most special tokens around a text; LLaMAs have one or two.
 const MAX_FRAME: usize = 64;
+
+/// Longest run of white space that the patterns' engine takes: fancy-regex keeps one stack entry per character
+/// of `\s+(?!\S)` and gives up at a million, and the `tokenizers` crate then goes on as if nothing more matched.
+const MAX_WHITE_SPACE: usize = 900_000;
+
+/// Fails where a run of white space is too long for the patterns' engine, rather than cut it wrongly.
+fn check_white_space(text: &str) -> Result<()> {
+    if text.len() <= MAX_WHITE_SPACE {
+        return Ok(());
+    }
+    let mut run = 0;
+    for c in text.chars() {
+        run = if c.is_whitespace() { run + 1 } else { 0 };
+        if run > MAX_WHITE_SPACE {
+            return Err(Error::invalid_input(format!(
+                "the text has more than {MAX_WHITE_SPACE} white-space characters in a row; remove some"
+            )));
+        }
+    }
+    Ok(())
+}
 
 /// What the steps of a file may still do.
 struct Budget {
@@ -413,4 +433,15 @@ fn added_vocabulary(
         }
     }
     Ok(vocabulary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_white_space;
+
+    #[test]
+    fn a_million_spaces_are_refused_and_fewer_are_not() {
+        assert!(check_white_space(&" ".repeat(1_000_000)).is_err());
+        assert!(check_white_space(&"a b".repeat(1_000_000)).is_ok());
+    }
 }

@@ -12,7 +12,7 @@ mod bpe;
 mod byte_level;
 mod end_tokens;
 mod gguf;
-mod hf;
+pub(crate) mod hf;
 mod hf_folder;
 mod merge;
 mod pattern;
@@ -31,6 +31,8 @@ use crate::error::{Error, Result, Warnings};
 pub use crate::template::{ChatTemplate, DateTime, TemplateInput};
 use bpe::Bpe;
 pub use hf::HfFiles;
+#[cfg(not(feature = "tokenizer-json"))]
+pub use hf::remote;
 pub use hf_folder::HfFolder;
 use special::{Fragment, SpecialTokens};
 use spm::Spm;

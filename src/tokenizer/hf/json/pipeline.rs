@@ -18,7 +18,8 @@ use tokenizers::tokenizer::{
     OffsetType, PreTokenizer as _, PreTokenizerWrapper,
 };
 
-use super::file::{self, Added, Pattern, Piece, PostProcessor};
+use super::super::Added;
+use super::file::{self, Pattern, Piece, PostProcessor};
 use crate::error::{Error, Result};
 
 /// Longest pattern. The longest published one has some 300 characters.
@@ -82,7 +83,7 @@ impl Budget {
 }
 
 /// A `tokenizer.json`'s pipeline.
-pub(in super::super) struct Pipeline {
+pub(crate) struct Pipeline {
     normalizer: Option<NormalizerWrapper>,
     pre_tokenizer: Option<PreTokenizerWrapper>,
     model: BPE,
@@ -145,7 +146,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// `InvalidInput` for text that a pattern or the vocabulary cannot handle.
-    pub(in super::super) fn encode(
+    pub(crate) fn encode(
         &self,
         text: &str,
         parse_special: bool,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tokenizers::normalizer::SplitDelimiterBehavior;
 
+use super::super::Added;
 use crate::error::{Error, Result};
 use crate::format::json_text;
 
@@ -25,40 +26,6 @@ pub(super) struct File {
     #[serde(default)]
     pub decoder: Option<Decoder>,
     pub model: Model,
-}
-
-/// A token that is found in the text before anything else looks at it. Also an entry of `added_tokens_decoder`.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Added {
-    #[serde(default)]
-    pub id: u32,
-    pub content: String,
-    #[serde(default)]
-    pub single_word: bool,
-    #[serde(default)]
-    pub lstrip: bool,
-    #[serde(default)]
-    pub rstrip: bool,
-    /// Looked for in normalised text.
-    #[serde(default)]
-    pub normalized: Option<bool>,
-    #[serde(default)]
-    pub special: bool,
-}
-
-impl Added {
-    /// A special token that other files only name.
-    pub(super) fn special(text: &str) -> Added {
-        Added {
-            id: 0,
-            content: text.to_owned(),
-            single_word: false,
-            lstrip: false,
-            rstrip: false,
-            normalized: Some(false),
-            special: true,
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -266,7 +233,7 @@ fn isolated() -> SplitDelimiterBehavior {
 }
 
 fn mark() -> char {
-    super::super::spm::SPACE_MARK
+    crate::tokenizer::spm::SPACE_MARK
 }
 
 /// Reads a `tokenizer.json` whose model is BPE.

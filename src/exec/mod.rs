@@ -1,6 +1,8 @@
 //! The contract between the engine and whoever runs a plan, and the three that do.
 
+#[cfg(feature = "cpu")]
 pub mod cpu;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod host;
 pub mod reference;

@@ -2,7 +2,10 @@
 //!
 //! Options and results are plain objects; errors are `Error`s with a `code`. Nothing here has logic of its own.
 
+mod errors;
 mod source;
+#[cfg(not(feature = "tokenizer-json"))]
+mod tokenizers;
 
 use crate::engine::{self, Chat, Opened, Request, RequestId, Update, apply_chat_template};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,6 +16,7 @@ use crate::exec::{Executor, Limits};
 use crate::format::ByteSource;
 use crate::plan::Plan;
 use crate::tokenizer::{DateTime, EncodeOptions, Tokenizer};
+use errors::{from_js_error, to_js_error};
 use serde::{Deserialize, Serialize};
 use source::{JsSource, SourceAdapter};
 use std::cell::{RefCell, RefMut};
@@ -579,32 +583,4 @@ fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
     value
         .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
         .map_err(|e| to_js_error(Error::internal(format!("a result does not serialise: {e}"))))
-}
-
-fn to_js_error(error: Error) -> JsValue {
-    let js = js_sys::Error::new(&error.to_string());
-    js.set_name("LlameroError");
-    let code = JsValue::from_str(error.kind().code());
-    // Setting a property of a fresh object cannot fail.
-    let _ = js_sys::Reflect::set(&js, &JsValue::from_str("code"), &code);
-    js.into()
-}
-
-/// An error that JavaScript threw, its `code` kept if it is one of ours.
-fn from_js_error(value: &JsValue) -> Error {
-    let text = |key: &str| {
-        js_sys::Reflect::get(value, &JsValue::from_str(key))
-            .ok()
-            .and_then(|v| v.as_string())
-    };
-    let kind = text("code").and_then(|code| ErrorKind::from_code(&code));
-    let kind = match kind {
-        Some(kind) => kind,
-        None if text("name").as_deref() == Some("AbortError") => ErrorKind::Aborted,
-        None => ErrorKind::Io,
-    };
-    Error::new(
-        kind,
-        text("message").unwrap_or_else(|| format!("{value:?}")),
-    )
 }

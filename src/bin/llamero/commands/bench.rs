@@ -1,17 +1,28 @@
 //! `bench`: prefill and decode speed as JSON lines. The output is checked against the reference before anything is
 //! timed.
 
-use super::{Backend, Device, invalid, load_with, print};
-use llamero::engine::{Engine, Opened, Request};
+use crate::args::{Backend, Device};
+use crate::load::load;
+use crate::output::{invalid, print};
+use llamero::engine::{Model, Opened, Request};
 use llamero::error::Result;
 use llamero::exec::Costs;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    model: PathBuf,
+    #[command(flatten)]
+    sizes: Sizes,
+    #[command(flatten)]
+    device: Device,
+}
 
 /// What is measured: each prompt length, and each context with each batch.
 #[derive(clap::Args)]
-pub struct Sizes {
+struct Sizes {
     /// Prompt tokens to prefill; a list with commas.
     #[arg(long, default_value = "128", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     prompt: Vec<u32>,
@@ -37,9 +48,13 @@ const CHECKED_TOKENS: u32 = 4;
 /// Positions that a sequence may waste at the end of its last cache page.
 const PAGE: u32 = 32;
 
-pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let Args {
+        model,
+        sizes,
+        device,
+    } = &args;
     let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
-    super::warn(&opened.warnings);
     let most = opened.config.max_position_embeddings;
     let wanted = sizes
         .prompt
@@ -60,16 +75,16 @@ pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
             .map(|i| (i * 7919 + 13 + salt * 104_729) % vocab)
             .collect()
     };
-    let (engine, gpu) = load_with(opened, &device).await?;
+    drop(opened);
     let mut bench = Bench {
-        engine,
+        engine: load(model, &device).await?,
         trials: sizes.trials,
     };
 
     let checked = ids(0, CHECKED_TOKENS.min(context));
     let largest = check(model, &device, &mut bench.engine, &checked).await?;
     let info = bench.engine.executor().info();
-    let bandwidth = match &gpu {
+    let bandwidth = match bench.engine.gpu() {
         Some(gpu) => gpu.copy_bandwidth().await?,
         None => memory_bandwidth(device.threads()),
     };
@@ -149,7 +164,7 @@ impl Sizes {
 }
 
 struct Bench {
-    engine: Engine,
+    engine: Model,
     trials: u32,
 }
 
@@ -177,7 +192,7 @@ impl Bench {
                 max_new_tokens: Some(1),
                 ..Request::default()
             };
-            let result = self.engine.generate(&request, 0, &mut Quiet).await?;
+            let result = self.engine.generate(&request, 0, &mut ()).await?;
             if trial > 0 {
                 rates.push(result.timings.prefill_tokens_per_second);
             }
@@ -203,14 +218,14 @@ impl Bench {
             ..Request::default()
         };
         // Fills the cache, which the requests after it find filled, and warms up.
-        self.engine.generate(&request(new), 0, &mut Quiet).await?;
+        self.engine.generate(&request(new), 0, &mut ()).await?;
         let mut rates = Vec::new();
         let mut costs = Costs::default();
         for _ in 0..self.trials {
             let start = self.engine.executor().costs();
-            self.engine.generate(&request(1), 0, &mut Quiet).await?;
+            self.engine.generate(&request(1), 0, &mut ()).await?;
             let middle = self.engine.executor().costs();
-            let result = self.engine.generate(&request(new), 0, &mut Quiet).await?;
+            let result = self.engine.generate(&request(new), 0, &mut ()).await?;
             // What generating one token costs is prefill.
             let all = difference(&self.engine.executor().costs(), &middle);
             costs = difference(&all, &difference(&middle, &start));
@@ -257,7 +272,7 @@ fn memory_bandwidth(threads: usize) -> f64 {
     /// Larger than caches, all threads together.
     const BYTES: usize = 256 << 20;
     let mut buffers: Vec<_> = (0..threads)
-        .map(|_| (vec![1u8; BYTES / threads], vec![0u8; BYTES / threads]))
+        .map(|_| (vec![1_u8; BYTES / threads], vec![0_u8; BYTES / threads]))
         .collect();
     let mut best = f64::INFINITY;
     for _ in 0..5 {
@@ -273,7 +288,7 @@ fn memory_bandwidth(threads: usize) -> f64 {
 }
 
 /// Largest difference of the logits of a few tokens from the reference; more than the tolerance is an error.
-async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) -> Result<f32> {
+async fn check(model: &Path, device: &Device, engine: &mut Model, ids: &[u32]) -> Result<f32> {
     let mut ours = Vec::new();
     engine
         .logits(ids, |_, values| {
@@ -286,12 +301,8 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
         max_context: Some(ids.len() as u32),
         ..device.clone()
     };
-    let (mut reference, _) = load_with(
-        Opened::open_path(model, device.quantize.as_deref()).await?,
-        &reference,
-    )
-    .await?;
-    let mut largest = 0f32;
+    let mut reference = load(model, &reference).await?;
+    let mut largest = 0_f32;
     let mut at = 0;
     reference
         .logits(ids, |_, values| {
@@ -327,20 +338,4 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
-struct Quiet;
-
-impl llamero::engine::Host for Quiet {
-    fn event(&mut self, _: llamero::engine::Event) -> Result<()> {
-        Ok(())
-    }
-
-    fn cancelled(&self) -> bool {
-        false
-    }
-
-    fn pause(&mut self) -> llamero::exec::LocalBoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
 }

@@ -416,12 +416,15 @@ describe('development', () => {
   });
 
   test("the worker's script stands for its source; other addresses are Vite's", () => {
-    const { text } = inLibrary('/lib/worker.js');
+    const { text } = inLibrary('/lib/worker.js', folder);
     const source = /^import "(.*)";\n$/.exec(text)[1];
     expect(existsSync(path.join(ROOT, 'www', source))).toBe(true);
-    expect(inLibrary('/lib/index.ts')).toBeUndefined();
-    expect(inLibrary('/worker.js')).toBeUndefined();
-    expect(inLibrary('/lib/../../secret_bg.wasm')).toBeUndefined();
+    const engine = file('llamero_engine_bg.wasm', '');
+    expect(inLibrary('/lib/llamero_engine_bg.wasm', folder).file).toBe(engine);
+    expect(inLibrary('/lib/llamero_engine_relaxed_bg.wasm', folder)).toBeUndefined();
+    expect(inLibrary('/lib/index.ts', folder)).toBeUndefined();
+    expect(inLibrary('/worker.js', folder)).toBeUndefined();
+    expect(inLibrary('/lib/../../secret_bg.wasm', folder)).toBeUndefined();
   });
 });
 

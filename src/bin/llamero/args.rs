@@ -72,7 +72,7 @@ pub(crate) struct Device {
     /// Positions to make room for (default: the model's own, at most 4096).
     #[arg(long)]
     pub(crate) max_context: Option<u32>,
-    /// How keys and values are stored: f16 (default), f32 or, on the GPU, q8_0.
+    /// How keys and values are stored: f16 (default), f32 or, on the GPU, `q8_0`.
     #[arg(long)]
     pub(crate) kv_cache_type: Option<String>,
     /// Leave subgroup kernels out.
@@ -96,7 +96,7 @@ pub(crate) struct Device {
     /// Time each kernel (slower throughout); `bench` prints the times.
     #[arg(long)]
     pub(crate) profile: bool,
-    /// Quantise F32, F16 and BF16 matrices to this type while loading (q8_0, q4_0, q4_1, q5_0, q5_1).
+    /// Quantise F32, F16 and BF16 matrices to this type while loading (`q8_0`, `q4_0`, `q4_1`, `q5_0`, `q5_1`).
     #[arg(long)]
     pub(crate) quantize: Option<String>,
 }
@@ -108,7 +108,7 @@ impl Device {
     }
 
     /// With caches that round nothing, unless others are asked for.
-    pub(crate) fn exact(mut self) -> Device {
+    pub(crate) fn exact(mut self) -> Self {
         self.kv_cache_type.get_or_insert_with(|| "f32".to_owned());
         self
     }
@@ -179,10 +179,10 @@ pub(crate) struct ChatArgs {
     /// A JSON file with a list of tools.
     #[arg(long)]
     pub(crate) tools: Option<PathBuf>,
-    /// Variables of the template's own, a JSON object: '{"enable_thinking": false}'.
+    /// Variables of the template's own, a JSON object: '{"`enable_thinking"`: false}'.
     #[arg(long)]
     pub(crate) chat_template_kwargs: Option<String>,
-    /// The name of one of the model's templates (default: tool_use where there are tools, else default).
+    /// The name of one of the model's templates (default: `tool_use` where there are tools, else default).
     #[arg(long)]
     pub(crate) chat_template: Option<String>,
     /// The time that the template sees, as ISO 8601 (default: now, local time).

@@ -53,9 +53,9 @@ impl GgufWriter {
     /// # Errors
     ///
     /// `InvalidInput` where a row is no whole number of blocks; what the file system says.
-    pub(crate) fn create(out: &Path, metadata: &Metadata, tensors: &[Entry]) -> Result<GgufWriter> {
+    pub(crate) fn create(out: &Path, metadata: &Metadata, tensors: &[Entry]) -> Result<Self> {
         let mut header = b"GGUF".to_vec();
-        header.extend(3u32.to_le_bytes());
+        header.extend(3_u32.to_le_bytes());
         header.extend((tensors.len() as u64).to_le_bytes());
         header.extend((metadata.len() as u64).to_le_bytes());
         for (key, value) in metadata.iter() {
@@ -63,7 +63,7 @@ impl GgufWriter {
             header.extend(type_id(value).to_le_bytes());
             put_value(&mut header, value);
         }
-        let mut offset = 0u64;
+        let mut offset = 0_u64;
         for tensor in tensors {
             put_string(&mut header, &tensor.name);
             header.extend((tensor.shape.len() as u32).to_le_bytes());
@@ -77,7 +77,7 @@ impl GgufWriter {
             offset += tensor.bytes()?.next_multiple_of(ALIGNMENT);
         }
         let file = File::create(out).map_err(|e| Error::from(e).at(out.display()))?;
-        let mut writer = GgufWriter {
+        let mut writer = Self {
             file: BufWriter::with_capacity(1 << 20, file),
             written: 0,
         };
@@ -168,12 +168,12 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
         Array::I64(a) => numbers!(11, a),
         Array::F64(a) => numbers!(12, a),
         Array::Bool(a) => {
-            out.extend(7u32.to_le_bytes());
+            out.extend(7_u32.to_le_bytes());
             out.extend((a.len() as u64).to_le_bytes());
             out.extend(a.iter().map(|b| u8::from(*b)));
         }
         Array::String(a) => {
-            out.extend(8u32.to_le_bytes());
+            out.extend(8_u32.to_le_bytes());
             out.extend((a.len() as u64).to_le_bytes());
             for string in (0..a.len()).filter_map(|i| a.bytes(i)) {
                 out.extend((string.len() as u64).to_le_bytes());

@@ -273,7 +273,7 @@ fn memory_bandwidth(threads: usize) -> f64 {
     /// Larger than caches, all threads together.
     const BYTES: usize = 256 << 20;
     let mut buffers: Vec<_> = (0..threads)
-        .map(|_| (vec![1u8; BYTES / threads], vec![0u8; BYTES / threads]))
+        .map(|_| (vec![1_u8; BYTES / threads], vec![0_u8; BYTES / threads]))
         .collect();
     let mut best = f64::INFINITY;
     for _ in 0..5 {
@@ -307,7 +307,7 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
         &reference,
     )
     .await?;
-    let mut largest = 0f32;
+    let mut largest = 0_f32;
     let mut at = 0;
     reference
         .logits(ids, |_, values| {

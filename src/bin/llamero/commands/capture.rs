@@ -16,7 +16,7 @@ pub(crate) struct Args {
     model: PathBuf,
     #[arg(long, value_delimiter = ',', required = true)]
     ids: Vec<u32>,
-    /// Names such as blocks.0.hook_resid_post, with commas; * stands for any characters.
+    /// Names such as `blocks.0.hook_resid_post`, with commas; * stands for any characters.
     #[arg(long, value_delimiter = ',', required = true)]
     hooks: Vec<String>,
     /// A JSON file with changes, as of logits.

@@ -12,6 +12,7 @@ use llamero::plan::Row;
 use llamero::quant::{DType, sample_rows};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Mutex;
 
 pub const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures");
 pub const DEFAULT_MODEL: &str = concat!(
@@ -78,14 +79,39 @@ async fn understand(checkpoint: Checkpoint, quantize: Option<DType>) -> Result<M
     })
 }
 
-/// One device for all tests of a thread.
-pub fn gpu() -> Gpu {
-    // Leaked: wgpu cannot be dropped while a thread's own storage is.
-    thread_local! {
-        static GPU: &'static Gpu =
-            Box::leak(Box::new(pollster::block_on(Gpu::request()).expect("a Vulkan driver that works")));
+/// Devices that no test uses now. A device keeps its compiled pipelines, so that few devices serve all tests in little
+/// memory; they are never dropped, as wgpu cannot be while a thread's own storage is.
+static IDLE: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
+
+struct Idle(&'static Gpu);
+
+// SAFETY: `Lent` puts a device here when the thread of its test ends. What the test made of it is dropped by then, so
+// that no other thread counts references to it.
+unsafe impl Send for Idle {}
+
+/// The device of a test's thread.
+struct Lent(&'static Gpu);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        IDLE.lock().expect("no panic inside").push(Idle(self.0));
     }
-    GPU.with(|gpu| (*gpu).clone())
+}
+
+/// The device of this thread's test.
+pub fn gpu() -> Gpu {
+    thread_local! {
+        static LENT: Lent = {
+            let idle = IDLE.lock().expect("no panic inside").pop();
+            Lent(match idle {
+                Some(Idle(gpu)) => gpu,
+                None => Box::leak(Box::new(
+                    pollster::block_on(Gpu::request()).expect("a Vulkan driver that works"),
+                )),
+            })
+        };
+    }
+    LENT.with(|lent| lent.0.clone())
 }
 
 /// Kernels that are exact but for the order of sums, with exact caches: those that run anywhere, and the fast ones.

@@ -17,7 +17,7 @@ impl Checkpoint {
     ///
     /// As [`Checkpoint::open_gguf`] and [`Checkpoint::open_safetensors`];
     /// [`ErrorKind::Io`] when a file is missing or cannot be read.
-    pub async fn open_path(path: &Path) -> Result<Checkpoint> {
+    pub async fn open_path(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return open_folder(path).await;
         }
@@ -32,7 +32,7 @@ impl Checkpoint {
                 .collect(),
             None => vec![path.to_owned()],
         };
-        Checkpoint::open_gguf(open_all(&paths)?).await
+        Self::open_gguf(open_all(&paths)?).await
     }
 }
 
@@ -61,16 +61,15 @@ async fn open_folder(folder: &Path) -> Result<Checkpoint> {
     {
         return Err(other);
     }
-    let chosen =
-        safetensors::choose_files(&weights, index.as_deref()).map_err(|error| {
-            match error.kind() {
-                // What is missing is missing on the disk.
-                ErrorKind::InvalidInput => {
-                    Error::new(ErrorKind::Io, error.detail()).at(folder.display())
-                }
-                _ => error,
+    let chosen = safetensors::choose_files(&weights, index.as_deref()).map_err(|error| {
+        match error.kind() {
+            // What is missing is missing on the disk.
+            ErrorKind::InvalidInput => {
+                Error::new(ErrorKind::Io, error.detail()).at(folder.display())
             }
-        })?;
+            _ => error,
+        }
+    })?;
     let index = index.filter(|_| chosen.by_index);
     let paths: Vec<PathBuf> = chosen
         .files

@@ -1,6 +1,6 @@
 //! What a caller is told of a loaded model: plain data, of which `www/lib/generated` is the TypeScript.
 
-use super::GenerationConfig;
+use super::{GenerationConfig, LoadPhase, Model};
 use crate::exec::{ExecutorInfo, SelfTest};
 use crate::model::{Architecture, Config};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ModelInfo {
-    /// The name that the model's files give it (`general.name` of a GGUF); else the name of the first file of weights.
+    /// The name that the model's files give it (`general.name` of a GGUF); empty where they give none.
     pub name: String,
     /// `general.architecture`, such as `llama`.
     pub architecture: Architecture,
@@ -52,6 +52,34 @@ pub struct DeviceInfo {
     pub threads_reason: Option<String>,
 }
 
+impl ModelInfo {
+    /// What there is to say of `model`.
+    pub fn new(model: &Model) -> Self {
+        let config = model.config().clone();
+        let mut executor = model.executor().info();
+        let tensors = &model.plan().tensors;
+        Self {
+            name: config.name.clone().unwrap_or_default(),
+            architecture: config.architecture,
+            parameters: tensors.iter().map(|t| t.rows * t.cols).sum(),
+            config,
+            bytes: model.file_bytes(),
+            context: model.context(),
+            generation_config: *model.generation_config(),
+            chat_template: model
+                .tokenizer()
+                .is_ok_and(|tokenizer| tokenizer.chat_template().is_some()),
+            warnings: model.warnings().to_vec(),
+            self_test: executor.self_test.take(),
+            device: DeviceInfo {
+                executor,
+                fallback_reason: model.fallback_reason().map(ToString::to_string),
+                threads_reason: None,
+            },
+        }
+    }
+}
+
 /// What running has cost since the model was loaded, and what a step reads; for measurements.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -68,29 +96,29 @@ pub struct Costs {
     pub cache_bytes_per_position: f64,
 }
 
+impl Costs {
+    /// What `model` has cost so far.
+    pub fn new(model: &Model) -> Self {
+        let (plan, executor) = (model.plan(), model.executor());
+        let costs = executor.costs();
+        Self {
+            steps: costs.steps,
+            dispatches: costs.dispatches,
+            encode_ms: costs.encode_seconds * 1e3,
+            weight_bytes_per_token: plan.bytes_per_token(),
+            cache_bytes_per_position: executor.cache_bytes_per_position(),
+        }
+    }
+}
+
 /// How far a load is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "EngineProgress"))]
 pub struct Progress {
     /// What the load does.
-    pub phase: Phase,
+    pub phase: LoadPhase,
     /// Bytes of weights that reached the device.
     pub loaded: u64,
     /// Bytes of the files.
     pub total: u64,
-}
-
-/// A phase of a load.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub enum Phase {
-    /// The files' tables are read.
-    Open,
-    /// Weights come in and go to the device.
-    Download,
-    /// Shaders are compiled.
-    Compile,
-    /// The model is ready.
-    Ready,
 }

@@ -9,7 +9,7 @@ use crate::engine::{
     TemplateOptions,
 };
 use crate::error::ErrorKind;
-use crate::exec::gpu::{CacheType, lower::Tuning};
+use crate::exec::{CacheType, gpu::lower::Tuning};
 use crate::model::QUANTIZE_TO;
 use crate::tokenizer::EncodeOptions;
 use serde::Deserialize;

@@ -132,7 +132,8 @@ export class Llama {
         'the address of a folder (ending in a slash) stands alone; give one folder, or a list of files',
       );
     }
-    const wasm = options.wasmUrl === undefined ? await place.wasm() : wasmAt(options.wasmUrl);
+    const wasm =
+      options.wasmUrl === undefined ? await place.wasm() : await wasmAt(options.wasmUrl, place);
     const client = new WorkerClient(place.start(options));
     const opened: HttpSource[] = [];
     try {

@@ -15,7 +15,6 @@ import type {
   Result,
   ToWorker,
 } from '../rpc/protocol.js';
-import type { Build } from './engines.js';
 import { load } from './load.js';
 import { becomeThread } from './threads.js';
 
@@ -74,7 +73,6 @@ let broken: LlameroError | undefined;
 /** One engine, and what is under way in it. */
 export class EngineHost {
   wasm: InitOutput | undefined;
-  build: Build | undefined;
   engine: Engine | undefined;
   /** Why threads did not start. */
   threadsReason: string | undefined;

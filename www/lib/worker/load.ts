@@ -1,14 +1,13 @@
-// The request `load`: the build of the engine that suits this place, the model's files, and what was loaded.
+// The request `load`: the model's files, the build of the engine that suits this place and device, and what was loaded.
 
 import { LlameroAbortError, LlameroError, messageOf } from '../core/errors.js';
 import { ProgressMeter } from '../core/progress.js';
 import type { EngineOptions, EngineProgress, ModelInfo } from '../generated/engine.js';
-import type { Engine, InitOutput } from '../llamero_engine.js';
-import type { LoadRequest, WasmFiles } from '../rpc/protocol.js';
+import type { Engine } from '../llamero_engine.js';
+import type { LoadRequest } from '../rpc/protocol.js';
 import { Download } from './download.js';
-import type { Call, EngineHost } from './engine-host.js';
-import type { Build } from './engines.js';
-import { BUILDS, moduleOf, pick } from './engines.js';
+import type { Call } from './engine-host.js';
+import { cpuBuilds, gpuBuilds, start, whyNoGpu } from './engines.js';
 import type { OpenSource } from './sources.js';
 import { openSources, reader } from './sources.js';
 import { MAX_THREADS, startThreads } from './threads.js';
@@ -36,126 +35,172 @@ export async function load(call: Call<'load'>, request: LoadRequest): Promise<Mo
 
 async function loadInto(
   call: Call<'load'>,
-  { sources, options, timeout, wasm }: LoadRequest,
+  request: LoadRequest,
   opened: OpenSource[],
   signal: AbortSignal,
 ): Promise<ModelInfo> {
-  const { host } = call;
+  const { sources, timeout } = request;
   const meter = new ProgressMeter((progress) => call.emit({ type: 'progress', ...progress }));
   const download = new Download(meter);
-  const { startThread, noThreads } = host.scope;
-  const wanted =
-    options.threads ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, MAX_THREADS);
-  const threads = startThread ? wanted : 1;
-  const [started] = await Promise.all([
-    start(host, threads, wasm),
+  const loading = new Loading(call, request, opened, (progress) => {
+    // The engine counts weights that reached the device. While bytes still come from the network, those are what one
+    // waits for.
+    const { phase, loaded, total } = progress;
+    if (phase === 'compile') meter.report('compile', loaded, total);
+    else if (phase === 'download' && !download.report()) meter.report('upload', loaded, total);
+  });
+  const [first] = await Promise.all([
+    loading.start(),
     openSources(call, sources, { signal, timeout, download }, opened),
   ]);
-  host.wasm = started.memory;
-  host.build = started.build;
   if (signal.aborted) throw new LlameroAbortError();
-
-  const info = await loadEngine(
-    call,
-    started.build,
-    opened,
-    { ...options, threads },
-    (progress) => {
-      // The engine counts weights that reached the device. While bytes still come from the network, those are what one
-      // waits for.
-      const { phase, loaded, total } = progress;
-      if (phase === 'compile') meter.report('compile', loaded, total);
-      else if (phase === 'download' && !download.report()) meter.report('upload', loaded, total);
-    },
-  );
-  // Why there are fewer threads than wanted.
-  const one = startThread
-    ? undefined
-    : (noThreads ?? 'this browser starts no workers from a worker');
-  const reason = one ?? started.reason ?? host.threadsReason;
-  if (info.device.kind === 'cpu' && wanted > 1 && reason !== undefined)
-    info.device.threads_reason = reason;
+  const info = await loading.run(first, signal);
   meter.report('ready', info.bytes, info.bytes);
   return info;
 }
 
-/** Loads the files into an engine, with the kernels that an earlier load found to be the fastest. */
-async function loadEngine(
-  { host, ask }: Call<'load'>,
-  build: Build,
-  opened: readonly OpenSource[],
-  options: EngineOptions,
-  onProgress: (progress: EngineProgress) => void,
-): Promise<ModelInfo> {
-  // Kept, and taken from what is kept, is only a choice among all.
-  const free = !['subgroups', 'int8', 'lanes'].some((name) => name in (options.kernels ?? {}));
-  const onGpu = options.device !== 'cpu' && options.device !== 'reference';
-  const key = options.tune && free && onGpu ? await tuningKey() : undefined;
-  const known = key === undefined ? undefined : await readTuning(key);
-  const { noGpu } = host.scope;
-  const leaveGpu = noGpu !== undefined && (options.device ?? 'auto') === 'auto';
-  const engine: Engine = await build.exports.Engine.load(
-    opened.map(reader),
-    {
-      ...options,
-      ...(leaveGpu ? { device: 'cpu' } : {}),
-      kernels: { ...known, ...options.kernels },
-      tune: options.tune === true && !known,
-    },
-    onProgress,
-    () => ask('opened', undefined),
-    (module, memory, handle, count) => startThreads(host, { module, memory, handle }, count),
-  );
-  host.engine = engine;
-  if (host.closed) {
-    host.free();
-    throw new LlameroAbortError();
+type Started = Awaited<ReturnType<typeof start>>;
+
+/** A load's choice of device and build. */
+class Loading {
+  private readonly threads: number;
+  private readonly wantedThreads: number;
+  /** Why the CPU is taken though the caller leaves the choice open. */
+  private fallback: string | undefined;
+  private onGpu = false;
+  /** Why there are fewer threads than wanted. */
+  private threadsReason: string | undefined;
+  /** Whether the files are understood: what goes wrong after that may be the device's fault. */
+  private understood = false;
+
+  constructor(
+    private readonly call: Call<'load'>,
+    private readonly request: LoadRequest,
+    private readonly opened: readonly OpenSource[],
+    private readonly onProgress: (progress: EngineProgress) => void,
+  ) {
+    const { startThread, noThreads } = call.host.scope;
+    const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
+    this.wantedThreads = request.options.threads ?? Math.min(cores, MAX_THREADS);
+    this.threads = startThread ? this.wantedThreads : 1;
+    if (!startThread)
+      this.threadsReason = noThreads ?? 'this browser starts no workers from a worker';
   }
-  const info = engine.info();
-  if (leaveGpu) info.device.fallback_reason = noGpu;
-  if (key !== undefined && info.device.tuned) await keepTuning(key, info.device);
-  return info;
-}
 
-interface Module {
-  memory: InitOutput;
-  build: Build;
-  /** Why it has one thread, where more are wanted. */
-  reason?: string;
-}
+  private get auto(): boolean {
+    return (this.request.options.device ?? 'auto') === 'auto';
+  }
 
-/** Starts the build of the engine that suits this place; a build that does not start gives way to a plainer one. */
-async function start(host: EngineHost, threads: number, wasm: WasmFiles): Promise<Module> {
-  if (host.wasm && host.build) return { memory: host.wasm, build: host.build };
-  const { build: first, reason } = pick(threads, wasm);
-  const plainer = BUILDS.slice(0, BUILDS.indexOf(first)).reverse();
-  let cause: unknown;
-  for (const build of [first, ...plainer]) {
-    const place = wasm[build.name];
-    if (!build.init || place === undefined) continue;
+  /** Starts the build for the device that the load will most likely use. */
+  async start(): Promise<Started> {
+    this.onGpu = this.request.options.device === 'webgpu';
+    if (this.auto) {
+      this.fallback = this.call.host.scope.noGpu ?? (await whyNoGpu());
+      this.onGpu = this.fallback === undefined;
+    }
+    const { wasm } = this.request;
+    return start(this.onGpu ? gpuBuilds(wasm) : cpuBuilds(this.threads, wasm), wasm);
+  }
+
+  /** Loads the files, on the CPU where the GPU turns out not to do. */
+  async run(first: Started, signal: AbortSignal): Promise<ModelInfo> {
+    const { host } = this.call;
+    const { key, options } = await this.tuned();
+    let engine: Engine;
     try {
-      const memory = await build.init({ module_or_path: await moduleOf(place) });
-      const why =
-        cause === undefined || first.name !== 'threads'
-          ? reason
-          : `${first.file} could not be loaded (${messageOf(cause)})`;
-      return { memory, build, ...(why === undefined ? {} : { reason: why }) };
+      engine = await this.loadWith(first, options);
     } catch (error) {
-      cause ??= error;
+      const ours = first.build.name === 'gpu' && this.auto && this.understood;
+      if (!(ours && isOfTheGpu(error)) || signal.aborted) throw error;
+      engine = await this.loadOnCpu(error, options);
+    }
+    host.engine = engine;
+    if (host.closed) {
+      host.free();
+      throw new LlameroAbortError();
+    }
+    const info = engine.info();
+    if (info.device.kind === 'cpu') this.explain(info);
+    if (key !== undefined && info.device.tuned) await keepTuning(key, info.device);
+    return info;
+  }
+
+  /** The engine's options, with the kernels that an earlier load found to be the fastest. */
+  private async tuned(): Promise<{ key: string | undefined; options: EngineOptions }> {
+    const { kernels = {}, ...options } = this.request.options;
+    // Kept, and taken from what is kept, is only a choice among all.
+    const free = !['subgroups', 'int8', 'lanes'].some((name) => name in kernels);
+    const key = options.tune && free && this.onGpu ? await tuningKey() : undefined;
+    const known = key === undefined ? undefined : await readTuning(key);
+    if (this.auto && this.call.host.scope.noGpu !== undefined) options.device = 'cpu';
+    return {
+      key,
+      options: {
+        ...options,
+        threads: this.threads,
+        kernels: { ...known, ...kernels },
+        tune: options.tune === true && !known,
+      },
+    };
+  }
+
+  private async loadWith(
+    { memory, build, reason }: Started,
+    options: EngineOptions,
+  ): Promise<Engine> {
+    const { host } = this.call;
+    host.wasm = memory;
+    this.threadsReason ??= reason;
+    return build.exports.Engine.load(
+      this.opened.map(reader),
+      options,
+      this.onProgress,
+      () => this.whenOpened(),
+      (module, memory, handle, count) => startThreads(host, { module, memory, handle }, count),
+    );
+  }
+
+  private async loadOnCpu(gpuError: LlameroError, options: EngineOptions): Promise<Engine> {
+    this.fallback = gpuError.message;
+    const { wasm } = this.request;
+    const second = await start(cpuBuilds(this.threads, wasm), wasm);
+    try {
+      return await this.loadWith(second, options);
+    } catch (error) {
+      throw ofBoth(gpuError, error);
     }
   }
-  throw cause instanceof LlameroError ? cause : missingModule(first, wasm, cause);
+
+  /** The page is asked once, whichever device the model is loaded into last. */
+  private async whenOpened(): Promise<void> {
+    if (this.understood) return;
+    this.understood = true;
+    await this.call.ask('opened', undefined);
+  }
+
+  private explain({ device }: ModelInfo): void {
+    if (this.fallback !== undefined) device.fallback_reason ??= this.fallback;
+    const reason = this.threadsReason ?? this.call.host.threadsReason;
+    if (this.wantedThreads > 1 && reason !== undefined) device.threads_reason = reason;
+  }
 }
 
-function missingModule({ name, file }: Build, wasm: WasmFiles, cause: unknown): LlameroError {
-  const place = wasm[name];
-  const where = typeof place === 'string' && !place.startsWith('data:') ? ` from ${place}` : '';
-  return new LlameroError(
-    'network',
-    `the engine's WebAssembly module could not be loaded${where} (${messageOf(cause)}); is ${file} served there, as ` +
-      "application/wasm, and does the content security policy allow it (script-src 'wasm-unsafe-eval', and connect-src " +
-      "for its address)? A bundler that copies no files leaves it out: copy the package's .wasm files to where your " +
-      'scripts are served, and give the address of that folder as option wasmUrl',
-    { cause },
-  );
+const GPU_CODES: readonly unknown[] = [
+  'webgpu_unavailable',
+  'device_lost',
+  'unsupported',
+  'model_too_large',
+];
+
+/** Whether an error of an engine is the GPU's own: the CPU may do better. */
+function isOfTheGpu(error: unknown): error is LlameroError {
+  return GPU_CODES.includes((error as { code?: unknown } | null)?.code);
+}
+
+/** What to say where a model runs neither on the GPU nor on the CPU. */
+function ofBoth(gpu: LlameroError, cpu: unknown): unknown {
+  // What the GPU could not do either is the better advice.
+  if ((cpu as { code?: unknown } | null)?.code !== 'model_too_large') return cpu;
+  if (gpu.code === 'model_too_large') return gpu;
+  return new LlameroError('model_too_large', `${gpu.message}: ${messageOf(cpu)}`, { cause: cpu });
 }

@@ -3,7 +3,7 @@
 import { messageOf } from '../core/errors.js';
 import type { ToWorker } from '../rpc/protocol.js';
 import type { EngineHost, Surroundings } from './engine-host.js';
-import { BUILDS } from './engines.js';
+import { THREAD } from './engines.js';
 
 /** Threads that are worth starting: each costs memory, and more do not make a bus faster. */
 export const MAX_THREADS = 8;
@@ -64,14 +64,14 @@ export async function becomeThread(
   scope: Surroundings,
   { module, memory, handle }: ToWorker & { type: 'thread' },
 ): Promise<void> {
-  const build = BUILDS.find(({ name }) => name === 'threads');
-  if (!build?.init) throw new Error('this package has no engine with threads');
-  await build.init({ module_or_path: module, memory });
+  const { init, exports } = THREAD;
+  if (!init) throw new Error('this package has no engine with threads');
+  await init({ module_or_path: module, memory });
   scope.postMessage({ type: 'joining' });
   try {
-    build.exports.join_pool(handle);
+    exports.join_pool(handle);
   } catch (error) {
-    build.exports.pool_died(handle);
+    exports.pool_died(handle);
     throw error;
   }
 }

@@ -441,7 +441,7 @@ export interface ModelConfig {
 
 /** What was loaded, and which device runs it. */
 export interface ModelInfo {
-  /** The name that the model's files give it (`general.name` of a GGUF); else the name of the first file of weights. */
+  /** The name that the model's files give it (`general.name` of a GGUF); empty where they give none. */
   name: string;
   /** `general.architecture`, such as `llama`. */
   architecture: Architecture;
@@ -474,8 +474,8 @@ export interface ModelInfo {
   device: DeviceInfo;
 }
 
-/** A phase of a load. */
-export type Phase = 'open' | 'download' | 'compile' | 'ready';
+/** What a load is about. */
+export type Phase = 'open' | 'compile' | 'download' | 'ready';
 
 /** A generation request. Exactly one of `prompt`, `ids` and `messages` is given. */
 export interface Request {

@@ -1,6 +1,7 @@
 // Builds the npm package.
 //
-//   node www/tools/package.mjs ENGINE_FOLDER OUT_FOLDER   compile www/lib, add the engine, write package.json
+//   node www/tools/package.mjs ENGINE_FOLDER OUT_FOLDER [BUILD ...]   compile www/lib, add the builds of the engine that are
+//                                         named (base, relaxed, threads; unless any is: all that are there), write package.json
 //   node www/tools/package.mjs --pack FOLDER              make the tarball and print sizes
 
 import { execFileSync } from 'node:child_process';
@@ -24,11 +25,11 @@ const root = path.resolve(
   import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname),
   '../..',
 );
-const [first, second] = process.argv.slice(2);
+const [first, second, ...builds] = process.argv.slice(2);
 if (first === '--pack') pack(path.resolve(second));
-else await build(path.resolve(first), path.resolve(second));
+else await build(path.resolve(first), path.resolve(second), builds);
 
-async function build(engine, out) {
+async function build(engine, out, wanted) {
   const fresh = `${out}.new`;
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { recursive: true });
@@ -38,7 +39,8 @@ async function build(engine, out) {
     { stdio: 'inherit' },
   );
   for (const name of readdirSync(engine)) {
-    if (/^llamero_engine(_relaxed|_threads)?(_bg)?\.(js|d\.ts|wasm)$/.test(name))
+    const found = /^llamero_engine(?:_(relaxed|threads))?(?:_bg)?\.(?:js|d\.ts|wasm)$/.exec(name);
+    if (found && (wanted.length === 0 || wanted.includes(found[1] ?? 'base')))
       copyFileSync(path.join(engine, name), path.join(fresh, name));
   }
   // A build that this machine could not make: the worker finds that it has no `default`, and takes another.

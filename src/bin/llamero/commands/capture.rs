@@ -1,13 +1,68 @@
 //! `capture`: values of a model over a text into a file of safetensors, and edits from one.
 
-use crate::{from_json, invalid, print};
-use llamero::engine::Engine;
+use crate::args::Device;
+use crate::files::from_json;
+use crate::load::load;
+use crate::output::{invalid, print};
 use llamero::error::{Error, Result};
 use llamero::plan::{Edit, EditKind, Hook, Point, Tap, Trace};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    model: PathBuf,
+    #[arg(long, value_delimiter = ',', required = true)]
+    ids: Vec<u32>,
+    /// Names such as `blocks.0.hook_resid_post`, with commas; * stands for any characters.
+    #[arg(long, value_delimiter = ',', required = true)]
+    hooks: Vec<String>,
+    /// A JSON file with changes, as of logits.
+    #[arg(long)]
+    edits: Option<PathBuf>,
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    device: Device,
+}
+
+/// Captures the values that `--hooks` names and writes them to `--out`.
+///
+/// # Errors
+///
+/// Those of [`Engine::trace`](llamero::engine::Engine::trace), and `Io` for a file that cannot be written.
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let edits = args
+        .edits
+        .map_or_else(|| Ok(Vec::new()), |path| edits(&path))?;
+    let mut engine = load(&args.model, &args.device.exact()).await?;
+    let mut taps: Vec<Point> = Vec::new();
+    for pattern in &args.hooks {
+        for point in engine.points(pattern)? {
+            if !taps.contains(&point) {
+                taps.push(point);
+            }
+        }
+    }
+    let (ids, out) = (&args.ids, &args.out);
+    let captured = engine.trace(ids, &Trace { taps, edits }, false).await?;
+    let named: Vec<(String, Vec<usize>, Vec<u8>)> = captured.taps.into_iter().map(tensor).collect();
+    let shapes: HashMap<&str, &[usize]> = named
+        .iter()
+        .map(|(name, shape, _)| (name.as_str(), &shape[..]))
+        .collect();
+    let views = named.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+        view.map(|view| (name, view))
+            .map_err(|error| invalid(&error.to_string()))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    safetensors::serialize_to_file(views, None, out)
+        .map_err(|error| invalid(&format!("{} cannot be written: {error}", out.display())))?;
+    print(&json!({ "tokens": ids.len(), "out": out, "shapes": shapes }))
+}
 
 /// One entry of an edits file.
 #[derive(serde::Deserialize)]
@@ -27,7 +82,7 @@ struct Entry {
 /// # Errors
 ///
 /// `InvalidInput` for an entry that is not understood, `Io` for a file that cannot be read.
-pub fn edits(path: &Path) -> Result<Vec<Edit>> {
+pub(crate) fn edits(path: &Path) -> Result<Vec<Edit>> {
     let entries: Vec<Entry> = from_json(path)?;
     entries.into_iter().map(|entry| edit(path, entry)).collect()
 }
@@ -104,43 +159,6 @@ fn swapped(values: &[f32], a: usize, b: usize, c: usize) -> Vec<f32> {
         }
     }
     out
-}
-
-/// Captures the values that `hooks` name (`*` stands for any characters) and writes them to `out`.
-///
-/// # Errors
-///
-/// Those of [`Engine::trace`], and `Io` for a file that cannot be written.
-pub async fn run(
-    engine: &mut Engine,
-    ids: &[u32],
-    hooks: &[String],
-    edits: Vec<Edit>,
-    out: &Path,
-) -> Result<()> {
-    let mut taps: Vec<Point> = Vec::new();
-    for pattern in hooks {
-        for point in engine.points(pattern)? {
-            if !taps.contains(&point) {
-                taps.push(point);
-            }
-        }
-    }
-    let captured = engine.trace(ids, &Trace { taps, edits }, false).await?;
-    let named: Vec<(String, Vec<usize>, Vec<u8>)> = captured.taps.into_iter().map(tensor).collect();
-    let shapes: HashMap<&str, &[usize]> = named
-        .iter()
-        .map(|(name, shape, _)| (name.as_str(), &shape[..]))
-        .collect();
-    let views = named.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        view.map(|view| (name, view))
-            .map_err(|error| invalid(&error.to_string()))
-    });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    safetensors::serialize_to_file(views, None, out)
-        .map_err(|error| invalid(&format!("{} cannot be written: {error}", out.display())))?;
-    print(&json!({ "tokens": ids.len(), "out": out, "shapes": shapes }))
 }
 
 /// A tap's name, shape and bytes in the file: heads of attention come first.

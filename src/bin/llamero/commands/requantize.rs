@@ -1,14 +1,23 @@
 //! Writes a model's weights in another type: to measure the speed of types on one model. A conversion tool searches for
 //! better scales; this rounds what the file has, once more.
 
-use super::gguf_writer::{Entry, GgufWriter};
-use super::{invalid, print};
+use crate::gguf_writer::{Entry, GgufWriter};
+use crate::output::{invalid, print};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::format::{Checkpoint, FileFormat, TensorInfo};
 use llamero::quant::DType;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    model: PathBuf,
+    out: PathBuf,
+    /// Weight type of the matrices, ggml's name.
+    #[arg(long)]
+    r#type: String,
+}
 
 /// Weights per block of the K types.
 const K: usize = 256;
@@ -19,13 +28,14 @@ const PIECE_BYTES: u64 = 4 << 20;
 
 /// Rewrites every matrix in `type_name`. Rows that are no whole number of its blocks get the type that llama.cpp falls
 /// back to; the embedding table and the head get `Q8_0`, unless plain floats are asked for.
-pub async fn run(input: &Path, out: &Path, type_name: &str) -> Result<()> {
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let (out, type_name) = (&args.out, &args.r#type);
     let dtype = DType::from_name(type_name).ok_or_else(|| {
         invalid(&format!(
             "{type_name} is no weight type; try Q4_0, Q8_0 or Q4_K"
         ))
     })?;
-    let checkpoint = Checkpoint::open_path(input).await?;
+    let checkpoint = Checkpoint::open_path(&args.model).await?;
     if checkpoint.format() != FileFormat::Gguf {
         return Err(Error::new(
             ErrorKind::Unsupported,

@@ -1,17 +1,28 @@
 //! `bench`: prefill and decode speed as JSON lines. The output is checked against the reference before anything is
 //! timed.
 
-use super::{Backend, Device, invalid, load_with, print};
+use crate::args::{Backend, Device};
+use crate::load::load_with;
+use crate::output::{invalid, print, warn};
 use llamero::engine::{Engine, Opened, Request};
 use llamero::error::Result;
 use llamero::exec::Costs;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    model: PathBuf,
+    #[command(flatten)]
+    sizes: Sizes,
+    #[command(flatten)]
+    device: Device,
+}
 
 /// What is measured: each prompt length, and each context with each batch.
 #[derive(clap::Args)]
-pub struct Sizes {
+struct Sizes {
     /// Prompt tokens to prefill; a list with commas.
     #[arg(long, default_value = "128", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     prompt: Vec<u32>,
@@ -37,9 +48,14 @@ const CHECKED_TOKENS: u32 = 4;
 /// Positions that a sequence may waste at the end of its last cache page.
 const PAGE: u32 = 32;
 
-pub async fn run(model: &Path, device: &Device, sizes: &Sizes) -> Result<()> {
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let Args {
+        model,
+        sizes,
+        device,
+    } = &args;
     let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
-    super::warn(&opened.warnings);
+    warn(&opened.warnings);
     let most = opened.config.max_position_embeddings;
     let wanted = sizes
         .prompt
@@ -257,7 +273,7 @@ fn memory_bandwidth(threads: usize) -> f64 {
     /// Larger than caches, all threads together.
     const BYTES: usize = 256 << 20;
     let mut buffers: Vec<_> = (0..threads)
-        .map(|_| (vec![1u8; BYTES / threads], vec![0u8; BYTES / threads]))
+        .map(|_| (vec![1_u8; BYTES / threads], vec![0_u8; BYTES / threads]))
         .collect();
     let mut best = f64::INFINITY;
     for _ in 0..5 {
@@ -291,7 +307,7 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
         &reference,
     )
     .await?;
-    let mut largest = 0f32;
+    let mut largest = 0_f32;
     let mut at = 0;
     reference
         .logits(ids, |_, values| {

@@ -1,32 +1,45 @@
 //! Writes a GGUF with random weights: small ones for tests on anyone's machine, large ones for benches.
 //!
 //! The vocabulary is byte-level (256 bytes, a few merges, three special tokens), padded to the shape's size; the chat
-//! template is ChatML. The same shape and type give the same bytes everywhere.
+//! template is `ChatML`. The same shape and type give the same bytes everywhere.
 
-use super::gguf_writer::{Entry, GgufWriter};
-use super::{invalid, print};
+use crate::gguf_writer::{Entry, GgufWriter};
+use crate::output::{invalid, print};
 use llamero::error::{ErrorKind, Result};
 use llamero::format::{Metadata, StringArray, Value};
 use llamero::quant::{DType, sample_rows};
 use serde_json::json;
-use std::path::Path;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    out: PathBuf,
+    #[arg(long, value_enum, default_value = "tiny")]
+    shape: Shape,
+    /// Weight type of the matrices, ggml's name; several with commas take turns.
+    #[arg(long, default_value = "Q8_0", value_delimiter = ',')]
+    r#type: Vec<String>,
+    /// Blocks (default: the shape's own).
+    #[arg(long)]
+    blocks: Option<u32>,
+}
 
 #[derive(Copy, Clone, Debug, PartialEq, clap::ValueEnum)]
-pub enum Shape {
+enum Shape {
     /// 4 blocks of 64, vocabulary 320: a test loads it in no time.
     Tiny,
     /// 7 blocks of 256, vocabulary 320: rows that every weight type can have.
     Small,
-    /// LLaMA 3.2 1B
+    /// `LLaMA` 3.2 1B
     #[value(name = "1b")]
     B1,
-    /// LLaMA 3.2 3B
+    /// `LLaMA` 3.2 3B
     #[value(name = "3b")]
     B3,
-    /// LLaMA 2 7B
+    /// `LLaMA` 2 7B
     #[value(name = "7b")]
     B7,
-    /// LLaMA 3.1 8B
+    /// `LLaMA` 3.1 8B
     #[value(name = "8b")]
     B8,
 }
@@ -47,77 +60,28 @@ struct Dims {
 
 impl Shape {
     fn dims(self) -> Dims {
-        let d =
-            |name, hidden, ffn, layers, heads, kv_heads, head_dim, vocab, context, theta, tied| {
-                Dims {
-                    name,
-                    hidden,
-                    ffn,
-                    layers,
-                    heads,
-                    kv_heads,
-                    head_dim,
-                    vocab,
-                    context,
-                    theta,
-                    tied,
-                }
-            };
-        match self {
-            Shape::Tiny => d("tiny", 64, 160, 4, 4, 2, 16, 320, 512, 10_000.0, true),
-            Shape::Small => d("small", 256, 512, 7, 4, 2, 64, 320, 512, 10_000.0, true),
-            Shape::B1 => d(
-                "random 1B",
-                2048,
-                8192,
-                16,
-                32,
-                8,
-                64,
-                128_256,
-                131_072,
-                500_000.0,
-                true,
-            ),
-            Shape::B3 => d(
-                "random 3B",
-                3072,
-                8192,
-                28,
-                24,
-                8,
-                128,
-                128_256,
-                131_072,
-                500_000.0,
-                true,
-            ),
-            Shape::B7 => d(
-                "random 7B",
-                4096,
-                11_008,
-                32,
-                32,
-                32,
-                128,
-                32_000,
-                4096,
-                10_000.0,
-                false,
-            ),
-            Shape::B8 => d(
-                "random 8B",
-                4096,
-                14_336,
-                32,
-                32,
-                8,
-                128,
-                128_256,
-                131_072,
-                500_000.0,
-                false,
-            ),
+        // Name; hidden, ffn, vocab; layers, heads, kv_heads, head_dim, context; theta; tied.
+        #[rustfmt::skip]
+        let (name, [hidden, ffn, vocab], [layers, heads, kv_heads, head_dim, context], theta, tied) = match self {
+            Self::Tiny => ("tiny", [64, 160, 320], [4, 4, 2, 16, 512], 10_000.0, true),
+            Self::Small => ("small", [256, 512, 320], [7, 4, 2, 64, 512], 10_000.0, true),
+            Self::B1 => ("random 1B", [2048, 8192, 128_256], [16, 32, 8, 64, 131_072], 500_000.0, true),
+            Self::B3 => ("random 3B", [3072, 8192, 128_256], [28, 24, 8, 128, 131_072], 500_000.0, true),
+            Self::B7 => ("random 7B", [4096, 11_008, 32_000], [32, 32, 32, 128, 4096], 10_000.0, false),
+            Self::B8 => ("random 8B", [4096, 14_336, 128_256], [32, 32, 8, 128, 131_072], 500_000.0, false),
+        };
+        Dims {
+            name,
+            hidden,
+            ffn,
+            layers,
+            heads,
+            kv_heads,
+            head_dim,
+            vocab,
+            context,
+            theta,
+            tied,
         }
     }
 }
@@ -126,26 +90,25 @@ const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['
                       '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}\
                       {% endif %}";
 
-/// Writes a model of the shape, its matrices in the types named, which take turns; `blocks`: with that many blocks
-/// instead of the shape's own.
-pub fn run(out: &Path, shape: Shape, type_names: &[String], blocks: Option<u32>) -> Result<()> {
+/// Writes a model of the shape that the arguments name. Its matrices take the named types in turn.
+pub(crate) fn run(args: Args) -> Result<()> {
     let known = |name: &String| {
         DType::from_name(name)
             .ok_or_else(|| invalid(&format!("{name} is no weight type; try Q8_0")))
     };
-    let types = type_names.iter().map(known).collect::<Result<Vec<_>>>()?;
-    let mut dims = shape.dims();
-    dims.layers = blocks.unwrap_or(dims.layers);
+    let types = args.r#type.iter().map(known).collect::<Result<Vec<_>>>()?;
+    let mut dims = args.shape.dims();
+    dims.layers = args.blocks.unwrap_or(dims.layers);
     if dims.layers == 0 {
         return Err(invalid("--blocks must be at least 1"));
     }
     let tensors = tensors(&dims, &types);
     let entries: Vec<Entry> = tensors.iter().map(Tensor::entry).collect();
-    let mut writer = GgufWriter::create(out, &metadata(&dims), &entries)?;
+    let mut writer = GgufWriter::create(&args.out, &metadata(&dims), &entries)?;
     for (seed, tensor) in tensors.iter().enumerate() {
         write_tensor(&mut writer, tensor, seed as u64)?;
     }
-    print(&json!({ "out": out, "bytes": writer.finish()?, "tensors": tensors.len() }))
+    print(&json!({ "out": args.out, "bytes": writer.finish()?, "tensors": tensors.len() }))
 }
 
 struct Tensor {
@@ -271,7 +234,7 @@ fn metadata(dims: &Dims) -> Metadata {
     ] {
         set(&format!("llama.{name}"), value.into());
     }
-    set("llama.attention.layer_norm_rms_epsilon", 1e-5f32.into());
+    set("llama.attention.layer_norm_rms_epsilon", 1e-5_f32.into());
     set("llama.rope.freq_base", dims.theta.into());
     let (tokens, types, merges) = vocabulary(dims.vocab as usize);
     set("tokenizer.ggml.model", "gpt2".into());
@@ -285,8 +248,8 @@ fn metadata(dims: &Dims) -> Metadata {
         "tokenizer.ggml.merges",
         merges.into_iter().collect::<StringArray>().into(),
     );
-    set("tokenizer.ggml.bos_token_id", 1u32.into());
-    set("tokenizer.ggml.eos_token_id", 2u32.into());
+    set("tokenizer.ggml.bos_token_id", 1_u32.into());
+    set("tokenizer.ggml.eos_token_id", 2_u32.into());
     set("tokenizer.ggml.add_bos_token", false.into());
     set("tokenizer.chat_template", CHATML.into());
     metadata
@@ -300,7 +263,7 @@ fn vocabulary(size: usize) -> (Vec<String>, Vec<i32>, Vec<String>) {
     let mut types = vec![3; 3];
     let printable = |b: u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let mut spare = 256;
-    for byte in 0..256u32 {
+    for byte in 0..256_u32 {
         let code = if printable(byte) {
             byte
         } else {
@@ -377,14 +340,14 @@ fn random_row(tensor: &Tensor, random: &mut SplitMix) -> Result<Vec<u8>> {
             tensor.dtype,
             1,
             tensor.cols,
-            tensor.scale * 3f32.sqrt(),
+            tensor.scale * 3_f32.sqrt(),
             &mut || random.next(),
         ),
         Err(error) => Err(error),
     }
 }
 
-/// SplitMix64 (Steele et al. 2014).
+/// `SplitMix64` (Steele et al. 2014).
 struct SplitMix(u64);
 
 impl SplitMix {

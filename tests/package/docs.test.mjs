@@ -15,17 +15,17 @@ const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
 const CARGO = process.env.LLAMERO_CARGO ?? 'cargo';
 const PLAIN = { NO_COLOR: '1', FORCE_COLOR: '0', CARGO_TERM_COLOR: 'never' };
 
-/** TypeDoc over entries of www/lib: its exit status and what it said. */
-async function typedoc(...args) {
-  const folder = path.join(ROOT, 'www/tools/typedoc');
-  const program = path.join(folder, 'node_modules/typedoc/bin/typedoc');
-  const options = ['--options', path.join(folder, 'typedoc.json'), '--emit', 'none'];
+const FOLDER = path.join(ROOT, 'www/tools/typedoc');
+
+/** TypeDoc with the options in a file: its exit status and what it said. */
+async function typedoc(options, ...args) {
+  const program = path.join(FOLDER, 'node_modules/typedoc/bin/typedoc');
   const {
     code = 0,
     stdout,
     stderr,
-  } = await run(process.execPath, [program, ...options, ...args], {
-    cwd: folder,
+  } = await run(process.execPath, [program, '--options', options, '--emit', 'none', ...args], {
+    cwd: FOLDER,
     env: { ...process.env, ...PLAIN },
   }).catch((error) => error);
   return { code, said: `${stdout}${stderr}` };
@@ -40,6 +40,7 @@ describe('TypeDoc', () => {
       ...Object.values(SUBPATHS).filter((name) => !internal.includes(name)),
     ];
     const { code, said } = await typedoc(
+      path.join(FOLDER, 'typedoc.json'),
       ...modules.flatMap((name) => ['--entryPoints', path.join(ROOT, 'www/lib', `${name}.ts`)]),
     );
     assert.equal(code, 0, said);
@@ -53,14 +54,17 @@ describe('TypeDoc', () => {
         path.join(folder, 'entry.ts'),
         '/** As {@link Nothing} does. */\nexport const one = 1;\n',
       );
-      writeFileSync(
-        path.join(folder, 'tsconfig.json'),
-        JSON.stringify({ compilerOptions: { strict: true }, include: ['entry.ts'] }),
-      );
-      const { code, said } = await typedoc(
-        ...['--entryPoints', path.join(folder, 'entry.ts')],
-        ...['--tsconfig', path.join(folder, 'tsconfig.json')],
-      );
+      const write = (name, value) => writeFileSync(path.join(folder, name), JSON.stringify(value));
+      write('tsconfig.json', {
+        compilerOptions: { strict: true, types: [] },
+        include: ['entry.ts'],
+      });
+      write('typedoc.json', {
+        extends: [path.join(FOLDER, 'typedoc.json')],
+        entryPoints: ['./entry.ts'],
+        tsconfig: './tsconfig.json',
+      });
+      const { code, said } = await typedoc(path.join(folder, 'typedoc.json'));
       assert.notEqual(code, 0, said);
       assert.match(said, /Nothing/);
     } finally {

@@ -102,11 +102,6 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// How keys and values are stored.
-    pub(crate) fn cache_type(&self) -> &str {
-        self.kv_cache_type.as_deref().unwrap_or("f16")
-    }
-
     /// With caches that round nothing, unless others are asked for.
     pub(crate) fn exact(mut self) -> Self {
         self.kv_cache_type.get_or_insert_with(|| "f32".to_owned());

@@ -1,106 +1,80 @@
 //! Loads models and tokenizers from the paths that commands are given.
 
 use crate::args::{Backend, Device};
-use crate::output::{invalid, say, warn};
-use llamero::engine::{Engine, Opened};
+use crate::output::{say, warn};
+use llamero::engine::{self, Kernels, LoadHost, LoadOptions, LoadPhase, Model, Opened};
 use llamero::error::{Error, Result};
-use llamero::exec::cpu::{CpuExecutor, CpuOptions, Pool};
-use llamero::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
-use llamero::exec::reference::ReferenceExecutor;
-use llamero::exec::{Executor, Limits};
+use llamero::exec::LocalBoxFuture;
 use llamero::format::{ByteSource, Checkpoint, FileSource, split_names};
 use llamero::tokenizer::{HfFolder, Tokenizer};
 use std::io::IsTerminal;
 use std::path::Path;
 
 /// Opens a model and loads its weights.
-pub(crate) async fn load(model: &Path, device: &Device) -> Result<Engine> {
-    let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
-    warn(&opened.warnings);
-    Ok(load_with(opened, device).await?.0)
+pub(crate) async fn load(model: &Path, device: &Device) -> Result<Model> {
+    let mut host = Loading {
+        shows: std::io::stderr().is_terminal(),
+    };
+    Model::load_path(model, &device.options(), &mut host).await
 }
 
-/// The engine, and the GPU if that is what runs it.
-pub(crate) async fn load_with(opened: Opened, device: &Device) -> Result<(Engine, Option<Gpu>)> {
-    let context = opened.context(device.max_context)?;
-    let plan = opened.model.plan.clone();
-    let gpu = match device.backend {
-        Backend::Gpu => Some(Gpu::request_with(device.profile).await?),
-        Backend::Auto => match Gpu::request_with(device.profile).await {
-            Ok(gpu) if !gpu.capabilities().software => Some(gpu),
-            Ok(gpu) => {
-                say(&format!(
-                    "{} is a software GPU: running on the CPU (--backend gpu insists)",
-                    gpu.capabilities().name
-                ));
-                None
-            }
-            Err(error) => {
-                say(&format!("running on the CPU: {error}"));
-                None
-            }
-        },
-        Backend::Cpu | Backend::Reference => None,
-    };
-    let executor: Box<dyn Executor> = match &gpu {
-        None if device.backend == Backend::Reference => Box::new(ReferenceExecutor::new(
-            plan,
-            Limits::for_context(context, 64, 1),
-        )?),
-        None => {
-            let cache_f16 = match device.cache_type() {
-                "f16" => true,
-                "f32" => false,
-                other => {
-                    return Err(invalid(&format!(
-                        "--kv-cache-type {other}: on the CPU it may be f16 or f32"
-                    )));
-                }
-            };
-            let pool = Some(Pool::with_threads(device.threads()));
-            Box::new(CpuExecutor::new(
-                plan,
-                context,
-                CpuOptions {
-                    pool,
-                    cache_f16: Some(cache_f16),
-                    ..CpuOptions::default()
-                },
-            )?)
+impl Device {
+    /// As the engine takes them.
+    fn options(&self) -> LoadOptions {
+        let device = match self.backend {
+            Backend::Auto => engine::Device::Auto,
+            Backend::Gpu => engine::Device::WebGpu,
+            Backend::Cpu => engine::Device::Cpu,
+            Backend::Reference => engine::Device::Reference,
+        };
+        LoadOptions {
+            device,
+            max_context: self.max_context,
+            kv_cache_type: self.kv_cache_type.clone(),
+            threads: self.threads.map(|n| n.max(1) as u32),
+            quantize: self.quantize.clone(),
+            kernels: Kernels {
+                subgroups: self.no_subgroups.then_some(false),
+                int8: self.int8,
+                f16: self.f16,
+                columns: self.columns,
+                splits: self.columns,
+                lanes: self.lanes,
+            },
+            tune: self.tune,
+            profile: self.profile,
         }
-        Some(gpu) => {
-            let options = GpuOptions {
-                reference: Some(|plan, limits| Ok(Box::new(ReferenceExecutor::new(plan, limits)?))),
-                subgroups: device.no_subgroups.then_some(false),
-                int8: device.int8,
-                f16: device.f16,
-                columns: device.columns,
-                splits: device.columns,
-                lanes: device.lanes,
-                tune: device.tune,
-                cache: Some(CacheType::from_name(device.cache_type()).ok_or_else(|| {
-                    invalid(&format!(
-                        "--kv-cache-type {}: it may be f16, f32 or q8_0",
-                        device.cache_type()
-                    ))
-                })?),
-                ..GpuOptions::default()
-            };
-            Box::new(GpuExecutor::new(gpu, plan, context, &options).await?)
-        }
-    };
-    let show = std::io::stderr().is_terminal();
-    let engine = Engine::load(opened, executor, context, |p| {
-        if show {
-            eprint!("\rloading {} of {} MB", p.loaded >> 20, p.total >> 20);
+    }
+}
+
+/// Shows a load on stderr.
+struct Loading {
+    /// Whether stderr is a terminal, which shows progress.
+    shows: bool,
+}
+
+impl LoadHost for Loading {
+    fn progress(&mut self, phase: LoadPhase, loaded: u64, total: u64) -> Result<()> {
+        match phase {
+            LoadPhase::Weights if self.shows => {
+                eprint!("\rloading {} of {} MB", loaded >> 20, total >> 20);
+            }
+            LoadPhase::Ready if self.shows => eprint!("\r\x1b[K"),
+            _ => {}
         }
         Ok(())
-    })
-    .await?;
-    if show {
-        eprint!("\r\x1b[K");
     }
-    Ok((engine, gpu))
+
+    fn opened(&mut self, opened: &Opened) -> LocalBoxFuture<'_, Result<()>> {
+        warn(&opened.warnings);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn without_gpu(&mut self, reason: &Error) {
+        say(&format!(
+            "running on the CPU: {reason} (--backend gpu insists)"
+        ));
+    }
 }
 
 /// The tokenizer of a GGUF (of a split one, the first part is enough), of a `tokenizer.json` or `tokenizer.model`, or of a

@@ -2,9 +2,9 @@
 //! timed.
 
 use crate::args::{Backend, Device};
-use crate::load::load_with;
-use crate::output::{invalid, print, warn};
-use llamero::engine::{Engine, Opened, Request};
+use crate::load::load;
+use crate::output::{invalid, print};
+use llamero::engine::{Model, Opened, Request};
 use llamero::error::Result;
 use llamero::exec::Costs;
 use serde_json::{Value, json};
@@ -55,7 +55,6 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         device,
     } = &args;
     let opened = Opened::open_path(model, device.quantize.as_deref()).await?;
-    warn(&opened.warnings);
     let most = opened.config.max_position_embeddings;
     let wanted = sizes
         .prompt
@@ -76,16 +75,16 @@ pub(crate) async fn run(args: Args) -> Result<()> {
             .map(|i| (i * 7919 + 13 + salt * 104_729) % vocab)
             .collect()
     };
-    let (engine, gpu) = load_with(opened, &device).await?;
+    drop(opened);
     let mut bench = Bench {
-        engine,
+        engine: load(model, &device).await?,
         trials: sizes.trials,
     };
 
     let checked = ids(0, CHECKED_TOKENS.min(context));
     let largest = check(model, &device, &mut bench.engine, &checked).await?;
     let info = bench.engine.executor().info();
-    let bandwidth = match &gpu {
+    let bandwidth = match bench.engine.gpu() {
         Some(gpu) => gpu.copy_bandwidth().await?,
         None => memory_bandwidth(device.threads()),
     };
@@ -165,7 +164,7 @@ impl Sizes {
 }
 
 struct Bench {
-    engine: Engine,
+    engine: Model,
     trials: u32,
 }
 
@@ -193,7 +192,7 @@ impl Bench {
                 max_new_tokens: Some(1),
                 ..Request::default()
             };
-            let result = self.engine.generate(&request, 0, &mut Quiet).await?;
+            let result = self.engine.generate(&request, 0, &mut ()).await?;
             if trial > 0 {
                 rates.push(result.timings.prefill_tokens_per_second);
             }
@@ -219,14 +218,14 @@ impl Bench {
             ..Request::default()
         };
         // Fills the cache, which the requests after it find filled, and warms up.
-        self.engine.generate(&request(new), 0, &mut Quiet).await?;
+        self.engine.generate(&request(new), 0, &mut ()).await?;
         let mut rates = Vec::new();
         let mut costs = Costs::default();
         for _ in 0..self.trials {
             let start = self.engine.executor().costs();
-            self.engine.generate(&request(1), 0, &mut Quiet).await?;
+            self.engine.generate(&request(1), 0, &mut ()).await?;
             let middle = self.engine.executor().costs();
-            let result = self.engine.generate(&request(new), 0, &mut Quiet).await?;
+            let result = self.engine.generate(&request(new), 0, &mut ()).await?;
             // What generating one token costs is prefill.
             let all = difference(&self.engine.executor().costs(), &middle);
             costs = difference(&all, &difference(&middle, &start));
@@ -289,7 +288,7 @@ fn memory_bandwidth(threads: usize) -> f64 {
 }
 
 /// Largest difference of the logits of a few tokens from the reference; more than the tolerance is an error.
-async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) -> Result<f32> {
+async fn check(model: &Path, device: &Device, engine: &mut Model, ids: &[u32]) -> Result<f32> {
     let mut ours = Vec::new();
     engine
         .logits(ids, |_, values| {
@@ -302,11 +301,7 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
         max_context: Some(ids.len() as u32),
         ..device.clone()
     };
-    let (mut reference, _) = load_with(
-        Opened::open_path(model, device.quantize.as_deref()).await?,
-        &reference,
-    )
-    .await?;
+    let mut reference = load(model, &reference).await?;
     let mut largest = 0_f32;
     let mut at = 0;
     reference
@@ -343,20 +338,4 @@ async fn check(model: &Path, device: &Device, engine: &mut Engine, ids: &[u32]) 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
-struct Quiet;
-
-impl llamero::engine::Host for Quiet {
-    fn event(&mut self, _: llamero::engine::Event) -> Result<()> {
-        Ok(())
-    }
-
-    fn cancelled(&self) -> bool {
-        false
-    }
-
-    fn pause(&mut self) -> llamero::exec::LocalBoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 ///
-/// Those of [`Engine::trace`](llamero::engine::Engine::trace), and `Io` for a file that cannot be written.
+/// Those of [`Model::trace`](llamero::engine::Model::trace), and `Io` for a file that cannot be written.
 pub(crate) async fn run(args: Args) -> Result<()> {
     let edits = args
         .edits

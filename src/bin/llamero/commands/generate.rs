@@ -6,7 +6,6 @@ use crate::load::load;
 use crate::output::{invalid, print};
 use llamero::engine::{Event, Host, Request, Stop};
 use llamero::error::Result;
-use llamero::exec::LocalBoxFuture;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -91,14 +90,6 @@ impl Host for Terminal {
             }
         }
         Ok(())
-    }
-
-    fn cancelled(&self) -> bool {
-        false
-    }
-
-    fn pause(&mut self) -> LocalBoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
     }
 }
 

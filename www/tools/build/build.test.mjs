@@ -164,6 +164,19 @@ test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
     expect(reports.libtest('error: could not compile')).toEqual(reports.none());
   });
 
+  test('tests that take long are found, and run apart', () => {
+    const text = LIBTEST.replace('slow ... ignored', `models::slow ... ignored, ${reports.LONG}`);
+    const names = reports.ignoredBecause(reports.LONG, text);
+    expect(names).toEqual(['models::slow']);
+    const second = reports.libtest('test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured');
+    expect(reports.afterAll(reports.libtest(text), second, reports.LONG, 1)).toEqual({
+      passed: 6,
+      failed: 2,
+      skipped: 2,
+      reasons: { 'needs a Vulkan driver': 2 },
+    });
+  });
+
   test('a runner that ends badly without a failed test has one', () => {
     expect(reports.withStatus(reports.none(), 101)).toMatchObject({ failed: 1 });
     expect(reports.withStatus({ ...reports.none(), failed: 2 }, 101)).toMatchObject({ failed: 2 });
@@ -260,7 +273,7 @@ describe('checks', () => {
         passed: 0,
         failed: 0,
         skipped: 1,
-        reasons: { 'left out of the everyday tests': 1 },
+        reasons: { [reports.LONG]: 1 },
       },
     ]);
     expect((await rows(checks, true))[1]).toMatchObject({ passed: 1, skipped: 0 });
@@ -416,12 +429,15 @@ describe('development', () => {
   });
 
   test("the worker's script stands for its source; other addresses are Vite's", () => {
-    const { text } = inLibrary('/lib/worker.js');
+    const { text } = inLibrary('/lib/worker.js', folder);
     const source = /^import "(.*)";\n$/.exec(text)[1];
     expect(existsSync(path.join(ROOT, 'www', source))).toBe(true);
-    expect(inLibrary('/lib/index.ts')).toBeUndefined();
-    expect(inLibrary('/worker.js')).toBeUndefined();
-    expect(inLibrary('/lib/../../secret_bg.wasm')).toBeUndefined();
+    const engine = file('llamero_engine_bg.wasm', '');
+    expect(inLibrary('/lib/llamero_engine_bg.wasm', folder).file).toBe(engine);
+    expect(inLibrary('/lib/llamero_engine_relaxed_bg.wasm', folder)).toBeUndefined();
+    expect(inLibrary('/lib/index.ts', folder)).toBeUndefined();
+    expect(inLibrary('/worker.js', folder)).toBeUndefined();
+    expect(inLibrary('/lib/../../secret_bg.wasm', folder)).toBeUndefined();
   });
 });
 

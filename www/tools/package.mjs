@@ -66,6 +66,7 @@ async function build(engine, out, wanted) {
       path.join(fresh, `${file}.js`),
       `// This package was made without this module.\nexport default undefined;\n${STAND_INS[name] ?? ''}`,
     );
+    copyFileSync(path.join(root, 'www/lib', `${file}.d.ts`), path.join(fresh, `${file}.d.ts`));
   }
   // JavaScript that the engine brings along (src/exec/gpu/web.rs).
   if (existsSync(path.join(engine, 'snippets')))

@@ -21,13 +21,16 @@ import {
 import { note, Problem, step } from './words.mjs';
 
 /**
- * The engine's builds, from the same sources; the package picks at run time. Only the threads build has a std of its own.
+ * The engine's builds, from the same sources, and the module that reads tokenizer.json; the package picks at run time. Only
+ * the threads build has a std of its own.
  *
  * @typedef {object} Build
+ * @property {string[]} parts       features of Cargo.toml: what of the crate is in it
  * @property {string} file          name of its files
  * @property {string} about
  * @property {string[]} features    of the target, for everything that is compiled
  * @property {string[]} [own]       of the target, for this crate alone: what it depends on is shared with the base build
+ * @property {boolean} [small]      this crate is compiled for size: a GPU does what takes time
  * @property {string[]} [link]      options of the linker
  * @property {string[]} [optimise]  options of wasm-opt besides `WASM_FEATURES`
  */
@@ -35,19 +38,29 @@ import { note, Problem, step } from './words.mjs';
 export const BUILDS = {
   base: {
     file: 'llamero_engine',
-    about: 'SIMD: every browser with WebAssembly SIMD',
+    about: 'WebGPU, and the CPU with SIMD: every browser with WebAssembly SIMD',
+    parts: ['gpu', 'cpu'],
     features: ['+simd128'],
+  },
+  gpu: {
+    file: 'llamero_engine_gpu',
+    about: 'WebGPU alone',
+    parts: ['gpu'],
+    features: ['+simd128'],
+    small: true,
   },
   relaxed: {
     file: 'llamero_engine_relaxed',
-    about: 'relaxed SIMD too: quicker sums of products of bytes',
+    about: 'the CPU with relaxed SIMD: quicker sums of products of bytes',
+    parts: ['cpu'],
     features: ['+simd128'],
     own: ['+simd128', '+relaxed-simd'],
     optimise: ['--enable-relaxed-simd'],
   },
   threads: {
     file: 'llamero_engine_threads',
-    about: 'relaxed SIMD, and memory shared among threads',
+    about: 'the CPU with relaxed SIMD, and memory shared among threads',
+    parts: ['cpu'],
     features: ['+simd128', '+relaxed-simd', '+atomics', '+bulk-memory', '+mutable-globals'],
     link: [
       '--shared-memory',
@@ -59,6 +72,13 @@ export const BUILDS = {
       '--export=__tls_base',
     ],
     optimise: ['--enable-relaxed-simd', '--enable-threads'],
+  },
+  tokenizers: {
+    file: 'llamero_tokenizers',
+    about: 'what reads tokenizer.json: the crate tokenizers, and its regular expressions',
+    parts: ['tokenizer-json'],
+    features: ['+simd128'],
+    small: true,
   },
 };
 
@@ -98,15 +118,28 @@ export function recipe(name, { dev = false } = {}) {
       '--lib',
       '--crate-type',
       'cdylib',
+      '--no-default-features',
+      '--features',
+      // While developing, one module does everything.
+      [...build.parts, ...(dev ? ['tokenizer-json'] : [])].join(','),
     ],
-    own: build.own ? [`-Ctarget-feature=${build.own.join(',')}`] : [],
+    own: [
+      ...(build.own ? [`-Ctarget-feature=${build.own.join(',')}`] : []),
+      ...(build.small && !dev ? ['-Copt-level=s'] : []),
+    ],
     flags: [
       `-Ctarget-feature=${build.features.join(',')}`,
       ...(build.link ?? []).map((option) => `-Clink-arg=${option}`),
     ],
     optimise: dev
       ? undefined
-      : ['-O3', ...WASM_FEATURES, ...(build.optimise ?? []), '--strip-debug', '--strip-producers'],
+      : [
+          build.small ? '-Oz' : '-O3',
+          ...WASM_FEATURES,
+          ...(build.optimise ?? []),
+          '--strip-debug',
+          '--strip-producers',
+        ],
   };
 }
 
@@ -199,7 +232,7 @@ export async function buildEngine(name, rust, { dev = false, signal } = {}) {
   mkdirSync(fresh, { recursive: true });
   await run(BINDGEN, [wasm, fresh, how.file], { signal });
   if (how.optimise) {
-    step(`engine, ${name} build: optimising (wasm-opt -O3)`);
+    step(`engine, ${name} build: optimising (wasm-opt ${how.optimise[0]})`);
     const [from, to] = [`${fresh}/${how.file}_bg.wasm`, `${fresh}/optimised.wasm`];
     await run('node_modules/.bin/wasm-opt', [...how.optimise, from, '-o', to], { signal });
     renameSync(to, from);
@@ -259,10 +292,9 @@ export const engineFiles = (names) =>
 
 /** Whether a file is of a build that is not among `names`. */
 export function isOthers(file, names) {
-  const owner =
-    /^(llamero_engine(?:_relaxed|_threads)?)(?:_bg)?\.(?:js|wasm|d\.ts|wasm\.d\.ts)$/.exec(
-      file,
-    )?.[1];
+  const owner = /^(llamero_[a-z]+(?:_[a-z]+?)?)(?:_bg)?\.(?:js|wasm|d\.ts|wasm\.d\.ts)$/.exec(
+    file,
+  )?.[1];
   const build = Object.keys(BUILDS).find((name) => BUILDS[name].file === owner);
   return build !== undefined && !names.includes(build);
 }

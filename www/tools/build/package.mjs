@@ -9,8 +9,8 @@ import { needNpmPackages } from './toolchain.mjs';
 import { step } from './words.mjs';
 
 const ALL = Object.keys(BUILDS);
-/** What a page needs to run in every browser. */
-export const ONE_ENGINE = ['base'];
+/** What a page needs to run every model in every browser. */
+export const ONE_ENGINE = ['base', 'tokenizers'];
 
 const SOURCES = [
   'www/lib',

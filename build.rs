@@ -62,6 +62,9 @@ fn main() {
         println!("cargo:rustc-cfg=gpu");
     }
 
+    if env::var_os("CARGO_FEATURE_GPU").is_none() {
+        return;
+    }
     let files = read_shaders(&root.join("shaders"));
     let families = match read_permutations(&root.join("shaders/permutations")) {
         Ok(families) => families,

@@ -2,30 +2,37 @@
 
 use super::{Model, Opened};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "cpu")]
 use crate::exec::cpu::{CpuExecutor, CpuOptions, Pool};
-use crate::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
+use crate::exec::gpu::Gpu;
+#[cfg(feature = "gpu")]
+use crate::exec::gpu::{GpuExecutor, GpuOptions};
 use crate::exec::reference::ReferenceExecutor;
-use crate::exec::{Executor, Inspect, Limits, LocalBoxFuture};
+use crate::exec::{CacheType, Executor, Limits, LocalBoxFuture};
 use crate::format::ByteSource;
 use crate::plan::Plan;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 /// Rows per step on the reference: it computes a step when it is submitted, and cancelling waits for that.
 const REFERENCE_ROWS: u32 = 16;
 
-/// Which device runs a model.
+/// Which device runs the model.
+///
+/// `auto`: WebGPU on a GPU, else the CPU (`info.device.fallback_reason` says why). `webgpu`: WebGPU or an error, also
+/// where WebGPU is software. `cpu`: WebAssembly. `reference`: the slow path that tests compare with.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Device {
-    /// The GPU where there is one that is not software and has room for the model, else the CPU.
+    /// WebGPU on a GPU, else the CPU.
     #[default]
     Auto,
-    /// The GPU: WebGPU in a browser, Vulkan natively. Software adapters are accepted.
+    /// WebGPU or an error.
     WebGpu,
-    /// The processor, with SIMD and threads.
+    /// The CPU.
     Cpu,
-    /// The processor, in scalar f64: slow, for checks.
+    /// Plain Rust: slow, and what tests compare with.
     Reference,
 }
 
@@ -48,50 +55,55 @@ impl Device {
     }
 }
 
-impl TryFrom<String> for Device {
-    type Error = Error;
-
-    fn try_from(name: String) -> Result<Device> {
-        Device::from_name(&name)
-    }
-}
-
-/// Choices among the GPU's kernels; `None`: what suits the adapter. See [`GpuOptions`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Kernels of the GPU where there is a choice; one that is absent is as the adapter suggests. See `features` of
+/// [`DeviceInfo`](super::DeviceInfo).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Kernels {
-    /// Reduce by subgroup shuffles, where the device has them.
+    /// Reduce by subgroup shuffles.
     pub subgroups: Option<bool>,
-    /// Integer dot products: activations are rounded to 8 bits per block of 32.
+    /// Integer dot products: activations are rounded to 8 bits, block by block.
     pub int8: Option<bool>,
-    /// f16 tiles in matrix products of prompts, where the device has f16.
+    /// Tiles of f16 in products of matrices (`shader-f16`).
     pub f16: Option<bool>,
-    /// Kernels for 2, 4 and 8 rows.
+    /// Kernels for several rows at a time.
     pub columns: Option<bool>,
     /// Divide long sequences among workgroups in attention.
     pub splits: Option<bool>,
-    /// Lanes that share a row of a matrix while decoding: 4, 8, 16, 32 or 64.
+    /// Lanes of the GPU that share a row of a matrix while decoding: 4, 8, 16, 32 or 64; else by the matrix's size.
     pub lanes: Option<u32>,
 }
 
-/// How a model is loaded. The default suits most.
+/// Options of a load that the engine takes. An unknown name is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "EngineOptions", optional_fields))]
 pub struct LoadOptions {
-    /// Which device runs it.
+    /// The device that runs the model; default `auto`.
+    #[cfg_attr(test, ts(as = "Option<_>", optional))]
     pub device: Device,
-    /// Positions to make room for; `None`: the model's own, at most [`DEFAULT_MAX_CONTEXT`](super::DEFAULT_MAX_CONTEXT).
+    /// Positions that a sequence may have, and that the sequences under way share; default: the model's own, at most
+    /// 4096.
     pub max_context: Option<u32>,
-    /// How keys and values are stored: `f16` (default), `f32` or, on the GPU, `q8_0`. With [`Device::Auto`], a model that
-    /// the CPU runs has `f16` in the place of `q8_0`.
+    /// How cached keys and values are stored; default: `f16` (the reference: always `f32`). `q8_0` is for WebGPU.
+    #[cfg_attr(test, ts(type = "CacheType", optional))]
     pub kv_cache_type: Option<String>,
-    /// Threads on the CPU; `None`: what the host has.
+    /// Threads on the CPU, 1 to 256; default: one per core, at most 8. More than one need a page that is cross-origin
+    /// isolated (headers COOP and COEP); elsewhere there is one.
     pub threads: Option<u32>,
-    /// Quantise F32, F16 and BF16 matrices to this type while loading; see [`quantize_type`](crate::model::quantize_type).
+    /// Matrices that are stored as F32, F16 or BF16 become this type while they load, as if the file had been quantised
+    /// before.
+    #[cfg_attr(test, ts(type = "Quantize", optional))]
     pub quantize: Option<String>,
-    /// Choices among the GPU's kernels.
+    /// Which kernels WebGPU uses where there is a choice; default: what suits the adapter (`info.device.features`
+    /// tells). `int8: false` keeps activations exact on adapters where integer dot products are the default.
+    #[cfg_attr(test, ts(as = "Option<_>", optional))]
     pub kernels: Kernels,
-    /// Measure at load which kernels the GPU runs fastest (some seconds).
+    /// Measure which kernels this GPU runs fastest, once: some seconds of the first load. The browser keeps what was
+    /// found, for each adapter, and later loads with `tune` start with it. What `kernels` names is left as it says;
+    /// nothing becomes less exact than it is without. Default false.
+    #[cfg_attr(test, ts(as = "Option<_>", optional))]
     pub tune: bool,
     /// Time each kernel; slower throughout.
     #[serde(skip)]
@@ -99,13 +111,16 @@ pub struct LoadOptions {
 }
 
 /// What a load is about.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "Phase"))]
 pub enum LoadPhase {
     /// Files are opened and understood.
     Open,
     /// Kernels are made.
     Compile,
     /// Weights are read and handed to the device.
+    #[serde(rename = "download")]
     Weights,
     /// The model can be used.
     Ready,
@@ -129,6 +144,7 @@ pub trait LoadHost {
 
     /// Makes the CPU's threads: `threads` as in [`LoadOptions::threads`]. Default: natively, as many as there are cores;
     /// in a browser one.
+    #[cfg(feature = "cpu")]
     fn pool(&mut self, threads: Option<u32>) -> LocalBoxFuture<'_, Result<Pool>> {
         Box::pin(std::future::ready(Ok(native_pool(threads))))
     }
@@ -140,13 +156,13 @@ pub trait LoadHost {
 /// A host that wants to know nothing.
 impl LoadHost for () {}
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "cpu", not(target_arch = "wasm32")))]
 fn native_pool(threads: Option<u32>) -> Pool {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Pool::with_threads(threads.map_or_else(cores, |n| n as usize))
 }
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(feature = "cpu", target_arch = "wasm32"))]
 fn native_pool(_threads: Option<u32>) -> Pool {
     Pool::new()
 }
@@ -245,7 +261,7 @@ async fn load<F: std::future::Future<Output = Result<Opened>>>(
     host: &mut dyn LoadHost,
 ) -> Result<Model> {
     let auto = wanted.options.device == Device::Auto;
-    let mut on_gpu = auto || wanted.options.device == Device::WebGpu;
+    let mut on_gpu = auto && cfg!(feature = "gpu") || wanted.options.device == Device::WebGpu;
     // Why `auto` did not take the GPU, or left it.
     let mut reason: Option<Error> = None;
     loop {
@@ -284,7 +300,8 @@ async fn load<F: std::future::Future<Output = Result<Opened>>>(
                 model.fallback_reason = reason;
                 return Ok(model);
             }
-            Err(error) if auto && on_gpu && is_of_the_device(&error) => {
+            // A build without the CPU leaves it to its caller to try one that has it.
+            Err(error) if auto && on_gpu && cfg!(feature = "cpu") && is_of_the_device(&error) => {
                 host.without_gpu(&error);
                 reason = Some(error);
                 on_gpu = false;
@@ -310,7 +327,16 @@ fn is_of_the_device(error: &Error) -> bool {
     )
 }
 
+#[cfg(not(feature = "gpu"))]
+async fn gpu(_: Plan, _: u32, _: &Wanted<'_>) -> Result<(Box<dyn Executor>, Gpu)> {
+    Err(Error::new(
+        ErrorKind::WebGpuUnavailable,
+        "this build of the engine is for the CPU alone; build it with the feature gpu",
+    ))
+}
+
 /// An executor on the GPU. [`Device::Auto`] refuses an adapter that is software: the CPU's own kernels are faster.
+#[cfg(feature = "gpu")]
 async fn gpu(plan: Plan, context: u32, wanted: &Wanted<'_>) -> Result<(Box<dyn Executor>, Gpu)> {
     let gpu = Gpu::request_with(wanted.options.profile).await?;
     let found = gpu.capabilities();
@@ -361,6 +387,24 @@ async fn processor(
         let limits = Limits::for_context(context, REFERENCE_ROWS, 1);
         return Ok(Box::new(ReferenceExecutor::new(plan, limits)?));
     }
+    fast(plan, context, wanted, host).await
+}
+
+#[cfg(not(feature = "cpu"))]
+async fn fast(_: Plan, _: u32, _: &Wanted<'_>, _: &mut dyn LoadHost) -> Result<Box<dyn Executor>> {
+    Err(Error::unsupported(
+        "this build of the engine is for the GPU alone; build it with the feature cpu",
+    ))
+}
+
+/// The executor with SIMD and threads.
+#[cfg(feature = "cpu")]
+async fn fast(
+    plan: Plan,
+    context: u32,
+    wanted: &Wanted<'_>,
+    host: &mut dyn LoadHost,
+) -> Result<Box<dyn Executor>> {
     let cache_f16 = match wanted.cache {
         None => None,
         Some(CacheType::F16) => Some(true),
@@ -381,6 +425,7 @@ async fn processor(
 }
 
 /// What the GPU's kernels are checked against.
-fn reference(plan: Plan, limits: Limits) -> Result<Box<dyn Inspect>> {
+#[cfg(feature = "gpu")]
+fn reference(plan: Plan, limits: Limits) -> Result<Box<dyn crate::exec::Inspect>> {
     Ok(Box::new(ReferenceExecutor::new(plan, limits)?))
 }

@@ -30,9 +30,6 @@ const MODULES = {
   tokenizers: 'llamero_tokenizers',
 };
 
-/** Names that www/lib imports from a module besides its `default`. */
-const STAND_INS = { tokenizers: 'export const Pipeline = undefined;\n' };
-
 const root = path.resolve(
   import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname),
   '../..',
@@ -64,7 +61,7 @@ async function build(engine, out, wanted) {
     left.push(file);
     writeFileSync(
       path.join(fresh, `${file}.js`),
-      `// This package was made without this module.\nexport default undefined;\n${STAND_INS[name] ?? ''}`,
+      '// This package was made without this module.\nexport default undefined;\n',
     );
   }
   // JavaScript that the engine brings along (src/exec/gpu/web.rs).

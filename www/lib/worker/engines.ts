@@ -7,7 +7,7 @@ import initBase, * as base from '../llamero_engine.js';
 import initGpu, * as gpu from '../llamero_engine_gpu.js';
 import initRelaxed, * as relaxed from '../llamero_engine_relaxed.js';
 import initThreads, * as threads from '../llamero_engine_threads.js';
-import initTokenizers, { Pipeline } from '../llamero_tokenizers.js';
+import initTokenizers, * as tokenizers from '../llamero_tokenizers.js';
 import type { WasmFiles } from '../rpc/protocol.js';
 import { BUILD_FILES } from '../rpc/protocol.js';
 
@@ -120,7 +120,7 @@ export async function openTokenizer(
   wasm: WasmFiles,
   json: Uint8Array,
   adjustments: string,
-): Promise<Pipeline> {
+): Promise<tokenizers.Pipeline> {
   const place = wasm.tokenizers;
   if (initTokenizers === undefined || place === undefined) {
     throw new LlameroError(
@@ -135,7 +135,7 @@ export async function openTokenizer(
     if (cause instanceof LlameroError) throw cause;
     throw notLoaded('the module that reads tokenizer.json', BUILD_FILES.tokenizers, place, cause);
   }
-  return new Pipeline(json, adjustments);
+  return new tokenizers.Pipeline(json, adjustments);
 }
 
 /** The part of WebGPU that is asked before an engine is downloaded. */

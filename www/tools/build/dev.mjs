@@ -129,13 +129,13 @@ export function fromSources(engine) {
     // Before Vite's own, which would look for the files.
     enforce: 'pre',
     resolveId(source, importer) {
-      const name = /\/(llamero_engine\w*)\.js$/.exec(source)?.[1];
+      const name = /\/(llamero_\w+)\.js$/.exec(source)?.[1];
       if (!name || !importer?.startsWith(library)) return undefined;
       return name === BUILDS[ENGINE].file ? path.resolve(ROOT, engine, `${name}.js`) : `\0${name}`;
     },
     load(id) {
-      // A build that is not there, as the package has it.
-      return id.startsWith('\0llamero_engine') ? 'export default undefined;' : undefined;
+      // A module that is not there, as the package has it.
+      return id.startsWith('\0llamero_') ? 'export default undefined;' : undefined;
     },
     transformIndexHtml(html) {
       return withVite(html);

@@ -34,3 +34,7 @@ pub mod web;
 ))]
 #[path = "web/tokenizer_json.rs"]
 pub mod web;
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+#[path = "web/typescript.rs"]
+mod typescript;

@@ -11,7 +11,7 @@ use crate::engine::{
     Chat, Costs, DecodeOptions, LoadHost, LoadOptions, LoadPhase, Model, ModelInfo, Opened,
     Progress, Request, RequestId, TemplateOptions, Update, apply_chat_template,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::exec::LocalBoxFuture;
 #[cfg(feature = "cpu")]
 use crate::exec::cpu::Pool;

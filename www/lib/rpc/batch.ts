@@ -68,7 +68,10 @@ export class Batch {
   private update(id: number, update: Update): void {
     const caller = this.requests.get(id);
     if (!caller) return;
-    if (update.type === 'prefill' || update.type === 'token') return caller.onEvent(update);
+    if (update.type === 'prefill' || update.type === 'token') {
+      caller.onEvent(update);
+      return;
+    }
     this.requests.delete(id);
     if (update.type === 'done') caller.resolve(update.result);
     else caller.reject(update.error);

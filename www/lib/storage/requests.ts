@@ -6,8 +6,9 @@ import type { Version } from './answer.js';
 import { isMixed, originOf, Passing } from './answer.js';
 import { Stalled, throwIfAborted, within } from './wait.js';
 
-/** How a file on a server is read. */
+/** How an `HttpSource` asks its server. */
 export interface HttpOptions {
+  /** Ends all requests; reads under way reject. */
   signal?: AbortSignal;
   /** Called as bytes arrive, with how far into the file they reach, and its size; no size while the server does not tell. */
   onReceived?: (end: number, size: number | undefined) => void;

@@ -129,6 +129,7 @@ describe('engines', () => {
   test('each build has its recipe; the one for development is not optimised', () => {
     for (const name of Object.keys(BUILDS)) {
       expect(recipe(name).optimise[0]).toBe(BUILDS[name].small ? '-Oz' : '-O3');
+      expect(recipe(name).cargo).toContain('--no-default-features');
       expect(recipe(name).profile).toBe('release');
       expect(recipe(name, { dev: true }).optimise).toBeUndefined();
       expect(recipe(name, { dev: true }).profile).toBe('dev-web');
@@ -136,6 +137,10 @@ describe('engines', () => {
     expect(recipe('relaxed').own).toEqual(['-Ctarget-feature=+simd128,+relaxed-simd']);
     expect(recipe('relaxed').flags).toEqual(recipe('base').flags);
     expect(recipe('threads').folder).not.toBe(recipe('base').folder);
+    expect(recipe('gpu').cargo).toContain('gpu');
+    expect(recipe('gpu').own).toEqual(['-Copt-level=s']);
+    // One module does everything while developing.
+    expect(recipe('base', { dev: true }).cargo).toContain('gpu,cpu,tokenizer-json');
     expect(recipe('threads').flags).toContain('-Clink-arg=--shared-memory');
     expect(() => recipe('quick')).toThrow(/unknown engine quick/);
   });
@@ -148,6 +153,9 @@ describe('engines', () => {
   test('files of builds that are left out are known by their names', () => {
     expect(isOthers('llamero_engine_relaxed_bg.wasm', ['base'])).toBe(true);
     expect(isOthers('llamero_engine_threads.d.ts', ['base', 'relaxed'])).toBe(true);
+    expect(isOthers('llamero_engine_gpu_bg.wasm.d.ts', ['base'])).toBe(true);
+    expect(isOthers('llamero_tokenizers_bg.wasm', ['base'])).toBe(true);
+    expect(isOthers('llamero_tokenizers.js', ['tokenizers'])).toBe(false);
     expect(isOthers('llamero_engine_bg.wasm', ['base'])).toBe(false);
     expect(isOthers('llamero_engine.js', ['base'])).toBe(false);
     expect(isOthers('snippets', ['base'])).toBe(false);

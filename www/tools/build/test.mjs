@@ -189,7 +189,8 @@ export async function test(args) {
   step('summary');
   const lines = summary(rows);
   console.log(lines.slice(0, -1).join('\n'));
-  if (!all) note('the long tests are among the skipped; ./build.sh test --all runs them');
+  if (rows.some(({ reasons }) => reports.LONG in reasons))
+    note('the long tests are among the skipped; ./build.sh test --all runs them');
   console.log(lines.at(-1));
   return rows.every(({ failed }) => failed === 0) ? 0 : 1;
 }

@@ -156,7 +156,7 @@ fn executors_know_no_model() {
 fn every_shader_binding_states_its_shape() {
     let shaders = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
     let mut bindings = 0;
-    for folder in [shaders.to_owned(), shaders.join("shared")] {
+    for folder in ["kernels", "weights", "epilogues", "kv", "shared"].map(|f| shaders.join(f)) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_none_or(|e| e != "wgsl") {

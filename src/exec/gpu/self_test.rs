@@ -6,7 +6,8 @@
 //! takes 100 ms.
 
 use super::executor::GpuExecutor;
-use super::lower::{Dispatch, Settings, Shape, Slot, Trial, Tuning};
+use super::kernels::{Dot, Reduce, Variant};
+use super::lower::{Buffer, Dispatch, RowBucket, Settings, Trial, Tuning};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{Executor, Inspect, Limits, LocalBoxFuture, Output, SelfTest, Step, Want};
 use crate::plan::{
@@ -27,8 +28,8 @@ const EXPERTS: u32 = 4;
 /// Positions of a trial's sequence; more than attention takes in one split.
 const CONTEXT: u32 = 160;
 
-/// A variant's name and override constants.
-type Key = (String, Vec<(&'static str, u32)>);
+/// A variant and its override constants.
+type Key = (Variant, Vec<(&'static str, u32)>);
 
 /// Tests what the executor may run, and replaces what is wrong.
 pub(super) async fn run(executor: &mut GpuExecutor, reference: Reference) -> Result<SelfTest> {
@@ -44,7 +45,7 @@ pub(super) async fn run(executor: &mut GpuExecutor, reference: Reference) -> Res
         executor.compiled().await?;
         if let Some((_, _, dispatch)) = executor
             .dispatches()
-            .find(|(_, _, d)| wrong.contains(&d.variant.name()))
+            .find(|(_, _, d)| wrong.contains(&d.variant))
         {
             return Err(Error::new(
                 ErrorKind::WebGpuUnavailable,
@@ -56,51 +57,47 @@ pub(super) async fn run(executor: &mut GpuExecutor, reference: Reference) -> Res
             ));
         }
         // What depends on them has not been judged: it is tested again.
-        report.replaced.extend(wrong);
+        report.replaced.extend(wrong.iter().map(Variant::name));
     }
 }
 
-/// Names of the variants that are wrong; all that were judged right or wrong are added to `tested`.
+/// The variants that are wrong; all that were judged right or wrong are added to `tested`.
 async fn round(
     executor: &mut GpuExecutor,
     reference: Reference,
     tested: &mut Vec<Key>,
-) -> Result<Vec<String>> {
-    let mut items: BTreeMap<Key, (Shape, bool, Dispatch)> = BTreeMap::new();
-    for (shape, split, dispatch) in executor.dispatches() {
-        let key = (dispatch.variant.name(), dispatch.constants.clone());
+) -> Result<Vec<Variant>> {
+    let mut items: BTreeMap<Key, (RowBucket, bool, Dispatch)> = BTreeMap::new();
+    for (bucket, split, dispatch) in executor.dispatches() {
+        let key = (dispatch.variant, dispatch.constants.clone());
         let item = items
             .entry(key)
-            .or_insert_with(|| (shape, split, dispatch.clone()));
-        if (shape, split) < (item.0, item.1) {
-            *item = (shape, split, dispatch.clone());
+            .or_insert_with(|| (bucket, split, dispatch.clone()));
+        if (bucket, split) < (item.0, item.1) {
+            *item = (bucket, split, dispatch.clone());
         }
     }
     // The lanes that other kernels of a trial have in the model, so that no pipeline is made for the trial alone.
-    let lanes: Vec<(String, u32)> = items
+    let lanes: Vec<(Variant, u32)> = items
         .keys()
-        .filter_map(|(name, constants)| Some((name.clone(), constants.first()?.1)))
+        .filter_map(|(variant, constants)| Some((*variant, constants.first()?.1)))
         .collect();
     let mut trials = Vec::new();
-    for (key, (shape, split, dispatch)) in items {
+    for (key, (bucket, split, dispatch)) in items {
         if tested.contains(&key) {
             continue;
         }
-        let mut own: Vec<(String, u32)> = key
-            .1
-            .iter()
-            .map(|(_, lanes)| (key.0.clone(), *lanes))
-            .collect();
+        let mut own: Vec<(Variant, u32)> = key.1.iter().map(|(_, lanes)| (key.0, *lanes)).collect();
         own.extend(lanes.iter().cloned());
         let trial = Trial {
-            shape: Some(shape),
+            bucket: Some(bucket),
             lanes: own,
             split,
             norm: None,
         };
         trials.push((
             key,
-            dispatch.variant.family.name,
+            dispatch.variant.family.family().name,
             start(executor, reference, &dispatch, trial).await?,
         ));
     }
@@ -118,9 +115,9 @@ async fn round(
     wrong.retain(|(_, family)| !families.iter().any(|other| comes_before(other, family)));
     tested.extend(right);
     tested.extend(wrong.iter().map(|(key, _)| key.clone()));
-    let mut names: Vec<String> = wrong.into_iter().map(|((name, _), _)| name).collect();
-    names.dedup();
-    Ok(names)
+    let mut variants: Vec<Variant> = wrong.into_iter().map(|((variant, _), _)| variant).collect();
+    variants.dedup();
+    Ok(variants)
 }
 
 /// Whether a trial of `family` runs `other` first.
@@ -260,8 +257,8 @@ async fn start(
     let real = &lowered.plan;
     let settings = &lowered.settings;
     let op = &real.ops[dispatch.op];
-    let weights = dispatch.slots.iter().find_map(|slot| match slot {
-        Slot::Weights(part) => Some(lowered.parts[*part].layout.dtype),
+    let weights = dispatch.buffers.iter().find_map(|slot| match slot {
+        Buffer::Weights(part) => Some(lowered.parts[*part].layout.dtype),
         _ => None,
     });
     let dtype = weights.unwrap_or(DType::F32);
@@ -278,7 +275,7 @@ async fn start(
         eps: 1e-5,
     };
     trial.norm = Some(norm.weight);
-    let family = dispatch.variant.family.name;
+    let family = dispatch.variant.family.family().name;
     let (_, product) = family.split_once('_').unwrap_or((family, ""));
     let mut outputs = vec![Role::Residual];
     let (mut want, mut input, mut steps) = (Want::Nothing, None, vec![0]);
@@ -378,8 +375,6 @@ async fn start(
     }
 
     let choices = &dispatch.variant.choices;
-    let few = family.starts_with("matvec");
-    let dot = choices.get(if few { 2 } else { 1 }).copied();
     let cached = steps.len() > 1;
     let splits = trial.split;
     let mixture = matches!(
@@ -393,8 +388,11 @@ async fn start(
             ..settings.tuning
         }
     } else {
-        let subgroups = few && choices.get(1) == Some(&"subgroups");
-        let (int8, f16) = (dot == Some("int8"), dot == Some("f16"));
+        let subgroups = choices.reduce == Some(Reduce::Subgroups);
+        let (int8, f16) = (
+            choices.dot == Some(Dot::Int8),
+            choices.dot == Some(Dot::F16),
+        );
         Tuning {
             subgroups,
             int8,
@@ -405,9 +403,9 @@ async fn start(
         }
     };
     let rounding = tuning.int8 || tuning.f16 || (cached && settings.cache != super::CacheType::F32);
-    let rows = match trial.shape {
-        Some(Shape::Few(cols)) => cols,
-        Some(Shape::Many(4)) => 9,
+    let rows = match trial.bucket {
+        Some(RowBucket::Few(cols)) => cols,
+        Some(RowBucket::Many(4)) => 9,
         _ => 33,
     };
     let limits = Limits::for_context(CONTEXT, 34, 1);

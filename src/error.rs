@@ -43,23 +43,23 @@ impl ErrorKind {
     /// The stable string for JavaScript (`LlameroError.code`) and for JSON.
     pub fn code(self) -> &'static str {
         match self {
-            ErrorKind::InvalidFile => "invalid_file",
-            ErrorKind::Unsupported => "unsupported",
-            ErrorKind::InvalidInput => "invalid_input",
-            ErrorKind::ContextOverflow => "context_overflow",
-            ErrorKind::ModelTooLarge => "model_too_large",
-            ErrorKind::Io => "io",
-            ErrorKind::Network => "network",
-            ErrorKind::WebGpuUnavailable => "webgpu_unavailable",
-            ErrorKind::DeviceLost => "device_lost",
-            ErrorKind::Template => "template",
-            ErrorKind::Aborted => "aborted",
-            ErrorKind::Internal => "internal",
+            Self::InvalidFile => "invalid_file",
+            Self::Unsupported => "unsupported",
+            Self::InvalidInput => "invalid_input",
+            Self::ContextOverflow => "context_overflow",
+            Self::ModelTooLarge => "model_too_large",
+            Self::Io => "io",
+            Self::Network => "network",
+            Self::WebGpuUnavailable => "webgpu_unavailable",
+            Self::DeviceLost => "device_lost",
+            Self::Template => "template",
+            Self::Aborted => "aborted",
+            Self::Internal => "internal",
         }
     }
 
     /// The kind of a [`ErrorKind::code`] string; used for errors that come back from JavaScript.
-    pub fn from_code(code: &str) -> Option<ErrorKind> {
+    pub fn from_code(code: &str) -> Option<Self> {
         use ErrorKind::*;
         [
             InvalidFile,
@@ -91,8 +91,8 @@ struct Repr {
 
 impl Error {
     /// An error of `kind`; `detail` is one or two sentences and says what to do next.
-    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Error {
-        Error(Box::new(Repr {
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self(Box::new(Repr {
             kind,
             detail: detail.into(),
             source: None,
@@ -103,19 +103,19 @@ impl Error {
     pub fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Error {
+    ) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
     /// Says where it happened: `"{place}: {detail}"`.
-    pub fn at(mut self, place: impl fmt::Display) -> Error {
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.0.detail = format!("{place}: {}", self.0.detail);
         self
     }
 
     /// Says what to do about it: `"{detail}; {advice}"`.
-    pub fn advise(mut self, advice: &str) -> Error {
+    pub fn advise(mut self, advice: &str) -> Self {
         self.0.detail = format!("{}; {advice}", self.0.detail);
         self
     }
@@ -130,20 +130,20 @@ impl Error {
         &self.0.detail
     }
 
-    pub(crate) fn invalid_file(detail: impl Into<String>) -> Error {
-        Error::new(ErrorKind::InvalidFile, detail)
+    pub(crate) fn invalid_file(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidFile, detail)
     }
 
-    pub(crate) fn unsupported(detail: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Unsupported, detail)
+    pub(crate) fn unsupported(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, detail)
     }
 
-    pub(crate) fn invalid_input(detail: impl Into<String>) -> Error {
-        Error::new(ErrorKind::InvalidInput, detail)
+    pub(crate) fn invalid_input(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidInput, detail)
     }
 
-    pub(crate) fn internal(detail: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Internal, detail)
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, detail)
     }
 }
 
@@ -200,14 +200,14 @@ impl Warnings {
     }
 
     /// Adds what `others` holds.
-    pub fn append(&mut self, others: Warnings) {
+    pub fn append(&mut self, others: Self) {
         self.more += others.more;
         others.texts.into_iter().for_each(|text| self.add(text));
     }
 
     /// Says of each where it happened: `"{place}: {text}"`.
     #[must_use]
-    pub fn at(mut self, place: impl fmt::Display) -> Warnings {
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.texts
             .iter_mut()
             .for_each(|text| *text = format!("{place}: {text}"));
@@ -230,7 +230,7 @@ impl Warnings {
 }
 
 impl From<std::io::Error> for Error {
-    fn from(error: std::io::Error) -> Error {
-        Error::new(ErrorKind::Io, "reading a file failed").with_source(error)
+    fn from(error: std::io::Error) -> Self {
+        Self::new(ErrorKind::Io, "reading a file failed").with_source(error)
     }
 }

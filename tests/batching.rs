@@ -7,7 +7,7 @@
 mod harness;
 
 use harness::{engine, gpu_engine, tiny};
-use llamero::engine::{Engine, Event, Generation, Request, RequestId, Stop, Update};
+use llamero::engine::{Event, Generation, Model, Request, RequestId, Stop, Update};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::exec::cpu::{CpuExecutor, CpuOptions};
 use llamero::exec::gpu::{CacheType, GpuOptions};
@@ -76,9 +76,9 @@ impl Outcome {
 /// Runs requests, each from a given step on, to the end. `between` sees the engine, the ids so far and what came of
 /// them after every step. Returns the outcomes, the order in which requests ended, and the number of steps.
 fn drive(
-    engine: &mut Engine,
+    engine: &mut Model,
     arrivals: &[(usize, Request)],
-    mut between: impl FnMut(&mut Engine, &[RequestId], &[Outcome]),
+    mut between: impl FnMut(&mut Model, &[RequestId], &[Outcome]),
 ) -> (Vec<Outcome>, Vec<usize>, usize) {
     let (mut requests, mut outcomes, mut ended, mut steps) =
         (Vec::new(), Vec::<Outcome>::new(), Vec::new(), 0);
@@ -114,7 +114,7 @@ fn drive(
     }
 }
 
-fn alone(engine: &mut Engine, request: &Request) -> Outcome {
+fn alone(engine: &mut Model, request: &Request) -> Outcome {
     drive(engine, &[(0, request.clone())], |_, _, _| {})
         .0
         .remove(0)
@@ -130,7 +130,7 @@ fn exact() -> GpuOptions {
     }
 }
 
-type Make = Box<dyn Fn() -> Engine>;
+type Make = Box<dyn Fn() -> Model>;
 
 /// Makes engines: on every executor, and on the GPU with small steps, of which more or fewer run ahead.
 fn makers(context: u32) -> Vec<(&'static str, Make)> {
@@ -395,8 +395,8 @@ fn a_cancelled_request_leaves_the_others_be() {
 }
 
 /// Drives a request and cancels it once it has so many tokens.
-fn cancelled_after(engine: &mut Engine, request: &Request, tokens: usize) -> Outcome {
-    let cancel = |engine: &mut Engine, requests: &[RequestId], outcomes: &[Outcome]| {
+fn cancelled_after(engine: &mut Model, request: &Request, tokens: usize) -> Outcome {
+    let cancel = |engine: &mut Model, requests: &[RequestId], outcomes: &[Outcome]| {
         if outcomes[0].result.is_none() && outcomes[0].tokens() >= tokens {
             engine.cancel(requests[0]);
         }
@@ -629,7 +629,7 @@ fn what_the_cache_holds_is_computed_once() {
 #[test]
 fn pages_that_were_not_used_for_longest_go_first() {
     let mut engine = makers(128).remove(0).1();
-    let cached = |engine: &mut Engine, seed| {
+    let cached = |engine: &mut Model, seed| {
         alone(engine, &greedy(ids(33, seed), 2))
             .generation()
             .usage
@@ -696,7 +696,7 @@ impl Executor for Watched {
     }
 }
 
-fn watched(context: u32) -> (Engine, Rc<RefCell<Log>>) {
+fn watched(context: u32) -> (Model, Rc<RefCell<Log>>) {
     let log = Rc::<RefCell<Log>>::default();
     let theirs = log.clone();
     let engine = engine(&tiny("F32"), context, |plan| {

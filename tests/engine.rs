@@ -6,9 +6,8 @@
 mod harness;
 
 use harness::{assert_agree, executors, tiny};
-use llamero::engine::{Engine, Event, Generation, Host, Request, Stop};
+use llamero::engine::{Event, Generation, Host, Model, Request, Stop};
 use llamero::error::{Error, ErrorKind, Result};
-use llamero::exec::LocalBoxFuture;
 use llamero::exec::gpu::{CacheType, GpuOptions};
 
 /// Collects events; cancels after some tokens.
@@ -44,10 +43,6 @@ impl Host for Listener {
     fn cancelled(&self) -> bool {
         self.cancel_after.is_some_and(|n| self.tokens() >= n)
     }
-
-    fn pause(&mut self) -> LocalBoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
 }
 
 fn prompt(text: &str, tokens: u32) -> Request {
@@ -70,12 +65,12 @@ fn sampled(text: &str, tokens: u32, sequences: u32) -> Request {
     }
 }
 
-fn generate(engine: &mut Engine, request: &Request) -> Generation {
+fn generate(engine: &mut Model, request: &Request) -> Generation {
     try_generate(engine, request, &mut Listener::default()).unwrap()
 }
 
 fn try_generate(
-    engine: &mut Engine,
+    engine: &mut Model,
     request: &Request,
     listener: &mut Listener,
 ) -> Result<Generation> {
@@ -90,7 +85,7 @@ fn ids(generation: &Generation) -> Vec<Vec<u32>> {
         .collect()
 }
 
-fn error(engine: &mut Engine, request: &Request) -> Error {
+fn error(engine: &mut Model, request: &Request) -> Error {
     try_generate(engine, request, &mut Listener::default()).expect_err("an error")
 }
 

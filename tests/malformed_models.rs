@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use counting::within_allowance;
-use llamero::engine::{Engine, Event, Host, Opened, Request};
+use llamero::engine::{Model, Opened, Request};
 use llamero::error::{Error, ErrorKind, Result};
+use llamero::exec::Limits;
 use llamero::exec::reference::ReferenceExecutor;
-use llamero::exec::{Limits, LocalBoxFuture};
 use llamero::format::{ByteSource, FileSource};
 use pollster::block_on;
 use serde_json::Value;
@@ -115,13 +115,13 @@ fn sources(path: &Path) -> Vec<Rc<dyn ByteSource>> {
         .collect()
 }
 
-fn load(opened: Opened) -> Result<Engine> {
+fn load(opened: Opened) -> Result<Model> {
     let context = opened.context(Some(CONTEXT.min(opened.config.max_position_embeddings)))?;
     let executor = ReferenceExecutor::new(
         opened.model.plan.clone(),
         Limits::for_context(context, 16, 1),
     )?;
-    block_on(Engine::load(
+    block_on(Model::with_executor(
         opened,
         Box::new(executor),
         context,
@@ -129,25 +129,9 @@ fn load(opened: Opened) -> Result<Engine> {
     ))
 }
 
-struct Quiet;
-
-impl Host for Quiet {
-    fn event(&mut self, _: Event) -> Result<()> {
-        Ok(())
-    }
-
-    fn cancelled(&self) -> bool {
-        false
-    }
-
-    fn pause(&mut self) -> LocalBoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-}
-
 /// Does with a model what a person does: writes greedily and by chance, from ids, from text and from a conversation.
 /// Every request ends; gives the errors of those that end in one.
-fn use_it(engine: &mut Engine) -> Vec<Error> {
+fn use_it(engine: &mut Model) -> Vec<Error> {
     let messages = serde_json::json!([{"role": "user", "content": "Hi"}]);
     let requests = [
         Request {
@@ -171,7 +155,7 @@ fn use_it(engine: &mut Engine) -> Vec<Error> {
                 temperature: Some(temperature),
                 ..request.clone()
             };
-            errors.extend(block_on(engine.generate(&request, 1, &mut Quiet)).err());
+            errors.extend(block_on(engine.generate(&request, 1, &mut ())).err());
         }
     }
     errors
@@ -253,7 +237,7 @@ fn check(case: &Case, way: Way, opened: Result<Opened>, tokens: &[u32], logits: 
     }
 }
 
-fn all_logits(engine: &mut Engine, tokens: &[u32]) -> Vec<f32> {
+fn all_logits(engine: &mut Model, tokens: &[u32]) -> Vec<f32> {
     let mut all = Vec::new();
     let take = |_, rows: &[f32]| {
         all.extend_from_slice(rows);

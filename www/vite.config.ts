@@ -21,7 +21,7 @@ export default defineConfig({
   },
   // `vitest` reads this file too.
   test: {
-    include: ['lib/**/*.test.ts', 'app/**/*.test.ts'],
+    include: ['lib/**/*.test.ts', 'app/**/*.test.ts', 'tools/**/*.test.mjs'],
     environment: 'node',
     testTimeout: 30_000,
   },

@@ -1,12 +1,12 @@
 //! Values of a model over a text, read back and changed: see [`Trace`].
 
-use super::{Engine, log_softmax, overflow};
+use super::{Model, log_softmax, overflow};
 use crate::error::{Error, Result};
 use crate::exec::{Output, Step, Want};
 use crate::model::Arrangement;
 use crate::plan::{Edit, Hook, Op, Point, Row, Tap, Trace};
 
-/// What [`Engine::trace`] read.
+/// What [`Model::trace`] read.
 #[derive(Clone, Debug, Default)]
 pub struct Captured {
     /// One per tap, in their order: `[ids, …]`, over all ids.
@@ -15,7 +15,7 @@ pub struct Captured {
     pub logits: Vec<f32>,
 }
 
-impl Engine {
+impl Model {
     /// The model's points that a pattern names: `*` stands for any characters, as in `blocks.*.attn.hook_pattern`.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::logits`].
+    /// Those of [`Model::logits`].
     pub async fn score(&mut self, ids: &[u32]) -> Result<Vec<Option<f64>>> {
         let vocab = self.plan.vocab_size as usize;
         let mut scores = vec![None; ids.len()];

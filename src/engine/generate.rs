@@ -1,9 +1,9 @@
 //! What goes in and comes out of a generation, and the simplest way to run one.
 
 use super::scheduler::RequestId;
-use super::{Chat, Engine, Prompt, Request, overflow};
+use super::{Chat, Model, Prompt, Request, overflow};
 use crate::error::{Error, Result};
-use crate::exec::{LocalBoxFuture, Output, Pending};
+use crate::exec::{Output, Pending};
 use serde::Serialize;
 
 /// What happens while generating.
@@ -32,10 +32,17 @@ pub enum Event {
 pub trait Host {
     /// Takes an event.
     fn event(&mut self, event: Event) -> Result<()>;
-    /// Whether the caller wants to stop.
-    fn cancelled(&self) -> bool;
-    /// Lets the surroundings run (the browser's event loop); called between steps.
-    fn pause(&mut self) -> LocalBoxFuture<'_, ()>;
+    /// Whether the caller wants to stop. Asked after each step.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// A host that ignores events.
+impl Host for () {
+    fn event(&mut self, _event: Event) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// One generated sequence.
@@ -46,7 +53,7 @@ pub struct Sequence {
     /// Their text, special tokens and stop text left out.
     pub text: String,
     /// `stop` (the model or a stop text ended it), `length` (the token limit or the context did) or `aborted` (the caller
-    /// did, by [`Engine::cancel`]).
+    /// did, by [`Model::cancel`]).
     pub finish_reason: &'static str,
 }
 
@@ -96,9 +103,24 @@ pub enum Update {
     Done(Result<Generation>),
 }
 
-impl Engine {
+impl Model {
+    /// The text that follows a prompt, the most likely token each time: at most 256 tokens.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Model::enqueue`], and the device's.
+    pub async fn complete(&mut self, prompt: &str) -> Result<String> {
+        let request = Request {
+            prompt: Some(prompt.to_owned()),
+            ..Request::default()
+        };
+        let generation = self.generate(&request, 0, &mut ()).await?;
+        let mut sequences = generation.sequences.into_iter();
+        Ok(sequences.next().map_or_else(String::new, |s| s.text))
+    }
+
     /// Runs a request to its end, and with it those that were enqueued. `random_seed` seeds requests that name no seed.
-    /// Where the host cancels it, the result is what it has by then; see [`Engine::cancel`].
+    /// Where the host cancels it, the result is what it has by then; see [`Model::cancel`].
     pub async fn generate(
         &mut self,
         request: &Request,
@@ -124,7 +146,6 @@ impl Engine {
             if !goes_on {
                 return Err(Error::internal("a request was not answered"));
             }
-            host.pause().await;
             if host.cancelled() {
                 self.cancel(id);
                 // Its answer is there already: no step is made for it.
@@ -133,7 +154,7 @@ impl Engine {
         }
     }
 
-    /// Checks a request and queues it: [`Engine::step`] runs it together with all others. `random_seed` seeds requests
+    /// Checks a request and queues it: [`Model::step`] runs it together with all others. `random_seed` seeds requests
     /// that name no seed.
     ///
     /// # Errors
@@ -208,13 +229,13 @@ impl Engine {
         true
     }
 
-    /// The first half of [`Engine::step`], for callers that cannot lend the engine while they wait: submits what can be
-    /// submitted. What the step gives is due at [`Engine::arrived`] before the next call.
+    /// The first half of [`Model::step`], for callers that cannot lend the engine while they wait: submits what can be
+    /// submitted. What the step gives is due at [`Model::arrived`] before the next call.
     pub fn advance(&mut self) -> Option<Pending> {
         self.scheduler.advance(self.executor.as_mut())
     }
 
-    /// The second half of [`Engine::step`].
+    /// The second half of [`Model::step`].
     pub fn arrived(&mut self, output: Result<Output>) {
         self.scheduler.arrived(output);
     }

@@ -95,8 +95,8 @@ enum Stop {
 }
 
 impl From<Error> for Stop {
-    fn from(error: Error) -> Stop {
-        Stop::Bad(error)
+    fn from(error: Error) -> Self {
+        Self::Bad(error)
     }
 }
 
@@ -480,7 +480,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Types of `enum ggml_type` that hold no weights of a LLaMA, with their names and the bytes of an element.
+/// Types of `enum ggml_type` that hold no weights of a `LLaMA`, with their names and the bytes of an element.
 const OTHER_TYPES: &[(u32, &str, u64)] = &[
     (24, "I8", 1),
     (25, "I16", 2),

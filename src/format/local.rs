@@ -17,7 +17,7 @@ impl Checkpoint {
     ///
     /// As [`Checkpoint::open_gguf`] and [`Checkpoint::open_safetensors`];
     /// [`ErrorKind::Io`] when a file is missing or cannot be read.
-    pub async fn open_path(path: &Path) -> Result<Checkpoint> {
+    pub async fn open_path(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return open_folder(path).await;
         }
@@ -32,7 +32,7 @@ impl Checkpoint {
                 .collect(),
             None => vec![path.to_owned()],
         };
-        Checkpoint::open_gguf(open_all(&paths)?).await
+        Self::open_gguf(open_all(&paths)?).await
     }
 }
 

@@ -57,10 +57,10 @@ pub struct StringArray {
 
 impl StringArray {
     /// No strings, with room for `strings`.
-    pub fn with_capacity(strings: usize) -> StringArray {
-        StringArray {
+    pub fn with_capacity(strings: usize) -> Self {
+        Self {
             ends: Vec::with_capacity(strings),
-            ..StringArray::default()
+            ..Self::default()
         }
     }
 
@@ -165,8 +165,8 @@ impl<S: AsRef<str>> FromIterator<S> for StringArray {
     /// # Panics
     ///
     /// Panics when the strings hold more than 4 GiB.
-    fn from_iter<I: IntoIterator<Item = S>>(strings: I) -> StringArray {
-        let mut array = StringArray::default();
+    fn from_iter<I: IntoIterator<Item = S>>(strings: I) -> Self {
+        let mut array = Self::default();
         for string in strings {
             assert!(array.push(string.as_ref()), "more than 4 GiB of strings");
         }
@@ -178,18 +178,18 @@ impl Array {
     /// Elements.
     pub fn len(&self) -> usize {
         match self {
-            Array::U8(a) => a.len(),
-            Array::I8(a) => a.len(),
-            Array::U16(a) => a.len(),
-            Array::I16(a) => a.len(),
-            Array::U32(a) => a.len(),
-            Array::I32(a) => a.len(),
-            Array::U64(a) => a.len(),
-            Array::I64(a) => a.len(),
-            Array::F32(a) => a.len(),
-            Array::F64(a) => a.len(),
-            Array::Bool(a) => a.len(),
-            Array::String(a) => a.len(),
+            Self::U8(a) => a.len(),
+            Self::I8(a) => a.len(),
+            Self::U16(a) => a.len(),
+            Self::I16(a) => a.len(),
+            Self::U32(a) => a.len(),
+            Self::I32(a) => a.len(),
+            Self::U64(a) => a.len(),
+            Self::I64(a) => a.len(),
+            Self::F32(a) => a.len(),
+            Self::F64(a) => a.len(),
+            Self::Bool(a) => a.len(),
+            Self::String(a) => a.len(),
         }
     }
 
@@ -201,9 +201,9 @@ impl Array {
     /// What the elements are, in words.
     fn elements(&self) -> &'static str {
         match self {
-            Array::F32(_) | Array::F64(_) => "floats",
-            Array::Bool(_) => "booleans",
-            Array::String(_) => "strings",
+            Self::F32(_) | Self::F64(_) => "floats",
+            Self::Bool(_) => "booleans",
+            Self::String(_) => "strings",
             _ => "integers",
         }
     }
@@ -211,14 +211,14 @@ impl Array {
     /// The elements as integers; `None` when they are something else. `i128` holds every integer type of GGUF.
     fn integers(&self) -> Option<Box<dyn Iterator<Item = i128> + '_>> {
         Some(match self {
-            Array::U8(a) => Box::new(a.iter().map(|&n| n.into())),
-            Array::I8(a) => Box::new(a.iter().map(|&n| n.into())),
-            Array::U16(a) => Box::new(a.iter().map(|&n| n.into())),
-            Array::I16(a) => Box::new(a.iter().map(|&n| n.into())),
-            Array::U32(a) => Box::new(a.iter().map(|&n| n.into())),
-            Array::I32(a) => Box::new(a.iter().map(|&n| n.into())),
-            Array::U64(a) => Box::new(a.iter().map(|&n| n.into())),
-            Array::I64(a) => Box::new(a.iter().map(|&n| n.into())),
+            Self::U8(a) => Box::new(a.iter().map(|&n| n.into())),
+            Self::I8(a) => Box::new(a.iter().map(|&n| n.into())),
+            Self::U16(a) => Box::new(a.iter().map(|&n| n.into())),
+            Self::I16(a) => Box::new(a.iter().map(|&n| n.into())),
+            Self::U32(a) => Box::new(a.iter().map(|&n| n.into())),
+            Self::I32(a) => Box::new(a.iter().map(|&n| n.into())),
+            Self::U64(a) => Box::new(a.iter().map(|&n| n.into())),
+            Self::I64(a) => Box::new(a.iter().map(|&n| n.into())),
             _ => return None,
         })
     }
@@ -228,10 +228,10 @@ impl Value {
     /// What the value is, in words, for messages.
     pub fn kind(&self) -> String {
         match self {
-            Value::F32(_) | Value::F64(_) => "a float".to_owned(),
-            Value::Bool(_) => "a boolean".to_owned(),
-            Value::String(_) => "a string".to_owned(),
-            Value::Array(array) => format!("an array of {} {}", array.len(), array.elements()),
+            Self::F32(_) | Self::F64(_) => "a float".to_owned(),
+            Self::Bool(_) => "a boolean".to_owned(),
+            Self::String(_) => "a string".to_owned(),
+            Self::Array(array) => format!("an array of {} {}", array.len(), array.elements()),
             _ => "an integer".to_owned(),
         }
     }
@@ -239,14 +239,14 @@ impl Value {
     /// The value as an integer; `None` when it is something else.
     fn integer(&self) -> Option<i128> {
         Some(match *self {
-            Value::U8(n) => n.into(),
-            Value::I8(n) => n.into(),
-            Value::U16(n) => n.into(),
-            Value::I16(n) => n.into(),
-            Value::U32(n) => n.into(),
-            Value::I32(n) => n.into(),
-            Value::U64(n) => n.into(),
-            Value::I64(n) => n.into(),
+            Self::U8(n) => n.into(),
+            Self::I8(n) => n.into(),
+            Self::U16(n) => n.into(),
+            Self::I16(n) => n.into(),
+            Self::U32(n) => n.into(),
+            Self::I32(n) => n.into(),
+            Self::U64(n) => n.into(),
+            Self::I64(n) => n.into(),
             _ => return None,
         })
     }
@@ -291,8 +291,8 @@ pub struct Metadata {
 
 impl Metadata {
     /// Metadata that is a JSON object; it has no GGUF keys.
-    pub(super) fn from_json(json: serde_json::Value) -> Metadata {
-        Metadata {
+    pub(super) fn from_json(json: serde_json::Value) -> Self {
+        Self {
             entries: BTreeMap::new(),
             json: Some(json),
         }

@@ -7,6 +7,11 @@
 //! Nothing in a file is trusted. A length is checked against the bytes that remain before anything is allocated for
 //! it, every offset against the real size of the file, and each cap is a named constant with its reason.
 
+#![warn(
+    clippy::cast_possible_truncation,
+    reason = "a file's numbers become ours here"
+)]
+
 mod gguf;
 #[cfg(not(target_arch = "wasm32"))]
 mod local;
@@ -98,16 +103,10 @@ impl TensorInfo {
 
     /// Makes the entry after checking everything that can be checked without the file: dimensions, block size,
     /// overflow. `bytes` is computed.
-    fn new(
-        name: String,
-        dtype: DType,
-        shape: Vec<u64>,
-        file: usize,
-        offset: u64,
-    ) -> Result<TensorInfo> {
+    fn new(name: String, dtype: DType, shape: Vec<u64>, file: usize, offset: u64) -> Result<Self> {
         let overflow = || overflow(&name, &shape);
         elements(&shape).ok_or_else(overflow)?;
-        let mut tensor = TensorInfo {
+        let mut tensor = Self {
             name: String::new(),
             dtype,
             shape: Vec::new(),
@@ -137,7 +136,7 @@ impl TensorInfo {
 fn elements(shape: &[u64]) -> Option<u64> {
     shape
         .iter()
-        .try_fold(1u64, |product, &dim| product.checked_mul(dim))
+        .try_fold(1_u64, |product, &dim| product.checked_mul(dim))
 }
 
 fn overflow(name: &str, shape: &[u64]) -> Error {
@@ -168,14 +167,14 @@ impl Unread {
         shape: &[u64],
         file: usize,
         offset: u64,
-    ) -> Result<Unread> {
+    ) -> Result<Self> {
         let bytes = elements(shape).and_then(|count| count.checked_mul(element_bytes));
         let bytes = bytes.ok_or_else(|| overflow(&name, shape))?;
         let empty = shape
             .iter()
             .position(|&dim| dim == 0)
             .map(|at| (at, shape.to_vec()));
-        Ok(Unread {
+        Ok(Self {
             name,
             type_name: type_name.to_owned(),
             empty,
@@ -218,15 +217,15 @@ enum Stored {
 impl Stored {
     fn name_and_bytes(&self) -> (&str, u64) {
         match self {
-            Stored::Weights(tensor) => (&tensor.name, tensor.bytes),
-            Stored::Unread(tensor) => (&tensor.name, tensor.bytes),
+            Self::Weights(tensor) => (&tensor.name, tensor.bytes),
+            Self::Unread(tensor) => (&tensor.name, tensor.bytes),
         }
     }
 
     fn offset(&self) -> u64 {
         match self {
-            Stored::Weights(tensor) => tensor.offset,
-            Stored::Unread(tensor) => tensor.offset,
+            Self::Weights(tensor) => tensor.offset,
+            Self::Unread(tensor) => tensor.offset,
         }
     }
 }
@@ -253,7 +252,7 @@ impl Checkpoint {
     /// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) for a broken file or another kind of file;
     /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) for versions and tensor types that this build
     /// does not read; or the error of the source.
-    pub async fn open_gguf(sources: Vec<Rc<dyn ByteSource>>) -> Result<Checkpoint> {
+    pub async fn open_gguf(sources: Vec<Rc<dyn ByteSource>>) -> Result<Self> {
         let mut parts = Vec::with_capacity(sources.len());
         for source in sources {
             let header = gguf::read_header(source.as_ref())
@@ -266,7 +265,7 @@ impl Checkpoint {
             .sources
             .first()
             .map_or_else(String::new, |source| source.name().to_owned());
-        let mut checkpoint = Checkpoint::new(
+        let mut checkpoint = Self::new(
             FileFormat::Gguf,
             joined.sources,
             joined.metadata,
@@ -305,7 +304,7 @@ impl Checkpoint {
         config_json: &[u8],
         index_json: Option<&[u8]>,
         sources: Vec<Rc<dyn ByteSource>>,
-    ) -> Result<Checkpoint> {
+    ) -> Result<Self> {
         safetensors::open(config_json, index_json, sources).await
     }
 
@@ -315,7 +314,7 @@ impl Checkpoint {
         metadata: Metadata,
         mut tensors: Vec<TensorInfo>,
         mut unread: Vec<Unread>,
-    ) -> Result<Checkpoint> {
+    ) -> Result<Self> {
         if tensors.is_empty() {
             return Err(match unread.first() {
                 Some(tensor) => tensor.refuse(format),
@@ -358,7 +357,7 @@ impl Checkpoint {
             warnings.add(left_aside(&unread, &sources));
             unread.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        Ok(Checkpoint {
+        Ok(Self {
             format,
             sources,
             metadata,

@@ -548,7 +548,7 @@ struct Entry<'a> {
 struct Dims(Vec<u64>);
 
 impl<'de> Deserialize<'de> for Dims {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Dims, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct DimsVisitor;
         impl<'de> Visitor<'de> for DimsVisitor {
             type Value = Dims;
@@ -577,7 +577,7 @@ impl<'de> Deserialize<'de> for Dims {
 struct Table<V>(Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Table<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Table<V>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TableVisitor<V>(PhantomData<V>);
         impl<'de, V: Deserialize<'de>> Visitor<'de> for TableVisitor<V> {
             type Value = Table<V>;

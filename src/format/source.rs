@@ -6,7 +6,7 @@
 use crate::error::{Error, ErrorKind, Result};
 
 /// A future that need not be `Send`: in a browser everything stays on its thread.
-pub type LocalBoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + 'a>>;
+pub type LocalBoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Bytes that can be read by ranges.
 pub trait ByteSource {
@@ -33,8 +33,8 @@ pub struct MemorySource {
 
 impl MemorySource {
     /// A source named `name` over `bytes`.
-    pub fn new(name: impl Into<String>, bytes: Vec<u8>) -> MemorySource {
-        MemorySource {
+    pub fn new(name: impl Into<String>, bytes: Vec<u8>) -> Self {
+        Self {
             name: name.into(),
             bytes,
         }
@@ -78,7 +78,7 @@ impl FileSource {
     /// # Errors
     ///
     /// [`ErrorKind::Io`] when there is no such file, it is a folder, or it may not be read.
-    pub fn open(path: &std::path::Path) -> Result<FileSource> {
+    pub fn open(path: &std::path::Path) -> Result<Self> {
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Io, format!("cannot open {}", path.display())).with_source(error)
         };
@@ -93,7 +93,7 @@ impl FileSource {
         let name = path
             .file_name()
             .map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
-        Ok(FileSource {
+        Ok(Self {
             name: name.into_owned(),
             len: metadata.len(),
             file,

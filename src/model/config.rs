@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::format::{Checkpoint, FileFormat};
 use crate::plan::{MAX_EXPERTS, MAX_EXPERTS_USED};
 
-/// Limits that no LLaMA comes near; beyond them a file is broken or hostile.
+/// Limits that no `LLaMA` comes near; beyond them a file is broken or hostile.
 pub(super) const MAX_LAYERS: u32 = 1024;
 const MAX_WIDTH: u32 = 1 << 20;
 const MAX_VOCAB: u32 = 1 << 24;
@@ -32,9 +32,9 @@ const MAX_HEAD_DIM: u32 = 512;
 #[derive(Copy, Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// LLaMA 1, 2, 3, Mixtral, and models of the same architecture.
+    /// `LLaMA` 1, 2, 3, Mixtral, and models of the same architecture.
     Llama,
-    /// The text model of LLaMA 4.
+    /// The text model of `LLaMA` 4.
     Llama4,
     /// Qwen 2 and 2.5: biases on queries, keys and values.
     Qwen2,
@@ -57,7 +57,7 @@ pub struct MixtureConfig {
     pub moe_layers: Vec<bool>,
 }
 
-/// What LLaMA 4 does besides.
+/// What `LLaMA` 4 does besides.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Llama4Config {
     /// Whether block `i` rotates queries and keys.
@@ -76,7 +76,7 @@ pub struct Llama4Config {
     pub attn_scale: f32,
 }
 
-/// Hyperparameters of a model of the LLaMA family.
+/// Hyperparameters of a model of the `LLaMA` family.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Config {
     /// Family member.
@@ -99,7 +99,7 @@ pub struct Config {
     pub rope_dim: u32,
     /// `V`
     pub vocab_size: u32,
-    /// Added to the mean square in RMSNorm.
+    /// Added to the mean square in `RMSNorm`.
     pub rms_norm_eps: f32,
     /// Rope base frequency.
     pub rope_theta: f64,
@@ -136,7 +136,7 @@ impl Config {
     /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) for another architecture, by name, and for
     /// variants that do not run; [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) for numbers that
     /// cannot be.
-    pub async fn read(checkpoint: &Checkpoint) -> Result<Config> {
+    pub async fn read(checkpoint: &Checkpoint) -> Result<Self> {
         let config = match checkpoint.format() {
             FileFormat::Gguf => super::config_gguf::read(checkpoint).await?,
             FileFormat::Safetensors => super::config_hf::read(checkpoint)?,
@@ -145,7 +145,7 @@ impl Config {
     }
 
     /// Checks what both kinds of file can get wrong.
-    fn checked(self) -> Result<Config> {
+    fn checked(self) -> Result<Self> {
         for (name, value, max) in [
             ("hidden_size", self.hidden_size, MAX_WIDTH),
             ("intermediate_size", self.intermediate_size, MAX_WIDTH),
@@ -169,19 +169,22 @@ impl Config {
             self.num_attention_heads.saturating_mul(self.head_dim),
             MAX_WIDTH,
         )?;
-        if self.num_attention_heads % self.num_key_value_heads != 0 {
+        if !self
+            .num_attention_heads
+            .is_multiple_of(self.num_key_value_heads)
+        {
             return Err(Error::invalid_file(format!(
                 "{} attention heads do not share {} key/value heads evenly",
                 self.num_attention_heads, self.num_key_value_heads
             )));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Err(Error::invalid_file(format!(
                 "head dimension {} is odd: rope needs pairs",
                 self.head_dim
             )));
         }
-        if self.rope_dim == 0 || self.rope_dim % 2 != 0 || self.rope_dim > self.head_dim {
+        if self.rope_dim == 0 || !self.rope_dim.is_multiple_of(2) || self.rope_dim > self.head_dim {
             return Err(Error::invalid_file(format!(
                 "rope over {} of {} values per head",
                 self.rope_dim, self.head_dim
@@ -226,7 +229,7 @@ impl Config {
             }
         }
         let rope_scaling = self.rope_scaling.map(RopeScaling::checked).transpose()?;
-        Ok(Config {
+        Ok(Self {
             rope_scaling,
             ..self
         })

@@ -156,7 +156,7 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     })
 }
 
-/// A count that GGUF gives once, or as an array with one entry a block. Only equal entries are LLaMAs.
+/// A count that GGUF gives once, or as an array with one entry a block. Only equal entries are `LLaMAs`.
 fn per_layer(checkpoint: &Checkpoint, key: &str, layers: u32) -> Result<Option<u32>> {
     let meta = checkpoint.metadata();
     let Some(list) = meta.u32s(key).ok().flatten() else {
@@ -180,7 +180,7 @@ fn vocab_size(checkpoint: &Checkpoint) -> Result<u32> {
     Ok(u32::try_from(table.rows()).unwrap_or(u32::MAX))
 }
 
-/// The keys are those that llama.cpp reads (llama-arch.cpp, LLM_KV_ROPE_*), with its defaults.
+/// The keys are those that llama.cpp reads (llama-arch.cpp, `LLM_KV_ROPE`_*), with its defaults.
 async fn rope_scaling(
     checkpoint: &Checkpoint,
     arch: &str,
@@ -243,7 +243,7 @@ async fn rope_scaling(
     match scaling {
         None => {}
         Some(RopeScaling::Linear { factor }) => {
-            divisors.iter_mut().for_each(|d| *d *= factor as f32)
+            divisors.iter_mut().for_each(|d| *d *= factor as f32);
         }
         Some(_) => return Err(Error::unsupported("rope_freqs.weight together with YaRN")),
     }

@@ -1,5 +1,5 @@
 //! [`Config`] from a Hugging Face config.json. What a file leaves out has the default that Transformers gives it
-//! (configuration_llama.py, configuration_mistral.py, configuration_mixtral.py, configuration_llama4.py), but for the
+//! (`configuration_llama.py`, `configuration_mistral.py`, `configuration_mixtral.py`, `configuration_llama4.py`), but for the
 //! sizes that no default fits.
 
 use super::config::{
@@ -441,7 +441,7 @@ fn refuse_quantized(config: &Value) -> Result<()> {
     )))
 }
 
-/// A classifier's weights are a LLaMA's, its answers are not.
+/// A classifier's weights are a `LLaMA`'s, its answers are not.
 fn refuse_other_heads(config: &Value) -> Result<()> {
     let class = config
         .get("architectures")
@@ -517,7 +517,7 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| Error::invalid_file(format!("{name} is missing")))
     }
 
-    fn object(&self, name: &str) -> Result<Option<Fields<'a>>> {
+    fn object(&self, name: &str) -> Result<Option<Self>> {
         self.get(name, "an object", |value| {
             value.is_object().then_some(Fields(value))
         })

@@ -1,4 +1,4 @@
-//! What a checkpoint calls the weights of a LLaMA.
+//! What a checkpoint calls the weights of a `LLaMA`.
 
 use super::config::{Architecture, Config};
 use crate::format::{Checkpoint, FileFormat};
@@ -49,9 +49,9 @@ pub(super) enum Names {
 
 impl Names {
     /// The scheme of a checkpoint.
-    pub(super) fn of(checkpoint: &Checkpoint, config: &Config) -> Names {
+    pub(super) fn of(checkpoint: &Checkpoint, config: &Config) -> Self {
         if checkpoint.format() == FileFormat::Gguf {
-            return Names::Gguf;
+            return Self::Gguf;
         }
         // A bare model has no prefix; one that also sees puts its language model below another name.
         let known = [
@@ -65,7 +65,7 @@ impl Names {
             .into_iter()
             .find(|(prefix, _)| there(prefix))
             .unwrap_or(known[0]);
-        Names::HuggingFace {
+        Self::HuggingFace {
             prefix: prefix.to_owned(),
             head: format!("{head}lm_head.weight"),
             architecture: config.architecture,
@@ -74,28 +74,28 @@ impl Names {
 
     pub(super) fn embedding(&self) -> String {
         match self {
-            Names::Gguf => "token_embd.weight".to_owned(),
-            Names::HuggingFace { prefix, .. } => format!("{prefix}embed_tokens.weight"),
+            Self::Gguf => "token_embd.weight".to_owned(),
+            Self::HuggingFace { prefix, .. } => format!("{prefix}embed_tokens.weight"),
         }
     }
 
     pub(super) fn final_norm(&self) -> String {
         match self {
-            Names::Gguf => "output_norm.weight".to_owned(),
-            Names::HuggingFace { prefix, .. } => format!("{prefix}norm.weight"),
+            Self::Gguf => "output_norm.weight".to_owned(),
+            Self::HuggingFace { prefix, .. } => format!("{prefix}norm.weight"),
         }
     }
 
     pub(super) fn head(&self) -> String {
         match self {
-            Names::Gguf => "output.weight".to_owned(),
-            Names::HuggingFace { head, .. } => head.clone(),
+            Self::Gguf => "output.weight".to_owned(),
+            Self::HuggingFace { head, .. } => head.clone(),
         }
     }
 
     /// A block's weight, without `.weight` or `.bias`.
     pub(super) fn block(&self, i: u32, part: Part) -> String {
-        let Names::HuggingFace {
+        let Self::HuggingFace {
             prefix,
             architecture,
             ..
@@ -155,8 +155,8 @@ impl Names {
     pub(super) fn expert(&self, i: u32, part: Part, expert: u32) -> String {
         let name = self.block(i, part);
         match self {
-            Names::Gguf => format!("{name}.{expert}.weight"),
-            Names::HuggingFace { .. } => {
+            Self::Gguf => format!("{name}.{expert}.weight"),
+            Self::HuggingFace { .. } => {
                 format!("{}.weight", name.replace("{}", &expert.to_string()))
             }
         }
@@ -165,9 +165,9 @@ impl Names {
     /// The tensor that holds all experts' matrices, where they share one.
     pub(super) fn stacked_experts(&self, i: u32, part: Part) -> Stacked {
         match self {
-            Names::Gguf => Stacked::Whole(format!("{}_exps.weight", self.block(i, part))),
+            Self::Gguf => Stacked::Whole(format!("{}_exps.weight", self.block(i, part))),
             // LLaMA 4's, whose gate and up share a tensor too.
-            Names::HuggingFace { prefix, .. } => {
+            Self::HuggingFace { prefix, .. } => {
                 let (name, part, parts) = match part {
                     Part::ExpertUp => ("gate_up_proj", 1, 2),
                     Part::ExpertDown => ("down_proj", 0, 1),

@@ -12,7 +12,7 @@ pub enum RopeScaling {
         /// Context multiple.
         factor: f64,
     },
-    /// LLaMA 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between.
+    /// `LLaMA` 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between.
     Llama3 {
         /// Context multiple.
         factor: f64,
@@ -23,7 +23,7 @@ pub enum RopeScaling {
         /// Context of the training.
         original_max_position_embeddings: f64,
     },
-    /// YaRN (Peng et al. 2023, "YaRN: Efficient Context Window Extension of Large Language Models", section 3).
+    /// `YaRN` (Peng et al. 2023, "`YaRN`: Efficient Context Window Extension of Large Language Models", section 3).
     Yarn {
         /// Context multiple.
         factor: f64,
@@ -38,7 +38,7 @@ pub enum RopeScaling {
         /// Whether the ends of the ramp are whole pairs.
         truncate: bool,
     },
-    /// A divisor for each frequency, as the GGUF tensor `rope_freqs.weight` gives (LLaMA 3.1 and later).
+    /// A divisor for each frequency, as the GGUF tensor `rope_freqs.weight` gives (`LLaMA` 3.1 and later).
     Divisors {
         /// One per rotated pair.
         divisors: Vec<f32>,
@@ -46,7 +46,7 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// The attention factor of YaRN where a file names none (section 3.4 of the paper).
+    /// The attention factor of `YaRN` where a file names none (section 3.4 of the paper).
     pub fn yarn_attention_factor(factor: f64) -> f64 {
         yarn_mscale(factor, 1.0)
     }
@@ -56,10 +56,10 @@ impl RopeScaling {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile) otherwise.
-    pub fn checked(self) -> Result<RopeScaling> {
+    pub fn checked(self) -> Result<Self> {
         let numbers: Vec<(&str, f64)> = match &self {
-            RopeScaling::Linear { factor } => vec![("factor", *factor)],
-            RopeScaling::Llama3 {
+            Self::Linear { factor } => vec![("factor", *factor)],
+            Self::Llama3 {
                 factor,
                 low_freq_factor,
                 high_freq_factor,
@@ -78,7 +78,7 @@ impl RopeScaling {
                     ("original_max_position_embeddings", *original),
                 ]
             }
-            RopeScaling::Yarn {
+            Self::Yarn {
                 factor,
                 attention_factor,
                 beta_fast,
@@ -92,7 +92,7 @@ impl RopeScaling {
                 ("beta_slow", *beta_slow),
                 ("original_max_position_embeddings", *original),
             ],
-            RopeScaling::Divisors { divisors } => divisors
+            Self::Divisors { divisors } => divisors
                 .iter()
                 .map(|d| ("rope_freqs.weight", f64::from(*d)))
                 .collect(),
@@ -111,7 +111,7 @@ impl RopeScaling {
     /// What cos and sin are multiplied by.
     pub fn magnitude(&self) -> f64 {
         match self {
-            RopeScaling::Yarn {
+            Self::Yarn {
                 attention_factor, ..
             } => *attention_factor,
             _ => 1.0,

@@ -51,8 +51,8 @@ pub struct Source {
 
 impl Source {
     /// All rows of a stored tensor, as they are.
-    pub fn whole(info: TensorInfo) -> Source {
-        Source {
+    pub fn whole(info: TensorInfo) -> Self {
+        Self {
             rows: info.rows(),
             info,
             arrangement: Arrangement::Rows,

@@ -62,27 +62,27 @@ pub(super) enum Target {
     Name(Name),
     /// `namespace.attribute`
     Attribute(Name, Name),
-    Several(Vec<Target>),
+    Several(Vec<Self>),
 }
 
 pub(super) enum Expr {
     Constant(Value),
     Name(Name),
-    List(Vec<Expr>),
-    Tuple(Vec<Expr>),
-    Dict(Vec<(Expr, Expr)>),
+    List(Vec<Self>),
+    Tuple(Vec<Self>),
+    Dict(Vec<(Self, Self)>),
     /// A value and what follows it: `.a`, `[0]`, `(x)`, `|filter`, `is test`.
-    Chain(Box<Expr>, Vec<Link>),
+    Chain(Box<Self>, Vec<Link>),
     /// True for `-`, false for `+`; the last is applied first.
-    Signs(Vec<bool>, Box<Expr>),
-    Not(Box<Expr>),
-    Arithmetic(Box<Expr>, Vec<(Operator, Expr)>),
-    Concat(Vec<Expr>),
-    Compare(Box<Expr>, Vec<(Comparison, Expr)>),
-    And(Vec<Expr>),
-    Or(Vec<Expr>),
+    Signs(Vec<bool>, Box<Self>),
+    Not(Box<Self>),
+    Arithmetic(Box<Self>, Vec<(Operator, Self)>),
+    Concat(Vec<Self>),
+    Compare(Box<Self>, Vec<(Comparison, Self)>),
+    And(Vec<Self>),
+    Or(Vec<Self>),
     /// Value and condition, one after the other, then the last `else`.
-    Condition(Vec<(Expr, Expr)>, Option<Box<Expr>>),
+    Condition(Vec<(Self, Self)>, Option<Box<Self>>),
 }
 
 pub(super) enum Link {

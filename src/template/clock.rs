@@ -54,7 +54,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 impl DateTime {
     /// From seconds since 1970-01-01 UTC and the zone's offset in minutes east of UTC. Years 1 to 9999; times
     /// outside are held at the nearest.
-    pub fn from_unix(seconds: i64, offset_minutes: i32) -> DateTime {
+    pub fn from_unix(seconds: i64, offset_minutes: i32) -> Self {
         let (first, last) = (days_from_civil(1, 1, 1), days_from_civil(9999, 12, 31));
         let offset = i64::from(offset_minutes).clamp(-MINUTES_PER_DAY, MINUTES_PER_DAY) * 60;
         let seconds = seconds.saturating_add(offset);
@@ -75,7 +75,7 @@ impl DateTime {
             month_from_march - 9
         };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
-        DateTime {
+        Self {
             year: year as i32,
             month: month as u8,
             day: day as u8,
@@ -87,7 +87,7 @@ impl DateTime {
 
     /// From an ISO 8601 text, `2025-03-14` with or without `T15:09` or `T15:09:26`; a fraction and a zone at the
     /// end are left aside. `None` for anything else.
-    pub fn from_iso(text: &str) -> Option<DateTime> {
+    pub fn from_iso(text: &str) -> Option<Self> {
         let (date, time) = text
             .trim()
             .split_once(['T', ' '])
@@ -105,7 +105,7 @@ impl DateTime {
             && (1..=12).contains(&month)
             && (1..=days_in(year, month)).contains(&day);
         let clock = hour < 24 && minute < 60 && second < 60;
-        (fits && clock).then_some(DateTime {
+        (fits && clock).then_some(Self {
             year: year as i32,
             month: month as u8,
             day: day as u8,

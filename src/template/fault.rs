@@ -17,12 +17,12 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub fn new(what: impl Into<String>) -> Fault {
-        Fault::Value(what.into())
+    pub fn new(what: impl Into<String>) -> Self {
+        Self::Value(what.into())
     }
 
-    pub fn syntax(what: impl Into<String>, line: u32) -> Fault {
-        Fault::Syntax(what.into(), line)
+    pub fn syntax(what: impl Into<String>, line: u32) -> Self {
+        Self::Syntax(what.into(), line)
     }
 }
 

@@ -576,9 +576,9 @@ fn title(text: &str) -> String {
         if splits(c) || at_start {
             out.push_str(&std::mem::take(&mut rest).to_lowercase());
             if splits(c) {
-                out.push(c)
+                out.push(c);
             } else {
-                out.extend(c.to_uppercase())
+                out.extend(c.to_uppercase());
             }
         } else {
             rest.push(c);
@@ -1147,7 +1147,7 @@ fn url_quoted(text: &str, query: bool) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => {
-                out.push(char::from(byte))
+                out.push(char::from(byte));
             }
             b'/' if !query => out.push('/'),
             b' ' if query => out.push('+'),
@@ -1215,7 +1215,7 @@ fn xml_attributes(run: &mut Run, value: &Value, space: bool) -> Result<String> {
     Ok(out)
 }
 
-/// MarkupSafe's `striptags`: without comments and tags, white space collapsed, entities resolved.
+/// `MarkupSafe`'s `striptags`: without comments and tags, white space collapsed, entities resolved.
 fn without_tags(run: &mut Run, text: &str) -> Result<String> {
     let mut kept = text.to_owned();
     for (open, close) in [("<!--", "-->"), ("<", ">")] {

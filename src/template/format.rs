@@ -76,7 +76,7 @@ impl Spec {
             }
             let mut out = String::new();
             for (i, c) in digits.chars().enumerate() {
-                if i > 0 && (digits.len() - i) % group == 0 {
+                if i > 0 && (digits.len() - i).is_multiple_of(group) {
                     out.push(mark);
                 }
                 out.push(c);

@@ -423,7 +423,7 @@ fn unescaped(text: &str) -> std::result::Result<String, String> {
         if let Some(first) = high.take() {
             match code {
                 Some(second @ 0xdc00..=0xdfff) => {
-                    code = Some(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))
+                    code = Some(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00));
                 }
                 _ => return Err("a quoted text has half a surrogate pair".to_owned()),
             }
@@ -432,7 +432,7 @@ fn unescaped(text: &str) -> std::result::Result<String, String> {
             None => {}
             Some(first @ 0xd800..=0xdbff) => high = Some(first),
             Some(code) => {
-                out.push(char::from_u32(code).ok_or("a quoted text has half a surrogate pair")?)
+                out.push(char::from_u32(code).ok_or("a quoted text has half a surrogate pair")?);
             }
         }
     }

@@ -87,11 +87,11 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// `Template` for a syntax error.
-    pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate> {
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self> {
         parsed(source)?;
         let special = [("bos_token", bos), ("eos_token", eos)]
             .map(|(name, text)| (name.to_owned(), text.into()));
-        Ok(ChatTemplate::unchecked(
+        Ok(Self::unchecked(
             vec![(DEFAULT.to_owned(), source.to_owned())],
             special.into_iter().collect(),
         ))
@@ -101,8 +101,8 @@ impl ChatTemplate {
     pub(crate) fn unchecked(
         templates: Vec<(String, String)>,
         special: serde_json::Map<String, serde_json::Value>,
-    ) -> ChatTemplate {
-        ChatTemplate { templates, special }
+    ) -> Self {
+        Self { templates, special }
     }
 
     /// The template's text; of several, that of the default.
@@ -117,7 +117,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// `InvalidInput` for a name that is not there.
-    pub fn select(&self, name: &str) -> Result<ChatTemplate> {
+    pub fn select(&self, name: &str) -> Result<Self> {
         let source = match self.named(name) {
             Some(source) => source,
             None if name.contains(['{', '\n']) => name,
@@ -134,7 +134,7 @@ impl ChatTemplate {
             }
         };
         let templates = vec![(DEFAULT.to_owned(), source.to_owned())];
-        Ok(ChatTemplate {
+        Ok(Self {
             templates,
             special: self.special.clone(),
         })

@@ -137,7 +137,7 @@ impl Parser {
     }
 
     /// Goes a level down.
-    fn nested<T>(&mut self, parse: impl FnOnce(&mut Parser) -> Result<T>) -> Result<T> {
+    fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth == MAX_NESTING {
             return self.fault("brackets or blocks are nested too deep");
         }
@@ -182,7 +182,7 @@ impl Parser {
                     if ends.iter().any(|end| self.is_word(end)) {
                         return Ok(body);
                     }
-                    let kind = self.nested(Parser::statement)?;
+                    let kind = self.nested(Self::statement)?;
                     body.push(Node { line, kind });
                 }
             }
@@ -299,7 +299,7 @@ impl Parser {
         Ok(kind)
     }
 
-    fn outside_of_loops<T>(&mut self, parse: impl FnOnce(&mut Parser) -> Result<T>) -> Result<T> {
+    fn outside_of_loops<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let loops = std::mem::take(&mut self.loops);
         let soft = std::mem::take(&mut self.soft);
         let parsed = parse(self);
@@ -308,7 +308,7 @@ impl Parser {
         parsed
     }
 
-    fn softly<T>(&mut self, parse: impl FnOnce(&mut Parser) -> Result<T>) -> Result<T> {
+    fn softly<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let soft = std::mem::replace(&mut self.soft, true);
         let parsed = parse(self);
         self.soft = soft;
@@ -552,10 +552,10 @@ impl Parser {
         let mut choices = Vec::new();
         let mut wrapped = 0;
         while self.skip_word("if") {
-            let test = self.softly(Parser::or)?;
+            let test = self.softly(Self::or)?;
             if self.skip_word("else") {
                 choices.push((value, test));
-                value = self.softly(Parser::or)?;
+                value = self.softly(Self::or)?;
                 if !self.is_word("if") {
                     return Ok(Expr::Condition(choices, Some(Box::new(value))));
                 }
@@ -647,7 +647,7 @@ impl Parser {
             ],
             &[("**", Operator::Power)],
         ];
-        let operand = |parser: &mut Parser| match level {
+        let operand = |parser: &mut Self| match level {
             0 => parser.concat(),
             1 => parser.arithmetic(2),
             _ => parser.unary(),
@@ -841,7 +841,7 @@ impl Parser {
             if self.is_word("is") {
                 return self.fault("tests cannot be chained with is");
             }
-            let value = self.nested(Parser::primary)?;
+            let value = self.nested(Self::primary)?;
             let mut links = Vec::new();
             self.postfix(&mut links)?;
             arguments.positional.push(chain(value, links));

@@ -38,8 +38,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub fn of(positional: Vec<Value>) -> Call {
-        Call {
+    pub fn of(positional: Vec<Value>) -> Self {
+        Self {
             positional,
             named: Vec::new(),
         }
@@ -123,8 +123,8 @@ impl Run {
         steps: u64,
         most_values: usize,
         now: Option<DateTime>,
-    ) -> Run {
-        Run {
+    ) -> Self {
+        Self {
             scopes: vec![Scope {
                 id: 0,
                 parent: 0,
@@ -240,7 +240,7 @@ impl Run {
         self.scope = outer;
     }
 
-    fn scoped<T>(&mut self, parent: usize, work: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+    fn scoped<T>(&mut self, parent: usize, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let outer = self.push_scope(parent);
         let result = work(self)?;
         self.pop_scope(outer);
@@ -309,7 +309,7 @@ impl Run {
     // Statements
 
     /// Goes a level down.
-    fn deeper<T>(&mut self, work: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+    fn deeper<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth == MAX_DEPTH {
             return fail("the template calls itself too deep");
         }
@@ -329,7 +329,7 @@ impl Run {
     }
 
     /// What a body writes.
-    fn captured(&mut self, work: impl FnOnce(&mut Run) -> Result<Flow>) -> Result<(Value, Flow)> {
+    fn captured(&mut self, work: impl FnOnce(&mut Self) -> Result<Flow>) -> Result<(Value, Flow)> {
         let outer = std::mem::take(&mut self.out);
         let flow = work(self)?;
         let text = std::mem::replace(&mut self.out, outer);

@@ -49,7 +49,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    const ONE: Size = Size {
+    const ONE: Self = Self {
         values: 1,
         depth: 1,
         bytes: 0,
@@ -121,7 +121,7 @@ pub(super) struct LoopState {
 pub(super) struct Key(pub Value);
 
 impl PartialEq for Key {
-    fn eq(&self, other: &Key) -> bool {
+    fn eq(&self, other: &Self) -> bool {
         self.0.equals(&other.0)
     }
 }
@@ -151,8 +151,8 @@ fn hash<H: Hasher>(value: &Value, state: &mut H) {
 const INDEXED: usize = 16;
 
 impl Dict {
-    pub fn new(entries: Vec<(Value, Value)>) -> Dict {
-        let mut dict = Dict::default();
+    pub fn new(entries: Vec<(Value, Value)>) -> Self {
+        let mut dict = Self::default();
         for (key, value) in entries {
             dict.insert(key, value);
         }
@@ -248,67 +248,67 @@ pub(super) enum Number {
 impl Number {
     pub fn float(self) -> f64 {
         match self {
-            Number::Int(number) => number as f64,
-            Number::Float(number) => number,
+            Self::Int(number) => number as f64,
+            Self::Float(number) => number,
         }
     }
 }
 
 impl From<&str> for Value {
-    fn from(text: &str) -> Value {
-        Value::Text(text.into())
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
     }
 }
 
 impl From<String> for Value {
-    fn from(text: String) -> Value {
-        Value::Text(text.into())
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
     }
 }
 
 impl From<usize> for Value {
-    fn from(number: usize) -> Value {
-        Value::Int(number as i128)
+    fn from(number: usize) -> Self {
+        Self::Int(number as i128)
     }
 }
 
 impl Value {
-    pub fn list(items: Vec<Value>) -> Value {
-        Value::List(Sequence::shared(items))
+    pub fn list(items: Vec<Self>) -> Self {
+        Self::List(Sequence::shared(items))
     }
 
-    pub fn tuple(items: Vec<Value>) -> Value {
-        Value::Tuple(Sequence::shared(items))
+    pub fn tuple(items: Vec<Self>) -> Self {
+        Self::Tuple(Sequence::shared(items))
     }
 
-    pub fn iterator(items: Vec<Value>) -> Value {
+    pub fn iterator(items: Vec<Self>) -> Self {
         let size = total(items.iter());
-        Value::Iterator(Rc::new(Generator {
+        Self::Iterator(Rc::new(Generator {
             items: RefCell::new(items.into_iter()),
             size,
         }))
     }
 
-    pub fn undefined(what: impl Into<String>) -> Value {
-        Value::Undefined(what.into().into())
+    pub fn undefined(what: impl Into<String>) -> Self {
+        Self::Undefined(what.into().into())
     }
 
-    pub fn function(name: &'static str) -> Value {
-        Value::Object(Rc::new(Object::Function(name)))
+    pub fn function(name: &'static str) -> Self {
+        Self::Object(Rc::new(Object::Function(name)))
     }
 
     pub fn text(&self) -> Option<&str> {
         match self {
-            Value::Text(text) | Value::Safe(text) => Some(text),
+            Self::Text(text) | Self::Safe(text) => Some(text),
             _ => None,
         }
     }
 
     pub fn number(&self) -> Option<Number> {
         match self {
-            Value::Bool(value) => Some(Number::Int(i128::from(*value))),
-            Value::Int(number) => Some(Number::Int(*number)),
-            Value::Float(number) => Some(Number::Float(*number)),
+            Self::Bool(value) => Some(Number::Int(i128::from(*value))),
+            Self::Int(number) => Some(Number::Int(*number)),
+            Self::Float(number) => Some(Number::Float(*number)),
             _ => None,
         }
     }
@@ -322,24 +322,24 @@ impl Value {
     }
 
     pub fn is_undefined(&self) -> bool {
-        matches!(self, Value::Undefined(_))
+        matches!(self, Self::Undefined(_))
     }
 
     pub fn size(&self) -> Size {
         match self {
-            Value::List(sequence) | Value::Tuple(sequence) => sequence.size,
-            Value::Dict(dict) | Value::View(_, dict) => dict.size.unwrap_or(Size::ONE),
-            Value::Range(range) => Size {
+            Self::List(sequence) | Self::Tuple(sequence) => sequence.size,
+            Self::Dict(dict) | Self::View(_, dict) => dict.size.unwrap_or(Size::ONE),
+            Self::Range(range) => Size {
                 values: 1 + range.len,
                 depth: 2,
                 bytes: 0,
             },
-            Value::Iterator(generator) => generator.size,
-            Value::Text(text) | Value::Safe(text) => Size {
+            Self::Iterator(generator) => generator.size,
+            Self::Text(text) | Self::Safe(text) => Size {
                 bytes: text.len(),
                 ..Size::ONE
             },
-            Value::Object(object) => match &**object {
+            Self::Object(object) => match &**object {
                 Object::Method(part, _)
                 | Object::Joiner {
                     separator: part, ..
@@ -354,22 +354,22 @@ impl Value {
     /// The name of its type in Python.
     pub fn type_name(&self) -> &'static str {
         match self {
-            Value::Undefined(_) => "Undefined",
-            Value::None => "NoneType",
-            Value::Bool(_) => "bool",
-            Value::Int(_) => "int",
-            Value::Float(_) => "float",
-            Value::Text(_) => "str",
-            Value::Safe(_) => "Markup",
-            Value::List(_) => "list",
-            Value::Tuple(_) => "tuple",
-            Value::Dict(_) => "dict",
-            Value::Range(_) => "range",
-            Value::View(View::Keys, _) => "dict_keys",
-            Value::View(View::Values, _) => "dict_values",
-            Value::View(View::Items, _) => "dict_items",
-            Value::Iterator(_) => "generator",
-            Value::Object(object) => match &**object {
+            Self::Undefined(_) => "Undefined",
+            Self::None => "NoneType",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "int",
+            Self::Float(_) => "float",
+            Self::Text(_) => "str",
+            Self::Safe(_) => "Markup",
+            Self::List(_) => "list",
+            Self::Tuple(_) => "tuple",
+            Self::Dict(_) => "dict",
+            Self::Range(_) => "range",
+            Self::View(View::Keys, _) => "dict_keys",
+            Self::View(View::Values, _) => "dict_values",
+            Self::View(View::Items, _) => "dict_items",
+            Self::Iterator(_) => "generator",
+            Self::Object(object) => match &**object {
                 Object::Namespace(_) => "Namespace",
                 Object::Macro { .. } => "Macro",
                 Object::Loop(_) => "LoopContext",
@@ -383,51 +383,51 @@ impl Value {
     /// For messages: an undefined value says what was looked for.
     pub fn described(&self) -> String {
         match self {
-            Value::Undefined(what) => what.to_string(),
+            Self::Undefined(what) => what.to_string(),
             _ => self.type_name().to_owned(),
         }
     }
 
     pub fn is_true(&self) -> bool {
         match self {
-            Value::Undefined(_) | Value::None => false,
-            Value::Bool(value) => *value,
-            Value::Int(number) => *number != 0,
-            Value::Float(number) => *number != 0.0,
-            Value::Text(text) | Value::Safe(text) => !text.is_empty(),
-            Value::List(sequence) | Value::Tuple(sequence) => !sequence.items.is_empty(),
-            Value::Dict(dict) | Value::View(_, dict) => !dict.entries.is_empty(),
-            Value::Range(range) => range.len > 0,
-            Value::Iterator(_) => true,
-            Value::Object(_) => true,
+            Self::Undefined(_) | Self::None => false,
+            Self::Bool(value) => *value,
+            Self::Int(number) => *number != 0,
+            Self::Float(number) => *number != 0.0,
+            Self::Text(text) | Self::Safe(text) => !text.is_empty(),
+            Self::List(sequence) | Self::Tuple(sequence) => !sequence.items.is_empty(),
+            Self::Dict(dict) | Self::View(_, dict) => !dict.entries.is_empty(),
+            Self::Range(range) => range.len > 0,
+            Self::Iterator(_) => true,
+            Self::Object(_) => true,
         }
     }
 
     /// `==`
-    pub fn equals(&self, other: &Value) -> bool {
+    pub fn equals(&self, other: &Self) -> bool {
         if let (Some(a), Some(b)) = (self.number(), other.number()) {
             return compare_numbers(a, b) == Some(Ordering::Equal);
         }
         match (self, other) {
-            (Value::Undefined(_), Value::Undefined(_)) | (Value::None, Value::None) => true,
-            (Value::Text(a) | Value::Safe(a), Value::Text(b) | Value::Safe(b)) => a == b,
-            (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
+            (Self::Undefined(_), Self::Undefined(_)) | (Self::None, Self::None) => true,
+            (Self::Text(a) | Self::Safe(a), Self::Text(b) | Self::Safe(b)) => a == b,
+            (Self::List(a), Self::List(b)) | (Self::Tuple(a), Self::Tuple(b)) => {
                 Rc::ptr_eq(a, b)
                     || a.items.len() == b.items.len()
                         && a.items.iter().zip(&b.items).all(|(a, b)| a.equals(b))
             }
-            (Value::Dict(a), Value::Dict(b)) => {
+            (Self::Dict(a), Self::Dict(b)) => {
                 Rc::ptr_eq(a, b)
                     || a.entries.len() == b.entries.len()
                         && a.entries
                             .iter()
                             .all(|(key, value)| b.get(key).is_some_and(|other| value.equals(other)))
             }
-            (Value::Range(a), Value::Range(b)) => {
+            (Self::Range(a), Self::Range(b)) => {
                 a.len == b.len
                     && (a.len == 0 || a.start == b.start && (a.len == 1 || a.step == b.step))
             }
-            (Value::View(View::Keys, a), Value::View(View::Keys, b)) => {
+            (Self::View(View::Keys, a), Self::View(View::Keys, b)) => {
                 a.entries.len() == b.entries.len()
                     && a.entries.iter().all(|(key, _)| b.get(key).is_some())
             }
@@ -436,23 +436,23 @@ impl Value {
     }
 
     /// Python's `is`: the same object. Small integers and the texts of a template are one object each there.
-    pub fn is(&self, other: &Value) -> bool {
+    pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
-            (Value::None, Value::None) => true,
-            (Value::Bool(a), Value::Bool(b)) => a == b,
-            (Value::Int(a), Value::Int(b)) => a == b,
-            (Value::Text(a), Value::Text(b)) => a == b,
-            (Value::Safe(a), Value::Safe(b)) | (Value::Undefined(a), Value::Undefined(b)) => {
+            (Self::None, Self::None) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Safe(a), Self::Safe(b)) | (Self::Undefined(a), Self::Undefined(b)) => {
                 Rc::ptr_eq(a, b)
             }
-            (Value::List(a), Value::List(b)) => Rc::ptr_eq(a, b),
-            (Value::Tuple(a), Value::Tuple(b)) => {
+            (Self::List(a), Self::List(b)) => Rc::ptr_eq(a, b),
+            (Self::Tuple(a), Self::Tuple(b)) => {
                 Rc::ptr_eq(a, b) || a.items.is_empty() && b.items.is_empty()
             }
-            (Value::Dict(a), Value::Dict(b)) => Rc::ptr_eq(a, b),
-            (Value::Range(a), Value::Range(b)) => Rc::ptr_eq(a, b),
-            (Value::Iterator(a), Value::Iterator(b)) => Rc::ptr_eq(a, b),
-            (Value::Object(a), Value::Object(b)) => match (&**a, &**b) {
+            (Self::Dict(a), Self::Dict(b)) => Rc::ptr_eq(a, b),
+            (Self::Range(a), Self::Range(b)) => Rc::ptr_eq(a, b),
+            (Self::Iterator(a), Self::Iterator(b)) => Rc::ptr_eq(a, b),
+            (Self::Object(a), Self::Object(b)) => match (&**a, &**b) {
                 (Object::Namespace(a), Object::Namespace(b)) => a == b,
                 (Object::Function(a), Object::Function(b)) => a == b,
                 _ => Rc::ptr_eq(a, b),
@@ -462,16 +462,14 @@ impl Value {
     }
 
     /// `<`, `>` and their kin; `symbol` for the message. `None` where nothing compares (`nan`).
-    pub fn compare(&self, other: &Value, symbol: &str) -> Result<Option<Ordering>> {
+    pub fn compare(&self, other: &Self, symbol: &str) -> Result<Option<Ordering>> {
         if let (Some(a), Some(b)) = (self.number(), other.number()) {
             return Ok(compare_numbers(a, b));
         }
         match (self, other) {
-            (Value::Undefined(what), _) | (_, Value::Undefined(what)) => fail(&**what),
-            (Value::Text(a) | Value::Safe(a), Value::Text(b) | Value::Safe(b)) => {
-                Ok(Some(a.cmp(b)))
-            }
-            (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
+            (Self::Undefined(what), _) | (_, Self::Undefined(what)) => fail(&**what),
+            (Self::Text(a) | Self::Safe(a), Self::Text(b) | Self::Safe(b)) => Ok(Some(a.cmp(b))),
+            (Self::List(a), Self::List(b)) | (Self::Tuple(a), Self::Tuple(b)) => {
                 match a.items.iter().zip(&b.items).find(|(a, b)| !a.equals(b)) {
                     Some((a, b)) => a.compare(b, symbol),
                     None => Ok(Some(a.items.len().cmp(&b.items.len()))),
@@ -488,10 +486,10 @@ impl Value {
     /// Whether it can be a mapping's key.
     pub fn check_key(&self) -> Result<()> {
         match self {
-            Value::List(_) | Value::Dict(_) | Value::View(View::Keys | View::Items, _) => {
+            Self::List(_) | Self::Dict(_) | Self::View(View::Keys | View::Items, _) => {
                 fail(format!("a {} cannot be a mapping's key", self.type_name()))
             }
-            Value::Tuple(sequence) => sequence.items.iter().try_for_each(Value::check_key),
+            Self::Tuple(sequence) => sequence.items.iter().try_for_each(Self::check_key),
             _ => Ok(()),
         }
     }
@@ -499,25 +497,25 @@ impl Value {
     /// Whether [`Value::items`] goes through it.
     pub fn is_iterable(&self) -> bool {
         match self {
-            Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) => false,
-            Value::Object(_) => false,
+            Self::None | Self::Bool(_) | Self::Int(_) | Self::Float(_) => false,
+            Self::Object(_) => false,
             _ => true,
         }
     }
 
     /// All that a loop goes through. An iterator is empty afterwards.
-    pub fn items(&self) -> Result<Vec<Value>> {
+    pub fn items(&self) -> Result<Vec<Self>> {
         Ok(match self {
-            Value::Undefined(_) => Vec::new(),
-            Value::Text(text) | Value::Safe(text) => text
+            Self::Undefined(_) => Vec::new(),
+            Self::Text(text) | Self::Safe(text) => text
                 .chars()
-                .map(|c| Value::from(c.encode_utf8(&mut [0; 4]) as &str))
+                .map(|c| Self::from(c.encode_utf8(&mut [0; 4]) as &str))
                 .collect(),
-            Value::List(sequence) | Value::Tuple(sequence) => sequence.items.clone(),
-            Value::Dict(dict) => dict.view(View::Keys),
-            Value::Range(range) => (0..range.len).map(|at| range.get(at)).collect(),
-            Value::View(view, dict) => dict.view(*view),
-            Value::Iterator(generator) => generator.items.borrow_mut().by_ref().collect(),
+            Self::List(sequence) | Self::Tuple(sequence) => sequence.items.clone(),
+            Self::Dict(dict) => dict.view(View::Keys),
+            Self::Range(range) => (0..range.len).map(|at| range.get(at)).collect(),
+            Self::View(view, dict) => dict.view(*view),
+            Self::Iterator(generator) => generator.items.borrow_mut().by_ref().collect(),
             _ => return fail(format!("'{}' object is not iterable", self.type_name())),
         })
     }
@@ -525,11 +523,11 @@ impl Value {
     /// About what [`Value::items`] costs.
     pub fn item_count(&self) -> usize {
         match self {
-            Value::Text(text) | Value::Safe(text) => text.len(),
-            Value::List(sequence) | Value::Tuple(sequence) => sequence.items.len(),
-            Value::Dict(dict) | Value::View(_, dict) => dict.entries.len(),
-            Value::Range(range) => range.len,
-            Value::Iterator(generator) => generator.items.borrow().len(),
+            Self::Text(text) | Self::Safe(text) => text.len(),
+            Self::List(sequence) | Self::Tuple(sequence) => sequence.items.len(),
+            Self::Dict(dict) | Self::View(_, dict) => dict.entries.len(),
+            Self::Range(range) => range.len,
+            Self::Iterator(generator) => generator.items.borrow().len(),
             _ => 0,
         }
     }
@@ -537,26 +535,24 @@ impl Value {
     /// `len(value)`, where there is one.
     pub fn len(&self) -> Option<usize> {
         match self {
-            Value::Undefined(_) => Some(0),
-            Value::Text(text) | Value::Safe(text) => Some(text.chars().count()),
-            Value::Iterator(_) => None,
-            Value::Object(object) => match &**object {
+            Self::Undefined(_) => Some(0),
+            Self::Text(text) | Self::Safe(text) => Some(text.chars().count()),
+            Self::Iterator(_) => None,
+            Self::Object(object) => match &**object {
                 Object::Loop(state) => Some(state.items.len()),
                 _ => None,
             },
-            Value::List(_)
-            | Value::Tuple(_)
-            | Value::Dict(_)
-            | Value::View(..)
-            | Value::Range(_) => Some(self.item_count()),
+            Self::List(_) | Self::Tuple(_) | Self::Dict(_) | Self::View(..) | Self::Range(_) => {
+                Some(self.item_count())
+            }
             _ => None,
         }
     }
 
     /// `item in self`
-    pub fn contains(&self, item: &Value) -> Result<bool> {
+    pub fn contains(&self, item: &Self) -> Result<bool> {
         Ok(match self {
-            Value::Text(text) | Value::Safe(text) => match item.text() {
+            Self::Text(text) | Self::Safe(text) => match item.text() {
                 Some(part) => text.contains(part),
                 None => {
                     return fail(format!(
@@ -565,14 +561,14 @@ impl Value {
                     ));
                 }
             },
-            Value::List(sequence) | Value::Tuple(sequence) => {
+            Self::List(sequence) | Self::Tuple(sequence) => {
                 sequence.items.iter().any(|known| known.equals(item))
             }
-            Value::Dict(dict) | Value::View(View::Keys, dict) => {
+            Self::Dict(dict) | Self::View(View::Keys, dict) => {
                 item.check_key()?;
                 dict.get(item).is_some()
             }
-            Value::Range(range) => match item.number() {
+            Self::Range(range) => match item.number() {
                 Some(Number::Int(number)) => {
                     number.checked_sub(range.start).is_some_and(|offset| {
                         offset.checked_rem(range.step) == Some(0)
@@ -582,8 +578,8 @@ impl Value {
                 }
                 _ => self.items()?.iter().any(|known| known.equals(item)),
             },
-            Value::Undefined(_) => false,
-            Value::View(..) | Value::Iterator(_) => {
+            Self::Undefined(_) => false,
+            Self::View(..) | Self::Iterator(_) => {
                 self.items()?.iter().any(|known| known.equals(item))
             }
             _ => {
@@ -603,9 +599,9 @@ impl Generator {
 }
 
 impl Sequence {
-    pub fn shared(items: Vec<Value>) -> Rc<Sequence> {
+    pub fn shared(items: Vec<Value>) -> Rc<Self> {
         let size = total(items.iter());
-        Rc::new(Sequence {
+        Rc::new(Self {
             items,
             size,
             names: &[],

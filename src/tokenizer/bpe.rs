@@ -1,4 +1,4 @@
-//! Byte-level BPE (GPT-2, LLaMA 3, SmolLM): words, spelled byte by byte, joined by ranked merge rules.
+//! Byte-level BPE (GPT-2, `LLaMA` 3, SmolLM): words, spelled byte by byte, joined by ranked merge rules.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ impl Bpe {
         vocabulary: &Vocabulary,
         rules: impl ExactSizeIterator<Item = &'a str>,
         pre_tokenizer: PreTokenizer,
-    ) -> Result<Bpe> {
+    ) -> Result<Self> {
         if vocabulary.len() + 3 * rules.len() >= NO_TOKEN as usize {
             return Err(Error::invalid_file(format!(
                 "the tokenizer has {} merge rules",
@@ -68,7 +68,7 @@ impl Bpe {
                 .or(between.get(spelled).copied())
                 .unwrap_or(NO_TOKEN);
         }
-        Ok(Bpe {
+        Ok(Self {
             pre_tokenizer,
             merges,
             bytes,
@@ -84,7 +84,7 @@ impl Bpe {
         vocabulary: &Vocabulary,
         ranks: usize,
         mut pre_tokenizer: PreTokenizer,
-    ) -> Result<Bpe> {
+    ) -> Result<Self> {
         let ranked = |text: &str| vocabulary.id(text).filter(|id| (*id as usize) < ranks);
         let mut merges = HashMap::new();
         for (id, text, _) in vocabulary.iter().take(ranks) {
@@ -107,7 +107,7 @@ impl Bpe {
         }
         // tiktoken takes a word that is a token before it joins anything.
         pre_tokenizer.ignore_merges = true;
-        Ok(Bpe {
+        Ok(Self {
             pre_tokenizer,
             merges,
             bytes,
@@ -115,7 +115,7 @@ impl Bpe {
     }
 
     /// Appends the ids of ordinary text. A byte for which the vocabulary has no token is left out, as
-    /// `tokenizers` and llama.cpp do (SmolLM2 lacks some control characters).
+    /// `tokenizers` and llama.cpp do (`SmolLM2` lacks some control characters).
     pub(super) fn encode(
         &self,
         vocabulary: &Vocabulary,

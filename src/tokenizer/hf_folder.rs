@@ -37,9 +37,9 @@ impl HfFolder {
     ///
     /// [`ErrorKind::Io`](crate::error::ErrorKind::Io) for a file that is there and cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn read(folder: &std::path::Path) -> crate::error::Result<HfFolder> {
-        let mut files = HfFolder::default();
-        for name in HfFolder::NAMES {
+    pub fn read(folder: &std::path::Path) -> crate::error::Result<Self> {
+        let mut files = Self::default();
+        for name in Self::NAMES {
             let path = folder.join(name);
             match std::fs::read(&path) {
                 Ok(bytes) => files.insert(name, bytes),
@@ -53,7 +53,7 @@ impl HfFolder {
         let templates = folder.join(TEMPLATES);
         for entry in templates.read_dir().into_iter().flatten().flatten() {
             let name = format!("{TEMPLATES}/{}", entry.file_name().to_string_lossy());
-            if HfFolder::wants(&name) && entry.path().is_file() {
+            if Self::wants(&name) && entry.path().is_file() {
                 let bytes = std::fs::read(entry.path()).map_err(|error| {
                     let detail = format!("cannot read {}", entry.path().display());
                     Error::new(ErrorKind::Io, detail).with_source(error)
@@ -66,12 +66,12 @@ impl HfFolder {
 
     /// Whether a file of this name is of use: those of [`HfFolder::NAMES`], and `additional_chat_templates/NAME.jinja`.
     pub fn wants(name: &str) -> bool {
-        HfFolder::NAMES.contains(&name) || template_name(name).is_some()
+        Self::NAMES.contains(&name) || template_name(name).is_some()
     }
 
     /// Takes a file's contents, if [it is of use](HfFolder::wants).
     pub fn insert(&mut self, name: &str, bytes: Vec<u8>) {
-        if let Some(name) = HfFolder::NAMES.iter().find(|known| **known == name) {
+        if let Some(name) = Self::NAMES.iter().find(|known| **known == name) {
             self.files.insert(name, bytes);
         } else if let Some(name) = template_name(name) {
             let found = self

@@ -1,4 +1,4 @@
-//! Byte-pair merging: the one loop behind byte-level BPE and SentencePiece BPE.
+//! Byte-pair merging: the one loop behind byte-level BPE and `SentencePiece` BPE.
 //!
 //! Neighbouring symbols are joined, best pair first, until no pair can be joined. What "best" means is the
 //! caller's: the rank of a merge rule (Sennrich et al. 2016, arXiv:1508.07909) or the score of the joined piece

@@ -4,7 +4,7 @@
 //! cheap to clone. Ids are those of the model's own tokenizer, exactly: llama.cpp for a GGUF, `tokenizers` for a
 //! `tokenizer.json`, sentencepiece for a `tokenizer.model`. Nothing here knows tensors, the engine, or JavaScript.
 //!
-//! Byte-level and SentencePiece BPE are our own ([`bpe`], [`spm`], over one loop in [`merge`]): a GGUF's 49,000
+//! Byte-level and `SentencePiece` BPE are our own ([`bpe`], [`spm`], over one loop in [`merge`]): a GGUF's 49,000
 //! tokens then load in milliseconds within a few MiB. A `tokenizer.json` may hold any pipeline, so it goes
 //! through the `tokenizers` crate.
 
@@ -114,7 +114,7 @@ impl Tokenizer {
                     match fragment {
                         Fragment::Token(id) => ids.push(id),
                         Fragment::Text(range) => {
-                            spm.encode(vocabulary, &text[range], i == 0, &mut ids)?
+                            spm.encode(vocabulary, &text[range], i == 0, &mut ids)?;
                         }
                     }
                 }

@@ -41,7 +41,7 @@ struct Message<'a>(&'a [u8]);
 
 impl<'a> Message<'a> {
     fn varint(&mut self) -> Result<u64> {
-        let mut value = 0u64;
+        let mut value = 0_u64;
         for shift in (0..70).step_by(7) {
             let (&byte, rest) = self
                 .0
@@ -144,7 +144,7 @@ fn read_piece(bytes: &[u8], model: &mut Model) -> Result<()> {
             (1, Field::Bytes(bytes)) => text = bytes,
             (2, Field::Fixed32(bytes)) => score = f32::from_le_bytes(bytes),
             (3, Field::Varint(number)) => {
-                kind = Kind::from_file(i32::try_from(number).unwrap_or(0))
+                kind = Kind::from_file(i32::try_from(number).unwrap_or(0));
             }
             _ => {}
         }

@@ -18,7 +18,7 @@ pub(super) struct SpecialTokens {
 
 impl SpecialTokens {
     /// The control, unknown and user-defined tokens of a vocabulary.
-    pub(super) fn of(vocabulary: &Vocabulary) -> SpecialTokens {
+    pub(super) fn of(vocabulary: &Vocabulary) -> Self {
         let mut lengths = Box::new([const { Vec::new() }; 256]);
         for (_, text, kind) in vocabulary.iter() {
             if let (Some(&first), Kind::Control | Kind::Unknown | Kind::UserDefined) =
@@ -31,7 +31,7 @@ impl SpecialTokens {
             lengths.sort_unstable_by(|a, b| b.cmp(a));
             lengths.dedup();
         }
-        SpecialTokens { lengths }
+        Self { lengths }
     }
 
     /// Cuts `text` at special tokens, leftmost first and of those at one place the longest. User-defined tokens

@@ -1,4 +1,4 @@
-//! SentencePiece BPE (LLaMA 1 and 2, Mistral): characters joined into the piece with the best score, bytes for
+//! `SentencePiece` BPE (`LLaMA` 1 and 2, Mistral): characters joined into the piece with the best score, bytes for
 //! what has no piece.
 //!
 //! Reference: sentencepiece `bpe_model.cc` and `normalizer.cc`; llama.cpp `llm_tokenizer_spm_session`.
@@ -66,7 +66,7 @@ impl Spm {
         scores: &[f32],
         unknown: Option<u32>,
         spacing: Spacing,
-    ) -> Result<Spm> {
+    ) -> Result<Self> {
         if scores.len() != vocabulary.len() {
             return Err(Error::invalid_file(format!(
                 "the tokenizer has {} tokens but {} scores",
@@ -110,7 +110,7 @@ impl Spm {
                 .unwrap_or(NO_TOKEN);
         }
         let orders = scores.iter().map(|&score| order_of(score)).collect();
-        Ok(Spm {
+        Ok(Self {
             orders,
             bytes,
             unknown,

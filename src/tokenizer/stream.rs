@@ -79,7 +79,7 @@ fn unmarked(raw: &[u8]) -> Vec<u8> {
 ///
 /// Pieces joined together are exactly what [`Tokenizer::decode`] gives for all ids at once: a character whose
 /// bytes are spread over several tokens comes with the last of them, bytes that are no UTF-8 become U+FFFD, and
-/// a SentencePiece text loses the space that encoding put before it.
+/// a `SentencePiece` text loses the space that encoding put before it.
 #[derive(Clone)]
 pub struct DecodeStream {
     tokenizer: Tokenizer,
@@ -90,9 +90,9 @@ pub struct DecodeStream {
 }
 
 impl DecodeStream {
-    pub(super) fn new(tokenizer: &Tokenizer, skip_special: bool) -> DecodeStream {
+    pub(super) fn new(tokenizer: &Tokenizer, skip_special: bool) -> Self {
         let leading = tokenizer.leading();
-        DecodeStream {
+        Self {
             tokenizer: tokenizer.clone(),
             skip_special,
             leading,
@@ -102,7 +102,7 @@ impl DecodeStream {
 
     /// For text that continues other text: a space at its beginning is meant, and stays.
     #[must_use]
-    pub fn continuing(mut self) -> DecodeStream {
+    pub fn continuing(mut self) -> Self {
         self.leading = Leading::Keep;
         self
     }

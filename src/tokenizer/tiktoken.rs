@@ -1,4 +1,4 @@
-//! tiktoken's file of ranks under the name `tokenizer.model`, as Meta publishes LLaMA 3 and 4: a line for each token, with
+//! tiktoken's file of ranks under the name `tokenizer.model`, as Meta publishes `LLaMA` 3 and 4: a line for each token, with
 //! its bytes in base64 and its rank, which is its id. Special tokens follow the ranks; the file does not name them.
 //!
 //! Names and numbers: `tokenizer.py` of meta-llama/llama3 and meta-llama/llama-models. Where a `tokenizer.json` of the
@@ -8,42 +8,42 @@ use super::byte_level;
 use crate::error::{Error, Result};
 use crate::format::StringArray;
 
-/// Ranks of LLaMA 4's vocabulary; LLaMA 3's has 128,000.
+/// Ranks of `LLaMA` 4's vocabulary; `LLaMA` 3's has 128,000.
 const LLAMA4_RANKS: usize = 200_000;
-/// Ranks of LLaMA 3's vocabulary.
+/// Ranks of `LLaMA` 3's vocabulary.
 pub(super) const LLAMA3_RANKS: usize = 128_000;
-/// Special tokens of LLaMA 3, named and reserved.
+/// Special tokens of `LLaMA` 3, named and reserved.
 const LLAMA3_SPECIAL: usize = 256;
-/// Special tokens of LLaMA 4.
+/// Special tokens of `LLaMA` 4.
 const LLAMA4_SPECIAL: usize = 2048;
-/// The longest token. LLaMA 3's and 4's longest are 128 spaces.
+/// The longest token. `LLaMA` 3's and 4's longest are 128 spaces.
 const MAX_TOKEN_BYTES: usize = 1 << 8;
 
 /// Which names the special tokens have.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Family {
-    /// LLaMA 3 of April 2024.
+    /// `LLaMA` 3 of April 2024.
     Llama3,
-    /// LLaMA 3.1, 3.2 and 3.3, whose `tokenizer.model` is the same file.
+    /// `LLaMA` 3.1, 3.2 and 3.3, whose `tokenizer.model` is the same file.
     Llama31,
     Llama4,
 }
 
 impl Family {
-    /// The family of a vocabulary with so many ranks. `tools`: the model is of LLaMA 3.1 or later.
-    pub(super) fn of(ranks: usize, tools: bool) -> Family {
+    /// The family of a vocabulary with so many ranks. `tools`: the model is of `LLaMA` 3.1 or later.
+    pub(super) fn of(ranks: usize, tools: bool) -> Self {
         match ranks {
-            LLAMA4_RANKS => Family::Llama4,
-            _ if tools => Family::Llama31,
-            _ => Family::Llama3,
+            LLAMA4_RANKS => Self::Llama4,
+            _ if tools => Self::Llama31,
+            _ => Self::Llama3,
         }
     }
 
     /// The pre-tokenizer's name in a GGUF.
     pub(super) fn pre_tokenizer(self) -> &'static str {
         match self {
-            Family::Llama3 | Family::Llama31 => "llama-bpe",
-            Family::Llama4 => "llama4",
+            Self::Llama3 | Self::Llama31 => "llama-bpe",
+            Self::Llama4 => "llama4",
         }
     }
 
@@ -60,14 +60,14 @@ impl Family {
         let mut names: Vec<String> = Vec::new();
         add(&mut names, &["begin_of_text", "end_of_text"]);
         match self {
-            Family::Llama3 => {
+            Self::Llama3 => {
                 names.extend(reserved("", 0..=3));
                 add(&mut names, &["start_header_id", "end_header_id"]);
                 names.extend(reserved("", 4..=4));
                 add(&mut names, &["eot_id"]);
                 names.extend(reserved("", 5..=LLAMA3_SPECIAL - 6));
             }
-            Family::Llama31 => {
+            Self::Llama31 => {
                 names.extend(reserved("", 0..=1));
                 add(&mut names, &["finetune_right_pad_id"]);
                 names.extend(reserved("", 2..=2));
@@ -83,7 +83,7 @@ impl Family {
                 );
                 names.extend(reserved("", 3..=LLAMA3_SPECIAL - 9));
             }
-            Family::Llama4 => {
+            Self::Llama4 => {
                 add(&mut names, &["fim_prefix", "fim_middle", "fim_suffix"]);
                 add(
                     &mut names,

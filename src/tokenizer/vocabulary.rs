@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use crate::error::{Error, Result, Warnings};
 use crate::format::StringArray;
 
-/// What a token is. The numbers in a file (GGUF `tokenizer.ggml.token_type`, SentencePiece's `Type`) agree.
+/// What a token is. The numbers in a file (GGUF `tokenizer.ggml.token_type`, `SentencePiece`'s `Type`) agree.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Text, made by merging.
@@ -27,14 +27,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// The kind with this number in a file; an unknown number is text, as in llama.cpp.
-    pub(super) fn from_file(number: i32) -> Kind {
+    pub(super) fn from_file(number: i32) -> Self {
         match number {
-            2 => Kind::Unknown,
-            3 => Kind::Control,
-            4 => Kind::UserDefined,
-            5 => Kind::Unused,
-            6 => Kind::Byte,
-            _ => Kind::Normal,
+            2 => Self::Unknown,
+            3 => Self::Control,
+            4 => Self::UserDefined,
+            5 => Self::Unused,
+            6 => Self::Byte,
+            _ => Self::Normal,
         }
     }
 }
@@ -56,7 +56,7 @@ impl Vocabulary {
     ///
     /// # Errors
     /// `InvalidFile` if there is no token, or `kinds` has another length.
-    pub(super) fn new(texts: StringArray, kinds: Vec<Kind>) -> Result<Vocabulary> {
+    pub(super) fn new(texts: StringArray, kinds: Vec<Kind>) -> Result<Self> {
         if texts.is_empty() {
             return Err(Error::invalid_file("the tokenizer's vocabulary is empty"));
         }
@@ -68,7 +68,7 @@ impl Vocabulary {
             )));
         }
         let table = vec![EMPTY; (texts.len() * 2).next_power_of_two()];
-        let mut vocabulary = Vocabulary {
+        let mut vocabulary = Self {
             texts,
             kinds,
             table,

@@ -4,14 +4,15 @@
 
 mod source;
 
-use crate::engine::{self, Chat, Opened, Request, RequestId, Update, apply_chat_template};
+use crate::engine::{
+    Chat, LoadHost, LoadOptions, LoadPhase, Model, Opened, Request, RequestId, Update,
+    apply_chat_template,
+};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exec::cpu::{CpuExecutor, CpuOptions, Pool};
-use crate::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
-use crate::exec::reference::ReferenceExecutor;
-use crate::exec::{Executor, Limits};
+use crate::exec::LocalBoxFuture;
+use crate::exec::cpu::Pool;
+use crate::exec::gpu::Gpu;
 use crate::format::ByteSource;
-use crate::plan::Plan;
 use crate::tokenizer::{DateTime, EncodeOptions, Tokenizer};
 use serde::{Deserialize, Serialize};
 use source::{JsSource, SourceAdapter};
@@ -20,39 +21,12 @@ use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-/// Rows per step on the reference: it computes a step at once, and cancelling waits for it.
-const REFERENCE_ROWS: u32 = 16;
-
 /// Threads where the caller names none and JavaScript does not know the processor better.
 const MAX_THREADS: u32 = 8;
 
 #[wasm_bindgen(start)]
 fn start() {
     console_error_panic_hook::set_once();
-}
-
-/// `GpuOptions` of the same names.
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct KernelOptions {
-    subgroups: Option<bool>,
-    int8: Option<bool>,
-    f16: Option<bool>,
-    columns: Option<bool>,
-    splits: Option<bool>,
-    lanes: Option<u32>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct LoadOptions {
-    device: Option<String>,
-    max_context: Option<u32>,
-    kv_cache_type: Option<String>,
-    threads: Option<u32>,
-    quantize: Option<String>,
-    kernels: KernelOptions,
-    tune: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -97,7 +71,7 @@ struct Costs {
 /// A loaded model.
 #[wasm_bindgen]
 pub struct Engine {
-    engine: Rc<RefCell<engine::Engine>>,
+    model: Rc<RefCell<Model>>,
     /// Where the engine runs on one.
     gpu: Option<Gpu>,
     tokenizer: Option<Tokenizer>,
@@ -122,9 +96,20 @@ impl Engine {
             .into_iter()
             .map(|s| Rc::new(SourceAdapter::new(s)) as Rc<dyn ByteSource>)
             .collect();
-        load(sources, &options, &on_progress, &on_opened, &start_threads)
+        let mut callbacks = Callbacks {
+            on_progress,
+            on_opened,
+            start_threads,
+        };
+        let model = Model::load(sources, &options, &mut callbacks)
             .await
-            .map_err(to_js_error)
+            .map_err(to_js_error)?;
+        Ok(Engine {
+            info: info(&model),
+            gpu: model.gpu().cloned(),
+            tokenizer: model.tokenizer().ok().cloned(),
+            model: Rc::new(RefCell::new(model)),
+        })
     }
 
     /// Model, config, device: see `ModelInfo` in www/lib.
@@ -176,18 +161,15 @@ impl Engine {
             ..from_js("generate", request)?
         };
         let seed = random_seed().map_err(to_js_error)?;
-        let id = self
-            .engine()?
-            .enqueue(&request, seed)
-            .map_err(to_js_error)?;
+        let id = self.model()?.enqueue(&request, seed).map_err(to_js_error)?;
         Ok(id.0 as f64)
     }
 
     /// Runs all requests on by one step, one call at a time. `on_update(id, update)` gets what happened: events as
-    /// [`engine::Event`] writes them, and last `{type: "done", result}` or `{type: "failed", error}`. False: nothing is
+    /// [`Event`](crate::engine::Event) writes them, and last `{type: "done", result}` or `{type: "failed", error}`. False: nothing is
     /// left to run.
     pub async fn step(&self, on_update: js_sys::Function) -> Result<bool, JsValue> {
-        let pending = self.engine()?.advance();
+        let pending = self.model()?.advance();
         // What was cancelled is answered before a step is waited for.
         self.tell(&on_update)?;
         let Some(pending) = pending else {
@@ -195,7 +177,7 @@ impl Engine {
         };
         // Nothing is borrowed meanwhile: requests may come and be cancelled.
         let output = pending.await;
-        self.engine()?.arrived(output);
+        self.model()?.arrived(output);
         self.tell(&on_update)?;
         Ok(true)
     }
@@ -203,13 +185,13 @@ impl Engine {
     /// Ends a request: the next call of [`Engine::step`] gives its result, what it has by now, with finish reason
     /// `aborted`.
     pub fn cancel(&self, id: f64) -> Result<(), JsValue> {
-        self.engine()?.cancel(RequestId(id as u64));
+        self.model()?.cancel(RequestId(id as u64));
         Ok(())
     }
 
     /// Logits of every position, `[ids, vocab]`; while no request runs.
     pub async fn logits(&self, ids: Vec<u32>) -> Result<js_sys::Float32Array, JsValue> {
-        let engine = self.engine.clone();
+        let engine = self.model.clone();
         let mut engine = engine.try_borrow_mut().map_err(|_| to_js_error(busy()))?;
         let vocab = engine.plan().vocab_size;
         let out = js_sys::Float32Array::new_with_length(ids.len() as u32 * vocab);
@@ -226,7 +208,7 @@ impl Engine {
 
     /// What steps cost so far, and the bytes that one reads.
     pub fn costs(&self) -> Result<JsValue, JsValue> {
-        let engine = self.engine()?;
+        let engine = self.model()?;
         let (plan, executor) = (engine.plan(), engine.executor());
         let costs = executor.costs();
         to_js(&Costs {
@@ -255,7 +237,7 @@ impl Engine {
 impl Engine {
     /// Gives what happened to JavaScript; see [`Engine::step`].
     fn tell(&self, on_update: &js_sys::Function) -> Result<(), JsValue> {
-        let updates = self.engine()?.updates();
+        let updates = self.model()?.updates();
         for (id, update) in updates {
             let update = match update {
                 Update::Event(event) => to_js(&event)?,
@@ -267,11 +249,9 @@ impl Engine {
         Ok(())
     }
 
-    /// The engine, unless [`Engine::logits`] has it.
-    fn engine(&self) -> Result<RefMut<'_, engine::Engine>, JsValue> {
-        self.engine
-            .try_borrow_mut()
-            .map_err(|_| to_js_error(busy()))
+    /// The model, unless [`Engine::logits`] has it.
+    fn model(&self) -> Result<RefMut<'_, Model>, JsValue> {
+        self.model.try_borrow_mut().map_err(|_| to_js_error(busy()))
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer, JsValue> {
@@ -283,238 +263,103 @@ impl Engine {
     }
 }
 
-async fn load(
-    sources: Vec<Rc<dyn ByteSource>>,
-    options: &LoadOptions,
-    on_progress: &js_sys::Function,
-    on_opened: &js_sys::Function,
-    start_threads: &js_sys::Function,
-) -> Result<Engine> {
-    let report = |phase: &'static str, loaded: u64, total: u64| -> Result<()> {
+/// What the page's callbacks do during a load.
+struct Callbacks {
+    on_progress: js_sys::Function,
+    on_opened: js_sys::Function,
+    start_threads: js_sys::Function,
+}
+
+impl LoadHost for Callbacks {
+    fn progress(&mut self, phase: LoadPhase, loaded: u64, total: u64) -> Result<()> {
+        let phase = match phase {
+            LoadPhase::Open => "open",
+            LoadPhase::Compile => "compile",
+            LoadPhase::Weights => "download",
+            LoadPhase::Ready => "ready",
+        };
         let value = to_js(&Progress {
             phase,
             loaded,
             total,
         })
         .map_err(|_| Error::internal("progress does not serialise"))?;
-        on_progress
+        self.on_progress
             .call1(&JsValue::NULL, &value)
             .map(drop)
             .map_err(|e| from_js_error(&e))
-    };
-    let total = sources.iter().map(|s| s.len()).sum();
-    report("open", 0, total)?;
-    let cache = match options.kv_cache_type.as_deref() {
-        None => None,
-        Some(name) => Some(CacheType::from_name(name).ok_or_else(|| {
-            Error::invalid_input(format!(
-                "kv_cache_type is {name:?}; it may be \"f16\", \"f32\" or \"q8_0\""
-            ))
-        })?),
-    };
-    let (mut gpu, auto) = match options.device.as_deref().unwrap_or("auto") {
-        "auto" => (true, true),
-        "webgpu" => (true, false),
-        "cpu" | "reference" => (false, false),
-        other => {
-            return Err(Error::invalid_input(format!(
-                "device is {other:?}; it may be \"auto\", \"webgpu\", \"cpu\" or \"reference\""
-            )));
-        }
-    };
-    if options.threads == Some(0) {
-        return Err(Error::invalid_input("threads must be at least 1"));
     }
-    // Why `auto` did not take the GPU, or left it.
-    let mut reason = None;
-    let (engine, gpu) = loop {
-        let opened = Opened::from_sources(sources.clone(), options.quantize.as_deref()).await?;
-        let context = opened.context(options.max_context)?;
-        if reason.is_none() {
-            let go_on = on_opened
+
+    fn opened(&mut self, _: &Opened) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(async {
+            let go_on = self
+                .on_opened
                 .call0(&JsValue::NULL)
                 .map_err(|e| from_js_error(&e))?;
             JsFuture::from(js_sys::Promise::resolve(&go_on))
                 .await
-                .map_err(|e| from_js_error(&e))?;
-        }
-        report("compile", 0, total)?;
-        let plan = opened.model.plan.clone();
-        let executor: Result<(Box<dyn Executor>, Option<Gpu>)> = if gpu {
-            on_gpu(plan, context, cache, options, auto)
-                .await
-                .map(|(executor, gpu)| (executor, Some(gpu)))
-        } else if options.device.as_deref() == Some("reference") {
-            reference(plan, context).map(|e| (Box::new(e) as Box<dyn Executor>, None))
-        } else {
-            let cache = cpu_cache(cache, auto)?;
-            on_cpu(plan, context, cache, options.threads, start_threads)
-                .await
-                .map(|executor| (executor, None))
-        };
-        let loaded = match executor {
-            Ok((executor, gpu)) => engine::Engine::load(opened, executor, context, |p| {
-                report("download", p.loaded, p.total)
-            })
-            .await
-            .map(|engine| (engine, gpu)),
-            Err(error) => Err(error),
-        };
-        match loaded {
-            Ok(loaded) => break loaded,
-            Err(error) if auto && gpu && of_the_device(&error) => {
-                reason = Some(error);
-                gpu = false;
-            }
-            // What the GPU could not do either is the better advice.
-            Err(error) if error.kind() == ErrorKind::ModelTooLarge && reason.is_some() => {
-                return Err(match reason.take() {
-                    Some(first) if first.kind() == ErrorKind::ModelTooLarge => first,
-                    first => error.at(first.map_or_else(String::new, |e| e.to_string())),
-                });
-            }
-            Err(error) => return Err(error),
-        }
-    };
-    report("ready", total, total)?;
+                .map(drop)
+                .map_err(|e| from_js_error(&e))
+        })
+    }
 
-    let config = engine.config();
-    let mut device = serde_json::to_value(engine.executor().info()).unwrap_or_default();
-    if let (Some(reason), Some(device)) = (reason, device.as_object_mut()) {
+    fn pool(&mut self, threads: Option<u32>) -> LocalBoxFuture<'_, Result<Pool>> {
+        Box::pin(async move {
+            let pool = Pool::new();
+            let others = threads.unwrap_or(MAX_THREADS) - 1;
+            if !cfg!(target_feature = "atomics") || others == 0 {
+                return Ok(pool);
+            }
+            let arguments = js_sys::Array::of4(
+                &wasm_bindgen::module(),
+                &wasm_bindgen::memory(),
+                &JsValue::from(pool.handle() as u32),
+                &JsValue::from(others),
+            );
+            let started = self
+                .start_threads
+                .apply(&JsValue::NULL, &arguments)
+                .map_err(|e| from_js_error(&e))?;
+            if let Ok(promise) = started.dyn_into::<js_sys::Promise>() {
+                let started = JsFuture::from(promise)
+                    .await
+                    .map_err(|e| from_js_error(&e))?;
+                pool.wait_for(1 + started.as_f64().unwrap_or(0.0) as usize);
+            }
+            Ok(pool)
+        })
+    }
+}
+
+/// See `ModelInfo` in www/lib.
+fn info(model: &Model) -> serde_json::Value {
+    let config = model.config();
+    let mut device = serde_json::to_value(model.executor().info()).unwrap_or_default();
+    if let (Some(reason), Some(device)) = (model.fallback_reason(), device.as_object_mut()) {
         device.insert("fallback_reason".into(), reason.to_string().into());
     }
     let self_test = device
         .as_object_mut()
         .and_then(|device| device.remove("self_test"));
-    let info = serde_json::json!({
+    serde_json::json!({
         "name": config.name,
         "architecture": config.architecture,
         "config": config,
-        "parameters": engine.plan().tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
-        "bytes": engine.file_bytes(),
-        "context": engine.context(),
-        "generation_config": engine.generation_config(),
-        "chat_template": engine.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
-        "warnings": engine.warnings().to_vec(),
+        "parameters": model.plan().tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
+        "bytes": model.file_bytes(),
+        "context": model.context(),
+        "generation_config": model.generation_config(),
+        "chat_template": model.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
+        "warnings": model.warnings().to_vec(),
         "selfTest": self_test,
         "device": device,
-    });
-    Ok(Engine {
-        tokenizer: engine.tokenizer().ok().cloned(),
-        engine: Rc::new(RefCell::new(engine)),
-        gpu,
-        info,
     })
-}
-
-/// Whether the CPU's cache is of 16 bits. The form that only WebGPU has is refused where the caller chose the CPU, and
-/// is 16 bits where `auto` did (`info.device.cache_type` tells).
-fn cpu_cache(cache: Option<CacheType>, auto: bool) -> Result<Option<bool>> {
-    match cache {
-        None => Ok(None),
-        Some(CacheType::F16) => Ok(Some(true)),
-        Some(CacheType::F32) => Ok(Some(false)),
-        Some(CacheType::Q8_0) if auto => Ok(Some(true)),
-        Some(CacheType::Q8_0) => Err(Error::invalid_input(
-            "kv_cache_type \"q8_0\" needs WebGPU; on the CPU use \"f16\"",
-        )),
-    }
-}
-
-/// Whether an error is the GPU's own: another device may do better.
-fn of_the_device(error: &Error) -> bool {
-    use ErrorKind::{DeviceLost, ModelTooLarge, Unsupported, WebGpuUnavailable};
-    matches!(
-        error.kind(),
-        WebGpuUnavailable | DeviceLost | Unsupported | ModelTooLarge
-    )
-}
-
-/// The plan on WebGPU. Of its own accord (`auto`) not on an adapter that is software: the CPU's own kernels are faster.
-async fn on_gpu(
-    plan: Plan,
-    context: u32,
-    cache: Option<CacheType>,
-    options: &LoadOptions,
-    auto: bool,
-) -> Result<(Box<dyn Executor>, Gpu)> {
-    let gpu = Gpu::request().await?;
-    let found = gpu.capabilities();
-    if auto && found.software {
-        let name = format!("{} {}", found.vendor, found.architecture);
-        return Err(Error::new(
-            ErrorKind::WebGpuUnavailable,
-            format!(
-                "the browser's only WebGPU adapter ({}) is itself software on the CPU",
-                name.trim()
-            ),
-        ));
-    }
-    let KernelOptions {
-        subgroups,
-        int8,
-        f16,
-        columns,
-        splits,
-        lanes,
-    } = options.kernels;
-    let options = GpuOptions {
-        reference: Some(inspected_reference),
-        subgroups,
-        int8,
-        f16,
-        columns,
-        splits,
-        lanes,
-        tune: options.tune,
-        cache,
-        ..GpuOptions::default()
-    };
-    Ok((
-        Box::new(GpuExecutor::new(&gpu, plan, context, &options).await?),
-        gpu,
-    ))
-}
-
-/// The plan on the CPU, with `threads` threads where this module shares its memory.
-async fn on_cpu(
-    plan: Plan,
-    context: u32,
-    cache_f16: Option<bool>,
-    threads: Option<u32>,
-    start_threads: &js_sys::Function,
-) -> Result<Box<dyn Executor>> {
-    let pool = Pool::new();
-    let others = threads.unwrap_or(MAX_THREADS) - 1;
-    if cfg!(target_feature = "atomics") && others > 0 {
-        let arguments = js_sys::Array::of4(
-            &wasm_bindgen::module(),
-            &wasm_bindgen::memory(),
-            &JsValue::from(pool.handle() as u32),
-            &JsValue::from(others),
-        );
-        let started = start_threads
-            .apply(&JsValue::NULL, &arguments)
-            .map_err(|e| from_js_error(&e))?;
-        if let Ok(promise) = started.dyn_into::<js_sys::Promise>() {
-            let started = JsFuture::from(promise)
-                .await
-                .map_err(|e| from_js_error(&e))?;
-            pool.wait_for(1 + started.as_f64().unwrap_or(0.0) as usize);
-        }
-    }
-    let options = CpuOptions {
-        pool: Some(pool),
-        cache_f16,
-        ..CpuOptions::default()
-    };
-    Ok(Box::new(CpuExecutor::new(plan, context, options)?))
 }
 
 /// What a worker that shares this module's memory does: works for the pool, until its worker is ended.
 #[wasm_bindgen]
 pub fn join_pool(handle: u32) {
-    // SAFETY: the handle went from `on_cpu` to JavaScript and back.
+    // SAFETY: the handle went from `Callbacks::pool` to JavaScript and back.
     unsafe { Pool::join(handle as usize) }
 }
 
@@ -523,15 +368,6 @@ pub fn join_pool(handle: u32) {
 pub fn pool_died(handle: u32) {
     // SAFETY: as above.
     unsafe { Pool::died(handle as usize) }
-}
-
-fn reference(plan: Plan, context: u32) -> Result<ReferenceExecutor> {
-    ReferenceExecutor::new(plan, Limits::for_context(context, REFERENCE_ROWS, 1))
-}
-
-/// What the GPU's kernels are checked against.
-fn inspected_reference(plan: Plan, limits: Limits) -> Result<Box<dyn crate::exec::Inspect>> {
-    Ok(Box::new(ReferenceExecutor::new(plan, limits)?))
 }
 
 fn busy() -> Error {

@@ -1,7 +1,7 @@
 //! Executors and models for tests.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
-use llamero::engine::{Engine, Opened};
+use llamero::engine::{self, Opened};
 use llamero::error::Result;
 use llamero::exec::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
@@ -323,22 +323,17 @@ pub fn engine(
     path: &Path,
     context: u32,
     make: impl FnOnce(&llamero::plan::Plan) -> Box<dyn Executor>,
-) -> Engine {
+) -> engine::Model {
     pollster::block_on(async {
-        let source: Rc<dyn ByteSource> =
-            Rc::new(FileSource::open(path).expect("the file is there"));
-        let checkpoint = Checkpoint::open_gguf(vec![source]).await.expect("a GGUF");
-        let opened = Opened::new(checkpoint, Default::default(), None)
-            .await
-            .expect("a model");
+        let opened = Opened::open_path(path, None).await.expect("a model");
         let executor = make(&opened.model.plan);
-        Engine::load(opened, executor, context, |_| Ok(()))
+        engine::Model::with_executor(opened, executor, context, |_| Ok(()))
             .await
             .expect("weights load")
     })
 }
 
-pub fn gpu_engine(path: &Path, context: u32, options: &GpuOptions) -> Engine {
+pub fn gpu_engine(path: &Path, context: u32, options: &GpuOptions) -> engine::Model {
     engine(path, context, |plan| {
         Box::new(
             pollster::block_on(GpuExecutor::new(&gpu(), plan.clone(), context, options))
@@ -348,7 +343,11 @@ pub fn gpu_engine(path: &Path, context: u32, options: &GpuOptions) -> Engine {
 }
 
 /// An engine on every executor that this machine has.
-pub fn executors(path: &Path, context: u32, options: &GpuOptions) -> Vec<(&'static str, Engine)> {
+pub fn executors(
+    path: &Path,
+    context: u32,
+    options: &GpuOptions,
+) -> Vec<(&'static str, engine::Model)> {
     let reference = engine(path, context, |plan| {
         Box::new(
             ReferenceExecutor::new(plan.clone(), Limits::for_context(context, 64, 1))

@@ -1,8 +1,8 @@
 // Where the package's other files are. Bundlers look for the expression `new URL('…', import.meta.url)`: they put the file
 // beside their output, and its new address in place of the expression.
 
-import { LlameroError } from './errors.js';
-import type { WasmFiles } from './protocol.js';
+import { LlameroError } from './core/errors.js';
+import type { WasmFiles } from './rpc/protocol.js';
 
 /** The address of the worker's script. */
 export function workerAddress(): string {

@@ -6,21 +6,21 @@
  * @packageDocumentation
  */
 
+import { Llama as Anywhere } from './core/llama.js';
+import type { LoadOptions, ModelSource } from './core/types.js';
 import { wasm, worker } from './embedded-files.js';
-import { Llama as Anywhere } from './llama.js';
-import type { Place } from './place.js';
-import { chosenWorker, scriptAddress, startWorker } from './place.js';
-import { trusted } from './trusted.js';
-import type { LoadOptions, ModelSource } from './types.js';
+import type { Place } from './worker/place.js';
+import { chosenWorker, scriptAddress, startWorker } from './worker/place.js';
+import { trusted } from './worker/trusted.js';
 
-export type { ErrorCode } from './errors.js';
-export { LlameroAbortError, LlameroError } from './errors.js';
-export type { Tokenizer } from './llama.js';
+export type { ErrorCode } from './core/errors.js';
+export { LlameroAbortError, LlameroError } from './core/errors.js';
+export type { Tokenizer } from './core/llama.js';
+export type { GenerationStream } from './core/stream.js';
+export type * from './core/types.js';
 export { BlobSource } from './storage/blob.js';
 export type { HttpOptions } from './storage/http.js';
 export { HttpSource } from './storage/http.js';
-export type { GenerationStream } from './stream.js';
-export type * from './types.js';
 
 /** `Llama` of `llamero`, from the files inside. */
 export class Llama extends Anywhere {

@@ -6,23 +6,23 @@
  */
 
 import { wasmAddresses } from './assets.js';
-import { EngineHost } from './engine-host.js';
-import { builtin, serverRuntime } from './environment.js';
-import { LlameroError } from './errors.js';
-import { Llama as Anywhere } from './llama.js';
-import type { Place, Started, WorkerLike } from './place.js';
-import { chosenWorker } from './place.js';
-import type { ToWorker } from './protocol.js';
-import type { ByteSource, FileSource, LoadOptions, ModelSource } from './types.js';
+import { builtin, serverRuntime } from './core/environment.js';
+import { LlameroError } from './core/errors.js';
+import { Llama as Anywhere } from './core/llama.js';
+import type { ByteSource, FileSource, LoadOptions, ModelSource } from './core/types.js';
+import type { ToWorker } from './rpc/protocol.js';
+import { EngineHost } from './worker/engine-host.js';
+import type { Place, Started, WorkerLike } from './worker/place.js';
+import { chosenWorker } from './worker/place.js';
 
-export type { ErrorCode } from './errors.js';
-export { LlameroAbortError, LlameroError } from './errors.js';
-export type { Tokenizer } from './llama.js';
+export type { ErrorCode } from './core/errors.js';
+export { LlameroAbortError, LlameroError } from './core/errors.js';
+export type { Tokenizer } from './core/llama.js';
+export type { GenerationStream } from './core/stream.js';
+export type * from './core/types.js';
 export { BlobSource } from './storage/blob.js';
 export type { HttpOptions } from './storage/http.js';
 export { HttpSource } from './storage/http.js';
-export type { GenerationStream } from './stream.js';
-export type * from './types.js';
 
 /** `Llama` of `llamero`, with its engine in the calling thread. A source may be a local file's path where there are files. */
 export class Llama extends Anywhere {

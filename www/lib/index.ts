@@ -11,12 +11,12 @@
  * @packageDocumentation
  */
 
-export type { ErrorCode } from './errors.js';
-export { LlameroAbortError, LlameroError } from './errors.js';
-export type { Tokenizer } from './llama.js';
-export { Llama } from './llama.js';
+export type { ErrorCode } from './core/errors.js';
+export { LlameroAbortError, LlameroError } from './core/errors.js';
+export type { Tokenizer } from './core/llama.js';
+export { Llama } from './core/llama.js';
+export type { GenerationStream } from './core/stream.js';
+export type * from './core/types.js';
 export { BlobSource } from './storage/blob.js';
 export type { HttpOptions } from './storage/http.js';
 export { HttpSource } from './storage/http.js';
-export type { GenerationStream } from './stream.js';
-export type * from './types.js';

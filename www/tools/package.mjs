@@ -1,6 +1,7 @@
 // Builds the npm package.
 //
-//   node www/tools/package.mjs ENGINE_FOLDER OUT_FOLDER   compile www/lib, add the engine, write package.json
+//   node www/tools/package.mjs ENGINE_FOLDER OUT_FOLDER [BUILD ...]   compile www/lib, add the builds of the engine that are
+//                                         named (base, relaxed, threads; unless any is: all that are there), write package.json
 //   node www/tools/package.mjs --pack FOLDER              make the tarball and print sizes
 
 import { execFileSync } from 'node:child_process';
@@ -18,16 +19,17 @@ import {
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { rolldown } from 'rolldown';
+import { manifest, projectManifest } from './manifest.mjs';
 
 const root = path.resolve(
   import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname),
   '../..',
 );
-const [first, second] = process.argv.slice(2);
+const [first, second, ...builds] = process.argv.slice(2);
 if (first === '--pack') pack(path.resolve(second));
-else await build(path.resolve(first), path.resolve(second));
+else await build(path.resolve(first), path.resolve(second), builds);
 
-async function build(engine, out) {
+async function build(engine, out, wanted) {
   const fresh = `${out}.new`;
   rmSync(fresh, { recursive: true, force: true });
   mkdirSync(fresh, { recursive: true });
@@ -37,7 +39,8 @@ async function build(engine, out) {
     { stdio: 'inherit' },
   );
   for (const name of readdirSync(engine)) {
-    if (/^llamero_engine(_relaxed|_threads)?(_bg)?\.(js|d\.ts|wasm)$/.test(name))
+    const found = /^llamero_engine(?:_(relaxed|threads))?(?:_bg)?\.(?:js|d\.ts|wasm)$/.exec(name);
+    if (found && (wanted.length === 0 || wanted.includes(found[1] ?? 'base')))
       copyFileSync(path.join(engine, name), path.join(fresh, name));
   }
   // A build that this machine could not make: the worker finds that it has no `default`, and takes another.
@@ -60,49 +63,12 @@ async function build(engine, out) {
   );
   await bundleWorker(fresh);
   embed(fresh);
-  for (const name of ['README.md', 'LICENSE']) {
-    if (existsSync(path.join(root, name)))
-      copyFileSync(path.join(root, name), path.join(fresh, name));
-  }
-  const { name, version, description, license, keywords } = JSON.parse(
-    readFileSync(path.join(root, 'package.json'), 'utf8'),
+  copyFileSync(path.join(root, 'www/lib/README.md'), path.join(fresh, 'README.md'));
+  copyFileSync(path.join(root, 'LICENSE'), path.join(fresh, 'LICENSE'));
+  writeFileSync(
+    path.join(fresh, 'package.json'),
+    `${JSON.stringify(manifest(projectManifest(root), fresh), null, 2)}\n`,
   );
-  const manifest = {
-    name,
-    version,
-    description,
-    license,
-    keywords,
-    type: 'module',
-    engines: { node: '>=20.16' },
-    exports: {
-      '.': {
-        types: './index.d.ts',
-        // Node, Bun, Deno
-        node: './in-place.js',
-        // Bundlers that copy the files which a script names: webpack and Rspack, Turbopack, Vite.
-        webpack: './index.js',
-        browser: { development: './index.js', production: './index.js', default: './embedded.js' },
-        // esbuild (above), Rollup: they copy none.
-        default: './embedded.js',
-      },
-      './in-place': { types: './in-place.d.ts', default: './in-place.js' },
-      './embedded': { types: './embedded.d.ts', default: './embedded.js' },
-      './worker.js': './worker.js',
-      ...Object.fromEntries(
-        readdirSync(fresh)
-          .filter((name) => name.endsWith('.wasm'))
-          .map((name) => [`./${name}`, `./${name}`]),
-      ),
-      './package.json': './package.json',
-    },
-    main: './index.js',
-    types: './index.d.ts',
-    files: ['*.js', '*.d.ts', '*.wasm', 'snippets', 'storage'],
-    // The worker's module runs when it is loaded; the rest may be shaken.
-    sideEffects: ['./worker.js'],
-  };
-  writeFileSync(path.join(fresh, 'package.json'), JSON.stringify(manifest, null, 2) + '\n');
   rmSync(out, { recursive: true, force: true });
   renameSync(fresh, out);
 }
@@ -127,7 +93,7 @@ function leaveOut(folder, builds) {
  */
 async function bundleWorker(folder) {
   const bundle = await rolldown({
-    input: path.join(folder, 'worker-entry.js'),
+    input: path.join(folder, 'worker/worker-entry.js'),
     // Modules are always given, never looked for beside this script.
     transform: { define: { 'import.meta.url': 'undefined' } },
     treeshake: true,
@@ -142,7 +108,8 @@ async function bundleWorker(folder) {
   const text = readFileSync(path.join(folder, 'worker.js'), 'utf8');
   if (/\bimport\b|\bexport\b/.test(text.replace(/"[^"]*"|'[^']*'|`[^`]*`/g, '')))
     throw new Error('worker.js must have no imports');
-  for (const name of ['worker-entry.js', 'worker-entry.d.ts']) rmSync(path.join(folder, name));
+  for (const name of ['worker-entry.js', 'worker-entry.d.ts'])
+    rmSync(path.join(folder, 'worker', name));
   writeFileSync(
     path.join(folder, 'worker.d.ts'),
     '// A script to start as a worker; it exports nothing.\nexport {};\n',

@@ -66,10 +66,29 @@ export const CSP = [
  * Serves `mounts` ({'/prefix/': folder, '/name': file}; the longest prefix wins).
  * @returns {Promise<{url: string, port: number, requests: object[], faults: Map<string, Fault>, close(): Promise<void>}>}
  */
-export async function serve(
-  mounts,
-  { port = 0, host = '127.0.0.1', isolate = true, csp = CSP, cors = false } = {},
-) {
+export async function serve(mounts, { port = 0, host = '127.0.0.1', ...options } = {}) {
+  const { answer, requests, faults } = answerer(mounts, options);
+  const server = createServer(answer);
+  await new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, resolve);
+  });
+  const actual = server.address().port;
+  return {
+    url: `http://${host === '0.0.0.0' || host === '127.0.0.1' ? 'localhost' : host}:${actual}`,
+    port: actual,
+    requests,
+    faults,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+/** What answers the requests of `serve`: `answer(request, response)`, for a server of Node's. */
+export function answerer(mounts, { isolate = true, csp = CSP, cors = false } = {}) {
   const prefixes = Object.entries(mounts).sort((a, b) => b[0].length - a[0].length);
   /** @type {Map<string, Fault>} */
   const faults = new Map();
@@ -88,7 +107,7 @@ export async function serve(
     return undefined;
   };
 
-  const server = createServer((request, response) => {
+  const answer = (request, response) => {
     let name;
     try {
       name = decodeURIComponent(new URL(request.url, 'http://server').pathname);
@@ -200,24 +219,8 @@ export async function serve(
       : createReadStream(file, { start, end });
     response.flushHeaders();
     send(response, content, start, end, fault, entry);
-  });
-
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, resolve);
-  });
-  const actual = server.address().port;
-  return {
-    url: `http://${host === '0.0.0.0' || host === '127.0.0.1' ? 'localhost' : host}:${actual}`,
-    port: actual,
-    requests,
-    faults,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
   };
+  return { answer, requests, faults };
 }
 
 function* slices(bytes) {
@@ -299,6 +302,11 @@ async function main() {
     console.error('--port wants a number from 0 to 65535');
     process.exit(2);
   }
+  await show(mounts, options);
+}
+
+/** Serves until the process is ended, and prints the address. */
+export async function show(mounts, options) {
   try {
     const server = await serve(mounts, options);
     console.log(`\n  Llamero is at ${server.url}/\n\n  Stop with Ctrl-C.`);

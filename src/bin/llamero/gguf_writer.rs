@@ -1,6 +1,6 @@
 //! Writes GGUF files, version 3, for the models that this tool makes. Layout: `docs/gguf.md` of the ggml project.
 
-use super::invalid;
+use crate::output::invalid;
 use llamero::error::{Error, Result};
 use llamero::format::{Array, Metadata, Value};
 use llamero::quant::DType;
@@ -12,19 +12,19 @@ use std::path::Path;
 const ALIGNMENT: u64 = 32;
 
 /// A tensor of the file to be: `shape` is outermost first, so the reverse of how the file has it.
-pub struct Entry {
-    pub name: String,
-    pub dtype: DType,
-    pub shape: Vec<u64>,
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Vec<u64>,
 }
 
 impl Entry {
     /// Weights per row.
-    pub fn cols(&self) -> u64 {
+    pub(crate) fn cols(&self) -> u64 {
         self.shape.last().copied().unwrap_or(1)
     }
 
-    pub fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.shape.iter().rev().skip(1).product()
     }
 
@@ -42,7 +42,7 @@ impl Entry {
 }
 
 /// A file being written: the header first, then the tensors in the order of the header.
-pub struct GgufWriter {
+pub(crate) struct GgufWriter {
     file: BufWriter<File>,
     written: u64,
 }
@@ -53,9 +53,9 @@ impl GgufWriter {
     /// # Errors
     ///
     /// `InvalidInput` where a row is no whole number of blocks; what the file system says.
-    pub fn create(out: &Path, metadata: &Metadata, tensors: &[Entry]) -> Result<GgufWriter> {
+    pub(crate) fn create(out: &Path, metadata: &Metadata, tensors: &[Entry]) -> Result<Self> {
         let mut header = b"GGUF".to_vec();
-        header.extend(3u32.to_le_bytes());
+        header.extend(3_u32.to_le_bytes());
         header.extend((tensors.len() as u64).to_le_bytes());
         header.extend((metadata.len() as u64).to_le_bytes());
         for (key, value) in metadata.iter() {
@@ -63,7 +63,7 @@ impl GgufWriter {
             header.extend(type_id(value).to_le_bytes());
             put_value(&mut header, value);
         }
-        let mut offset = 0u64;
+        let mut offset = 0_u64;
         for tensor in tensors {
             put_string(&mut header, &tensor.name);
             header.extend((tensor.shape.len() as u32).to_le_bytes());
@@ -77,7 +77,7 @@ impl GgufWriter {
             offset += tensor.bytes()?.next_multiple_of(ALIGNMENT);
         }
         let file = File::create(out).map_err(|e| Error::from(e).at(out.display()))?;
-        let mut writer = GgufWriter {
+        let mut writer = Self {
             file: BufWriter::with_capacity(1 << 20, file),
             written: 0,
         };
@@ -87,20 +87,20 @@ impl GgufWriter {
     }
 
     /// The next bytes of the current tensor.
-    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes)?;
         self.written += bytes.len() as u64;
         Ok(())
     }
 
     /// Fills up to where the next tensor starts.
-    pub fn end_tensor(&mut self) -> Result<()> {
+    pub(crate) fn end_tensor(&mut self) -> Result<()> {
         let padding = self.written.next_multiple_of(ALIGNMENT) - self.written;
         self.put(&[0; ALIGNMENT as usize][..padding as usize])
     }
 
     /// Bytes of the whole file.
-    pub fn finish(mut self) -> Result<u64> {
+    pub(crate) fn finish(mut self) -> Result<u64> {
         self.file.flush()?;
         Ok(self.written)
     }
@@ -168,12 +168,12 @@ fn put_array(out: &mut Vec<u8>, array: &Array) {
         Array::I64(a) => numbers!(11, a),
         Array::F64(a) => numbers!(12, a),
         Array::Bool(a) => {
-            out.extend(7u32.to_le_bytes());
+            out.extend(7_u32.to_le_bytes());
             out.extend((a.len() as u64).to_le_bytes());
             out.extend(a.iter().map(|b| u8::from(*b)));
         }
         Array::String(a) => {
-            out.extend(8u32.to_le_bytes());
+            out.extend(8_u32.to_le_bytes());
             out.extend((a.len() as u64).to_le_bytes());
             for string in (0..a.len()).filter_map(|i| a.bytes(i)) {
                 out.extend((string.len() as u64).to_le_bytes());

@@ -1,14 +1,14 @@
-//! Writes a float32 `.npy` (NumPy format 1.0), row by row.
+//! Writes a float32 `.npy` (`NumPy` format 1.0), row by row.
 
 use llamero::error::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-pub struct NpyWriter(BufWriter<File>);
+pub(crate) struct NpyWriter(BufWriter<File>);
 
 impl NpyWriter {
-    pub fn create(path: &Path, shape: &[usize]) -> Result<NpyWriter> {
+    pub(crate) fn create(path: &Path, shape: &[usize]) -> Result<Self> {
         let mut file =
             BufWriter::new(File::create(path).map_err(|e| Error::from(e).at(path.display()))?);
         let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
@@ -24,10 +24,10 @@ impl NpyWriter {
         file.write_all(b"\x93NUMPY\x01\x00")?;
         file.write_all(&(header.len() as u16).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
-        Ok(NpyWriter(file))
+        Ok(Self(file))
     }
 
-    pub fn write(&mut self, values: &[f32]) -> Result<()> {
+    pub(crate) fn write(&mut self, values: &[f32]) -> Result<()> {
         for value in values {
             self.0.write_all(&value.to_le_bytes())?;
         }

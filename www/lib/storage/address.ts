@@ -1,6 +1,6 @@
 // The address of a file on a server: what its answers mean, and the words for what goes wrong.
 
-import { abortError, LlameroError } from '../errors.js';
+import { abortError, LlameroError } from '../core/errors.js';
 import { fileName, host, MissingFile, originOf, ownOrigin, Passing } from './answer.js';
 import { LONGEST_WAIT_MS, retryAfter, seconds, within } from './wait.js';
 

@@ -1,7 +1,7 @@
 // Reading ahead: what comes next is asked for before the engine wants it.
 
-import { LlameroError } from '../errors.js';
-import type { ByteSource } from '../types.js';
+import { LlameroError } from '../core/errors.js';
+import type { ByteSource } from '../core/types.js';
 import { checkRange, release } from './blob.js';
 import { Stalled, seconds, TIMEOUT_MS, within } from './wait.js';
 

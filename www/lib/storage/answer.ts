@@ -1,6 +1,6 @@
 // What a server's answer says, and the words for what went wrong with it.
 
-import { LlameroError } from '../errors.js';
+import { LlameroError } from '../core/errors.js';
 
 /** The server answers, and does not give out this file. */
 export class MissingFile extends LlameroError {}

@@ -1,7 +1,7 @@
 // A file that is already here.
 
-import { LlameroError } from '../errors.js';
-import type { ByteSource } from '../types.js';
+import { LlameroError } from '../core/errors.js';
+import type { ByteSource } from '../core/types.js';
 
 /** A `Blob`, a `File`, or bytes in memory. */
 export class BlobSource implements ByteSource {

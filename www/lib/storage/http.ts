@@ -1,7 +1,7 @@
 // A file on a server.
 
-import { abortError, LlameroError } from '../errors.js';
-import type { ByteSource } from '../types.js';
+import { abortError, LlameroError } from '../core/errors.js';
+import type { ByteSource } from '../core/types.js';
 import { Address } from './address.js';
 import type { Version } from './answer.js';
 import { isMixed, originOf, ownOrigin, Passing, partOf, sameVersion, versionOf } from './answer.js';

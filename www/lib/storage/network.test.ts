@@ -8,10 +8,10 @@ import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 // @ts-expect-error plain JavaScript
 import { serve } from '../../tools/serve.mjs';
-import { openFolder } from '../folder.js';
-import type { ByteSource } from '../types.js';
+import type { ByteSource } from '../core/types.js';
 import { ReadAhead } from './ahead.js';
 import { keepBlob } from './blob.js';
+import { openFolder } from './folder.js';
 import type { HttpOptions } from './http.js';
 import { HttpSource } from './http.js';
 import { openInPage, settled } from './page.js';

@@ -1,11 +1,11 @@
 // Files that the page reads itself, for the worker: what goes through a function of the caller's.
 
-import { LlameroError } from '../errors.js';
-import { openFolder } from '../folder.js';
-import type { SourceSpec } from '../protocol.js';
-import type { ByteSource, FileSource } from '../types.js';
+import { LlameroError } from '../core/errors.js';
+import type { ByteSource, FileSource } from '../core/types.js';
+import type { SourceSpec } from '../rpc/protocol.js';
 import { fileName, host } from './answer.js';
 import { keepBlob } from './blob.js';
+import { openFolder } from './folder.js';
 import type { HttpOptions } from './http.js';
 import { HttpSource } from './http.js';
 import { Stalled, seconds, TIMEOUT_MS, within } from './wait.js';

@@ -1,6 +1,6 @@
 // Waiting with an end: for bytes that may never come, and between attempts.
 
-import { abortError } from '../errors.js';
+import { abortError } from '../core/errors.js';
 
 /** Default of the load option `timeout`. */
 export const TIMEOUT_MS = 30_000;

@@ -1,0 +1,386 @@
+//! From a model's files to a loaded [`Model`]: which device runs it, and what happens where that device cannot.
+
+use super::{Model, Opened};
+use crate::error::{Error, ErrorKind, Result};
+use crate::exec::cpu::{CpuExecutor, CpuOptions, Pool};
+use crate::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
+use crate::exec::reference::ReferenceExecutor;
+use crate::exec::{Executor, Inspect, Limits, LocalBoxFuture};
+use crate::format::ByteSource;
+use crate::plan::Plan;
+use serde::Deserialize;
+use std::rc::Rc;
+
+/// Rows per step on the reference: it computes a step when it is submitted, and cancelling waits for that.
+const REFERENCE_ROWS: u32 = 16;
+
+/// Which device runs a model.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Device {
+    /// The GPU where there is one that is not software and has room for the model, else the CPU.
+    #[default]
+    Auto,
+    /// The GPU: WebGPU in a browser, Vulkan natively. Software adapters are accepted.
+    WebGpu,
+    /// The processor, with SIMD and threads.
+    Cpu,
+    /// The processor, in scalar f64: slow, for checks.
+    Reference,
+}
+
+impl Device {
+    /// The device of that name: `auto`, `webgpu`, `cpu` or `reference`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for another name.
+    pub fn from_name(name: &str) -> Result<Device> {
+        match name {
+            "auto" => Ok(Device::Auto),
+            "webgpu" => Ok(Device::WebGpu),
+            "cpu" => Ok(Device::Cpu),
+            "reference" => Ok(Device::Reference),
+            other => Err(Error::invalid_input(format!(
+                "device is {other:?}; it may be \"auto\", \"webgpu\", \"cpu\" or \"reference\""
+            ))),
+        }
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Device> {
+        Device::from_name(&name)
+    }
+}
+
+/// Choices among the GPU's kernels; `None`: what suits the adapter. See [`GpuOptions`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kernels {
+    /// Reduce by subgroup shuffles, where the device has them.
+    pub subgroups: Option<bool>,
+    /// Integer dot products: activations are rounded to 8 bits per block of 32.
+    pub int8: Option<bool>,
+    /// f16 tiles in matrix products of prompts, where the device has f16.
+    pub f16: Option<bool>,
+    /// Kernels for 2, 4 and 8 rows.
+    pub columns: Option<bool>,
+    /// Divide long sequences among workgroups in attention.
+    pub splits: Option<bool>,
+    /// Lanes that share a row of a matrix while decoding: 4, 8, 16, 32 or 64.
+    pub lanes: Option<u32>,
+}
+
+/// How a model is loaded. The default suits most.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoadOptions {
+    /// Which device runs it.
+    pub device: Device,
+    /// Positions to make room for; `None`: the model's own, at most [`DEFAULT_MAX_CONTEXT`](super::DEFAULT_MAX_CONTEXT).
+    pub max_context: Option<u32>,
+    /// How keys and values are stored: `f16` (default), `f32` or, on the GPU, `q8_0`. With [`Device::Auto`], a model that
+    /// the CPU runs has `f16` in the place of `q8_0`.
+    pub kv_cache_type: Option<String>,
+    /// Threads on the CPU; `None`: what the host has.
+    pub threads: Option<u32>,
+    /// Quantise F32, F16 and BF16 matrices to this type while loading; see [`quantize_type`](crate::model::quantize_type).
+    pub quantize: Option<String>,
+    /// Choices among the GPU's kernels.
+    pub kernels: Kernels,
+    /// Measure at load which kernels the GPU runs fastest (some seconds).
+    pub tune: bool,
+    /// Time each kernel; slower throughout.
+    #[serde(skip)]
+    pub profile: bool,
+}
+
+/// What a load is about.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum LoadPhase {
+    /// Files are opened and understood.
+    Open,
+    /// Kernels are made.
+    Compile,
+    /// Weights are read and handed to the device.
+    Weights,
+    /// The model can be used.
+    Ready,
+}
+
+/// Callbacks that a load needs from its caller. All have defaults.
+pub trait LoadHost {
+    /// Takes progress in bytes of the files; an error stops the load.
+    ///
+    /// # Errors
+    ///
+    /// The caller's own, with which the load ends.
+    fn progress(&mut self, _phase: LoadPhase, _loaded: u64, _total: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once, when the files are understood and before memory is taken for the weights. The load waits for it.
+    fn opened(&mut self, _opened: &Opened) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Makes the CPU's threads: `threads` as in [`LoadOptions::threads`]. Default: natively, as many as there are cores;
+    /// in a browser one.
+    fn pool(&mut self, threads: Option<u32>) -> LocalBoxFuture<'_, Result<Pool>> {
+        Box::pin(std::future::ready(Ok(native_pool(threads))))
+    }
+
+    /// Told why [`Device::Auto`] does not take the GPU, or leaves it.
+    fn without_gpu(&mut self, _reason: &Error) {}
+}
+
+/// A host that wants to know nothing.
+impl LoadHost for () {}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn native_pool(threads: Option<u32>) -> Pool {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    Pool::with_threads(threads.map_or_else(cores, |n| n as usize))
+}
+
+#[cfg(target_arch = "wasm32")]
+fn native_pool(_threads: Option<u32>) -> Pool {
+    Pool::new()
+}
+
+/// [`LoadOptions`], understood.
+struct Wanted<'a> {
+    options: &'a LoadOptions,
+    cache: Option<CacheType>,
+}
+
+impl LoadOptions {
+    fn check(&self) -> Result<Wanted<'_>> {
+        let cache = match self.kv_cache_type.as_deref() {
+            None => None,
+            Some(name) => Some(CacheType::from_name(name).ok_or_else(|| {
+                Error::invalid_input(format!(
+                    "kv_cache_type is {name:?}; it may be \"f16\", \"f32\" or \"q8_0\""
+                ))
+            })?),
+        };
+        if self.threads == Some(0) {
+            return Err(Error::invalid_input("threads must be at least 1"));
+        }
+        Ok(Wanted {
+            options: self,
+            cache,
+        })
+    }
+}
+
+impl Model {
+    /// Loads a model from its files, in any order: a GGUF or all parts of a split set, or what a Hugging Face folder holds.
+    /// With [`Device::Auto`] a GPU that is absent, software, wrong in its self-test or too small gives way to the CPU.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Opened::from_sources`] and of `host`; [`ErrorKind::InvalidInput`] for an option that cannot be used;
+    /// [`ErrorKind::ModelTooLarge`], [`ErrorKind::WebGpuUnavailable`], [`ErrorKind::Unsupported`] and
+    /// [`ErrorKind::DeviceLost`] of the device.
+    pub async fn load(
+        sources: Vec<Rc<dyn ByteSource>>,
+        options: &LoadOptions,
+        host: &mut dyn LoadHost,
+    ) -> Result<Model> {
+        let wanted = options.check()?;
+        let total = sources.iter().map(|source| source.len()).sum();
+        host.progress(LoadPhase::Open, 0, total)?;
+        let quantize = options.quantize.as_deref();
+        let open = || Opened::from_sources(sources.clone(), quantize);
+        load(open, &wanted, host).await
+    }
+
+    /// Loads the model at a local path: a GGUF (of a split set the first part), or a Hugging Face folder.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Opened::open_path`] and [`Model::load`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn load_path(
+        path: impl AsRef<std::path::Path>,
+        options: &LoadOptions,
+        host: &mut dyn LoadHost,
+    ) -> Result<Model> {
+        let (wanted, path) = (options.check()?, path.as_ref());
+        host.progress(LoadPhase::Open, 0, 0)?;
+        let open = || Opened::open_path(path, options.quantize.as_deref());
+        load(open, &wanted, host).await
+    }
+
+    /// Loads the model at a local path with default options.
+    ///
+    /// ```
+    /// # use llamero::engine::Model;
+    /// # pollster::block_on(async {
+    /// let mut model = Model::open("tests/data/tiny.gguf").await?;
+    /// let text = model.complete("Once upon a time").await?;
+    /// println!("{text}");
+    /// # assert!(!text.is_empty());
+    /// # Ok::<(), llamero::error::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Model::load_path`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Model> {
+        Model::load_path(path, &LoadOptions::default(), &mut ()).await
+    }
+}
+
+/// `open` is called again where a second device is tried: an opened model goes to the first.
+async fn load<F: std::future::Future<Output = Result<Opened>>>(
+    open: impl Fn() -> F,
+    wanted: &Wanted<'_>,
+    host: &mut dyn LoadHost,
+) -> Result<Model> {
+    let auto = wanted.options.device == Device::Auto;
+    let mut on_gpu = auto || wanted.options.device == Device::WebGpu;
+    // Why `auto` did not take the GPU, or left it.
+    let mut reason: Option<Error> = None;
+    loop {
+        let opened = open().await?;
+        let context = opened.context(wanted.options.max_context)?;
+        let total = opened.checkpoint.total_bytes();
+        if reason.is_none() {
+            host.opened(&opened).await?;
+        }
+        host.progress(LoadPhase::Compile, 0, total)?;
+        let plan = opened.model.plan.clone();
+        let made = if on_gpu {
+            gpu(plan, context, wanted)
+                .await
+                .map(|(executor, gpu)| (executor, Some(gpu)))
+        } else {
+            processor(plan, context, wanted, host)
+                .await
+                .map(|executor| (executor, None))
+        };
+        let loaded = match made {
+            Ok((executor, gpu)) => {
+                let progress = |p: crate::model::LoadProgress| {
+                    host.progress(LoadPhase::Weights, p.loaded, p.total)
+                };
+                Model::with_executor(opened, executor, context, progress)
+                    .await
+                    .map(|model| (model, gpu))
+            }
+            Err(error) => Err(error),
+        };
+        match loaded {
+            Ok((mut model, gpu)) => {
+                host.progress(LoadPhase::Ready, total, total)?;
+                model.gpu = gpu;
+                model.fallback_reason = reason;
+                return Ok(model);
+            }
+            Err(error) if auto && on_gpu && is_of_the_device(&error) => {
+                host.without_gpu(&error);
+                reason = Some(error);
+                on_gpu = false;
+            }
+            // What the GPU could not do either is the better advice.
+            Err(error) if error.kind() == ErrorKind::ModelTooLarge && reason.is_some() => {
+                return Err(match reason.take() {
+                    Some(first) if first.kind() == ErrorKind::ModelTooLarge => first,
+                    first => error.at(first.map_or_else(String::new, |e| e.to_string())),
+                });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether an error is the GPU's own: another device may do better.
+fn is_of_the_device(error: &Error) -> bool {
+    use ErrorKind::{DeviceLost, ModelTooLarge, Unsupported, WebGpuUnavailable};
+    matches!(
+        error.kind(),
+        WebGpuUnavailable | DeviceLost | Unsupported | ModelTooLarge
+    )
+}
+
+/// An executor on the GPU. [`Device::Auto`] refuses an adapter that is software: the CPU's own kernels are faster.
+async fn gpu(plan: Plan, context: u32, wanted: &Wanted<'_>) -> Result<(Box<dyn Executor>, Gpu)> {
+    let gpu = Gpu::request_with(wanted.options.profile).await?;
+    let found = gpu.capabilities();
+    if wanted.options.device == Device::Auto && found.software {
+        let name = format!("{} {}", found.vendor, found.architecture);
+        let name = if name.trim().is_empty() {
+            &found.name
+        } else {
+            name.trim()
+        };
+        return Err(Error::new(
+            ErrorKind::WebGpuUnavailable,
+            format!("the only WebGPU adapter here ({name}) is itself software on the CPU"),
+        ));
+    }
+    let Kernels {
+        subgroups,
+        int8,
+        f16,
+        columns,
+        splits,
+        lanes,
+    } = wanted.options.kernels;
+    let options = GpuOptions {
+        reference: Some(reference),
+        subgroups,
+        int8,
+        f16,
+        columns,
+        splits,
+        lanes,
+        tune: wanted.options.tune,
+        cache: wanted.cache,
+        ..GpuOptions::default()
+    };
+    let executor = GpuExecutor::new(&gpu, plan, context, &options).await?;
+    Ok((Box::new(executor), gpu))
+}
+
+/// An executor on the processor.
+async fn processor(
+    plan: Plan,
+    context: u32,
+    wanted: &Wanted<'_>,
+    host: &mut dyn LoadHost,
+) -> Result<Box<dyn Executor>> {
+    if wanted.options.device == Device::Reference {
+        let limits = Limits::for_context(context, REFERENCE_ROWS, 1);
+        return Ok(Box::new(ReferenceExecutor::new(plan, limits)?));
+    }
+    let cache_f16 = match wanted.cache {
+        None => None,
+        Some(CacheType::F16) => Some(true),
+        Some(CacheType::F32) => Some(false),
+        Some(CacheType::Q8_0) if wanted.options.device == Device::Auto => Some(true),
+        Some(CacheType::Q8_0) => {
+            return Err(Error::invalid_input(
+                "kv_cache_type \"q8_0\" needs WebGPU; on the CPU use \"f16\"",
+            ));
+        }
+    };
+    let options = CpuOptions {
+        pool: Some(host.pool(wanted.options.threads).await?),
+        cache_f16,
+        ..CpuOptions::default()
+    };
+    Ok(Box::new(CpuExecutor::new(plan, context, options)?))
+}
+
+/// What the GPU's kernels are checked against.
+fn reference(plan: Plan, limits: Limits) -> Result<Box<dyn Inspect>> {
+    Ok(Box::new(ReferenceExecutor::new(plan, limits)?))
+}

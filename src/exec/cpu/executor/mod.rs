@@ -245,13 +245,7 @@ impl CpuExecutor {
     }
 
     fn weights(&self, id: TensorId) -> Result<&[f32]> {
-        match &self.weights[id.0] {
-            Weight::Vector(vector) => Ok(vector),
-            _ => Err(Error::internal(format!(
-                "{} is no vector",
-                self.host.plan.tensor(id).name
-            ))),
-        }
+        vector_of(&self.weights, id)
     }
 
     /// Fills the input with `rows` rows that `get` writes, each row by one thread.
@@ -426,6 +420,14 @@ impl HostExecutor for CpuExecutor {
         let page = self.host.page(row, PAGE)?;
         self.caches[cache].get(page, which, kv_head, row.pos as usize % PAGE, out);
         Ok(())
+    }
+}
+
+/// The vector with this id.
+fn vector_of(weights: &[Weight], id: TensorId) -> Result<&[f32]> {
+    match &weights[id.0] {
+        Weight::Vector(vector) => Ok(vector),
+        _ => Err(Error::internal(format!("tensor {} is no vector", id.0))),
     }
 }
 

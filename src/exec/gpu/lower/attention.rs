@@ -6,9 +6,11 @@ use super::super::kernels::{
 };
 use super::fine::window_and_chunk;
 use super::record::Recorder;
+use super::trial::{TrialPlan, WIDTH};
 use super::{Buffer, CacheType, Lowered, RowBucket, Rows, padded};
 use crate::error::{Error, Result};
-use crate::plan::{AttentionSpec, Heads, Input, TensorId, ValueId};
+use crate::plan::{AttentionSpec, CacheSpec, Heads, Input, Op, Role, TensorId, ValueId};
+use crate::quant::DType;
 
 /// Attention is split where more positions than these are seen.
 const SPLIT_FROM: u32 = 256;
@@ -331,6 +333,68 @@ impl Recorder<'_> {
             Rows::Tokens(1),
         )?;
         self.out.body.push(dispatch);
+        Ok(())
+    }
+}
+
+impl Lowered {
+    /// The trial of operation `at`, which has to do with attention: one group of the model's heads.
+    pub(super) fn attention_trial(&self, at: usize, trial: &mut TrialPlan) -> Result<()> {
+        let ops = &self.plan.ops;
+        let mut before = ops[..=at].iter().rev();
+        let Some(Op::QkvRope { q, heads, rope, .. }) =
+            before.find(|op| matches!(op, Op::QkvRope { .. }))
+        else {
+            return Err(Error::internal("attention without queries"));
+        };
+        let dtype = self.plan.tensor(q.weight).dtype;
+        let small = Heads {
+            heads: heads.heads / heads.kv_heads,
+            kv_heads: 1,
+            head_dim: heads.head_dim,
+        };
+        trial.plan.caches = vec![CacheSpec {
+            kv_heads: 1,
+            head_dim: small.head_dim,
+        }];
+        let x = trial.stream();
+        let qkv = [
+            trial.linear(dtype, small.heads * small.head_dim, WIDTH)?,
+            trial.linear(dtype, small.head_dim, WIDTH)?,
+            trial.linear(dtype, small.head_dim, WIDTH)?,
+        ];
+        let input = x.normed(trial.norm);
+        let mut query = trial.plan.qkv_rope(input, qkv, small, *rope, 0);
+        if let Op::QkvRope { .. } = &ops[at] {
+            trial.outputs = vec![Role::Query];
+            return Ok(());
+        }
+        if let Op::QkNorm { weights, rope, .. } = &ops[at] {
+            let weights = match weights {
+                Some(_) => Some([
+                    trial.tensor(DType::F32, 1, small.head_dim)?,
+                    trial.tensor(DType::F32, 1, small.head_dim)?,
+                ]),
+                None => None,
+            };
+            query = trial.plan.qk_norm(query, small, 0, 1e-5, weights, *rope);
+        }
+        // What the cache holds shows in what attention makes of it.
+        let Some(Op::Attention { spec, .. }) = ops[at..]
+            .iter()
+            .find(|op| matches!(op, Op::Attention { .. }))
+        else {
+            return Err(Error::internal("queries without attention"));
+        };
+        let spec = AttentionSpec {
+            heads: small,
+            cache: 0,
+            ..*spec
+        };
+        trial.plan.attention(query, spec);
+        trial.outputs = vec![Role::Attention];
+        trial.steps = vec![0, 37, 70, 101, 125];
+        trial.as_model = true;
         Ok(())
     }
 }

@@ -5,9 +5,10 @@ use super::super::kernels::{
     moe_group, route,
 };
 use super::record::{Recorder, Written};
-use super::{Buffer, RowBucket, Rows, padded};
+use super::trial::{TrialPlan, WIDTH};
+use super::{Buffer, Lowered, RowBucket, Rows, padded};
 use crate::error::{Error, Result};
-use crate::plan::{Experts, Gating, Input, Linear, TensorId, ValueId};
+use crate::plan::{Experts, Gating, Input, Linear, Op, TensorId, ValueId};
 
 impl Recorder<'_> {
     pub(super) fn route(&mut self, input: Input, router: TensorId, experts: Experts) -> Result<()> {
@@ -279,6 +280,64 @@ impl Recorder<'_> {
             self.out.body.push(dispatch);
             self.partials.insert(id, 1);
         }
+        Ok(())
+    }
+}
+
+/// Experts of a trial.
+const TRIAL_EXPERTS: u32 = 4;
+
+impl Lowered {
+    /// The trial of operation `at` of a mixture: all of the mixture, with few experts.
+    pub(super) fn experts_trial(&self, at: usize, trial: &mut TrialPlan) -> Result<()> {
+        let real = &self.plan;
+        let first = real.ops[..=at]
+            .iter()
+            .rposition(|op| matches!(op, Op::MoeRoute { .. }))
+            .unwrap_or(at);
+        let small = |e: &Experts| Experts {
+            count: TRIAL_EXPERTS.max(e.used),
+            ..*e
+        };
+        let x = trial.stream();
+        let input = x.normed(trial.norm);
+        let (mut routes, mut inner) = (None, None);
+        for op in &real.ops[first..] {
+            let dtype = |id: &TensorId| real.tensor(*id).dtype;
+            match op {
+                Op::MoeRoute {
+                    router, experts, ..
+                } => {
+                    let experts = small(experts);
+                    let router = trial.tensor(dtype(router), experts.count, WIDTH)?;
+                    routes = Some(trial.plan.moe_route(input, router, experts));
+                }
+                Op::MoeGateUpSilu {
+                    gate, up, experts, ..
+                } => {
+                    let experts = small(experts);
+                    let gate = trial.tensor(dtype(gate), experts.count * WIDTH, WIDTH)?;
+                    let up = trial.tensor(dtype(up), experts.count * WIDTH, WIDTH)?;
+                    inner = routes.map(|routes| {
+                        trial
+                            .plan
+                            .moe_gate_up_silu(input, routes, [gate, up], experts)
+                    });
+                }
+                Op::MoeDownResidual { down, experts, .. } => {
+                    let experts = small(experts);
+                    let down = trial.tensor(dtype(down), experts.count * WIDTH, WIDTH)?;
+                    if let (Some(routes), Some(inner)) = (routes, inner) {
+                        trial
+                            .plan
+                            .moe_down_residual(inner, routes, down, experts, x);
+                    }
+                    break;
+                }
+                _ => {}
+            }
+        }
+        trial.as_model = true;
         Ok(())
     }
 }

@@ -97,7 +97,7 @@ impl Lowered {
                 op => r.lower(op)?,
             }
             stages.extend(r.out.body.drain(..).map(Stage::Dispatch));
-            stages.extend(op.writes().into_iter().map(Stage::Written));
+            stages.extend(op.writes().map(Stage::Written));
         }
         Ok(stages)
     }

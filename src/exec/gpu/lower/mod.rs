@@ -7,11 +7,13 @@ mod fine;
 mod matrices;
 mod record;
 mod settings;
+mod trial;
 
 pub use attention::splits;
 pub use fine::{LoweredEdit, Stage};
 pub use matrices::MatrixPart;
 pub use settings::{CacheType, RowBucket, Settings, Trial, Tuning};
+pub use trial::TrialPlan;
 
 use super::kernels::{Sampling, Variant, scores};
 use super::state::{AdjustmentLayout, StateLayout, expert_tiles};

@@ -1,13 +1,16 @@
 //! Records the dispatches of one kind of step, operation by operation.
 
 use super::super::kernels::{
-    Choices, Dot, Kernel, MatrixParams, NormParams, Reduce, Variant, Weights, embed, matmul_store,
-    matvec_gate_up, matvec_residual, matvec_silu_mul, matvec_store, sample,
+    Choices, Dot, FamilyId, Kernel, MatrixParams, NormParams, Reduce, Variant, Weights, embed,
+    matmul_store, matvec_gate_up, matvec_residual, matvec_silu_mul, matvec_store, sample,
 };
 use super::super::state::AdjustmentLayout;
+use super::trial::{TrialPlan, VOCABULARY, WIDTH};
 use super::{Buffer, Dispatch, Lowered, Recording, RowBucket, Rows, padded};
 use crate::error::{Error, Result};
-use crate::plan::{BufferId, Input, Linear, Op, TensorId, ValueId};
+use crate::exec::Want;
+use crate::plan::{BufferId, Input, Linear, Op, Role, TensorId, ValueId};
+use crate::quant::DType;
 use std::collections::HashMap;
 
 /// Below this many workgroups a large GPU is not filled; more lanes per row then help.
@@ -539,6 +542,65 @@ impl<'a> Recorder<'a> {
             let dispatch = self.product(self.bucket, part, quads, params, &bindings)?;
             out_at += matrix.rows as u32;
             self.out.body.push(dispatch);
+        }
+        Ok(())
+    }
+}
+
+impl Lowered {
+    /// The trial of an operation of this file.
+    pub(super) fn dense_trial(&self, dispatch: &Dispatch, trial: &mut TrialPlan) -> Result<()> {
+        // The weight type of the product in question, which a part of an operation may have to itself.
+        let dtype = dispatch.buffers.iter().find_map(|buffer| match buffer {
+            Buffer::Weights(part) => Some(self.parts[*part].layout.dtype),
+            _ => None,
+        });
+        let dtype = dtype.unwrap_or(DType::F32);
+        let family = dispatch.variant.family;
+        match &self.plan.ops[dispatch.op] {
+            Op::Embed { .. } => {
+                let table = trial.tensor(dtype, VOCABULARY, WIDTH)?;
+                trial.plan.embed(table);
+            }
+            Op::Residual { .. } => {
+                let down = trial.linear(dtype, WIDTH, WIDTH)?;
+                let x = trial.stream();
+                let inner = trial.plan.value(Role::FeedForward, WIDTH);
+                trial.plan.residual(inner, down, x);
+                trial.input = Some(Role::FeedForward);
+            }
+            Op::Sample { .. } => {
+                trial.plan.vocab_size = 1000;
+                let logits = trial.plan.value(Role::Logits, 1000);
+                trial.plan.sample(logits);
+                trial.input = Some(Role::Logits);
+                trial.outputs = Vec::new();
+                trial.want = Want::Ids;
+            }
+            Op::GateUpSilu { gate, .. }
+                if !matches!(family, FamilyId::MatvecStore | FamilyId::MatmulStore) =>
+            {
+                // Where the two differ in type, the product in question is that of up.
+                let own = matches!(family, FamilyId::MatvecSiluMul | FamilyId::MatmulSiluMul);
+                let first = if own {
+                    self.plan.tensor(gate.weight).dtype
+                } else {
+                    dtype
+                };
+                let gate = trial.linear(first, 136, WIDTH)?;
+                let up = trial.linear(dtype, 136, WIDTH)?;
+                let x = trial.stream();
+                trial.plan.gate_up_silu(x.normed(trial.norm), gate, up);
+                trial.outputs = vec![Role::FeedForward];
+            }
+            // The head, and gate by itself.
+            _ => {
+                let weight = trial.tensor(dtype, VOCABULARY, WIDTH)?;
+                let x = trial.stream();
+                trial.plan.lm_head(x.normed(trial.norm), weight);
+                trial.outputs = vec![Role::Logits];
+                trial.want = Want::Logits;
+            }
         }
         Ok(())
     }

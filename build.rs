@@ -59,6 +59,9 @@ fn main() {
         println!("cargo:rustc-cfg=gpu");
     }
 
+    if env::var_os("CARGO_FEATURE_GPU").is_none() {
+        return;
+    }
     match shaders::kernel_table(&root.join("shaders")) {
         Ok(code) => fs::write(out.join("kernels.rs"), code).expect("OUT_DIR is writable"),
         Err(errors) => {

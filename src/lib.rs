@@ -25,5 +25,12 @@ pub mod plan;
 pub mod quant;
 pub mod template;
 pub mod tokenizer;
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", any(feature = "cpu", feature = "gpu")))]
+pub mod web;
+#[cfg(all(
+    target_arch = "wasm32",
+    feature = "tokenizer-json",
+    not(any(feature = "cpu", feature = "gpu"))
+))]
+#[path = "web/tokenizer_json.rs"]
 pub mod web;

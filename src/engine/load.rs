@@ -2,10 +2,13 @@
 
 use super::{Model, Opened};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "cpu")]
 use crate::exec::cpu::{CpuExecutor, CpuOptions, Pool};
-use crate::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
+use crate::exec::gpu::Gpu;
+#[cfg(feature = "gpu")]
+use crate::exec::gpu::{GpuExecutor, GpuOptions};
 use crate::exec::reference::ReferenceExecutor;
-use crate::exec::{Executor, Inspect, Limits, LocalBoxFuture};
+use crate::exec::{CacheType, Executor, Limits, LocalBoxFuture};
 use crate::format::ByteSource;
 use crate::plan::Plan;
 use serde::Deserialize;
@@ -129,6 +132,7 @@ pub trait LoadHost {
 
     /// Makes the CPU's threads: `threads` as in [`LoadOptions::threads`]. Default: natively, as many as there are cores;
     /// in a browser one.
+    #[cfg(feature = "cpu")]
     fn pool(&mut self, threads: Option<u32>) -> LocalBoxFuture<'_, Result<Pool>> {
         Box::pin(std::future::ready(Ok(native_pool(threads))))
     }
@@ -140,13 +144,13 @@ pub trait LoadHost {
 /// A host that wants to know nothing.
 impl LoadHost for () {}
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "cpu", not(target_arch = "wasm32")))]
 fn native_pool(threads: Option<u32>) -> Pool {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Pool::with_threads(threads.map_or_else(cores, |n| n as usize))
 }
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(feature = "cpu", target_arch = "wasm32"))]
 fn native_pool(_threads: Option<u32>) -> Pool {
     Pool::new()
 }
@@ -245,7 +249,7 @@ async fn load<F: std::future::Future<Output = Result<Opened>>>(
     host: &mut dyn LoadHost,
 ) -> Result<Model> {
     let auto = wanted.options.device == Device::Auto;
-    let mut on_gpu = auto || wanted.options.device == Device::WebGpu;
+    let mut on_gpu = auto && cfg!(feature = "gpu") || wanted.options.device == Device::WebGpu;
     // Why `auto` did not take the GPU, or left it.
     let mut reason: Option<Error> = None;
     loop {
@@ -284,7 +288,8 @@ async fn load<F: std::future::Future<Output = Result<Opened>>>(
                 model.fallback_reason = reason;
                 return Ok(model);
             }
-            Err(error) if auto && on_gpu && is_of_the_device(&error) => {
+            // A build without the CPU leaves it to its caller to try one that has it.
+            Err(error) if auto && on_gpu && cfg!(feature = "cpu") && is_of_the_device(&error) => {
                 host.without_gpu(&error);
                 reason = Some(error);
                 on_gpu = false;
@@ -310,7 +315,16 @@ fn is_of_the_device(error: &Error) -> bool {
     )
 }
 
+#[cfg(not(feature = "gpu"))]
+async fn gpu(_: Plan, _: u32, _: &Wanted<'_>) -> Result<(Box<dyn Executor>, Gpu)> {
+    Err(Error::new(
+        ErrorKind::WebGpuUnavailable,
+        "this build of the engine is for the CPU alone; build it with the feature gpu",
+    ))
+}
+
 /// An executor on the GPU. [`Device::Auto`] refuses an adapter that is software: the CPU's own kernels are faster.
+#[cfg(feature = "gpu")]
 async fn gpu(plan: Plan, context: u32, wanted: &Wanted<'_>) -> Result<(Box<dyn Executor>, Gpu)> {
     let gpu = Gpu::request_with(wanted.options.profile).await?;
     let found = gpu.capabilities();
@@ -361,6 +375,24 @@ async fn processor(
         let limits = Limits::for_context(context, REFERENCE_ROWS, 1);
         return Ok(Box::new(ReferenceExecutor::new(plan, limits)?));
     }
+    fast(plan, context, wanted, host).await
+}
+
+#[cfg(not(feature = "cpu"))]
+async fn fast(_: Plan, _: u32, _: &Wanted<'_>, _: &mut dyn LoadHost) -> Result<Box<dyn Executor>> {
+    Err(Error::unsupported(
+        "this build of the engine is for the GPU alone; build it with the feature cpu",
+    ))
+}
+
+/// The executor with SIMD and threads.
+#[cfg(feature = "cpu")]
+async fn fast(
+    plan: Plan,
+    context: u32,
+    wanted: &Wanted<'_>,
+    host: &mut dyn LoadHost,
+) -> Result<Box<dyn Executor>> {
     let cache_f16 = match wanted.cache {
         None => None,
         Some(CacheType::F16) => Some(true),
@@ -381,6 +413,7 @@ async fn processor(
 }
 
 /// What the GPU's kernels are checked against.
-fn reference(plan: Plan, limits: Limits) -> Result<Box<dyn Inspect>> {
+#[cfg(feature = "gpu")]
+fn reference(plan: Plan, limits: Limits) -> Result<Box<dyn crate::exec::Inspect>> {
     Ok(Box::new(ReferenceExecutor::new(plan, limits)?))
 }

@@ -38,7 +38,7 @@ impl Opened {
     ///
     /// # Errors
     ///
-    /// Those of [`quantize_type`], [`Config::read`], [`plan`], [`Tokenizer::from_gguf`] and [`Tokenizer::from_hf`].
+    /// Those of [`quantize_type`], [`Config::read`], [`plan`], [`Tokenizer::from_gguf`] and [`Tokenizer::open_hf`].
     pub async fn new(
         checkpoint: Checkpoint,
         files: HfFiles<'_>,
@@ -64,7 +64,7 @@ impl Opened {
             FileFormat::Safetensors if files.tokenizer_json.or(files.tokenizer_model).is_none() => {
                 None
             }
-            FileFormat::Safetensors => Some(Tokenizer::from_hf(files)?),
+            FileFormat::Safetensors => Some(Tokenizer::open_hf(files).await?),
         };
         // Transformers lets a vocabulary have more tokens than the table has rows; llama.cpp does not.
         if let Some(tokenizer) = &tokenizer

@@ -1,12 +1,19 @@
 //! The contract between the engine and whoever runs a plan, and the three that do.
 
+mod cache_type;
+#[cfg(feature = "cpu")]
 pub mod cpu;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "no_gpu.rs"]
 pub mod gpu;
 pub mod host;
 pub mod reference;
 
 use crate::error::Result;
 use crate::plan::{History, Role, Row, Sampling, Tap, TensorId, Trace};
+pub use cache_type::CacheType;
 pub use futures_core::future::LocalBoxFuture;
 
 /// Positions per cache page: small enough that a forked sequence recomputes little, large enough that page tables

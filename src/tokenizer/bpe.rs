@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::byte_level;
 use super::merge::{Merger, NO_TOKEN};
-use super::pre_tokenizers::{PreTokenizer, check_white_space};
+use super::pre_tokenizers::PreTokenizer;
 use super::vocabulary::{Kind, Vocabulary};
 use crate::error::{Error, Result};
 
@@ -122,7 +122,6 @@ impl Bpe {
         text: &str,
         ids: &mut Vec<u32>,
     ) -> Result<()> {
-        check_white_space(text)?;
         let mut merger = Merger::default();
         let mut spelled = String::new();
         for word in self.pre_tokenizer.split(text) {

@@ -12,9 +12,10 @@ mod bpe;
 mod byte_level;
 mod end_tokens;
 mod gguf;
-mod hf;
+pub(crate) mod hf;
 mod hf_folder;
 mod merge;
+mod pattern;
 mod pre_tokenizers;
 mod sentencepiece;
 mod special;
@@ -30,6 +31,8 @@ use crate::error::{Error, Result, Warnings};
 pub use crate::template::{ChatTemplate, DateTime, TemplateInput};
 use bpe::Bpe;
 pub use hf::HfFiles;
+#[cfg(not(feature = "tokenizer-json"))]
+pub use hf::remote;
 pub use hf_folder::HfFolder;
 use special::{Fragment, SpecialTokens};
 use spm::Spm;
@@ -81,8 +84,8 @@ impl Tokenizer {
     /// The ids of `text`.
     ///
     /// # Errors
-    /// `InvalidInput` for text that cannot be encoded: over a gigabyte, a million spaces in a row, a character
-    /// that a vocabulary without byte tokens lacks.
+    /// `InvalidInput` for text that cannot be encoded: over a gigabyte, a million spaces in a row (by a `tokenizer.json`), a
+    /// character that a vocabulary without byte tokens lacks.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
         if text.len() > MAX_TEXT {
             return Err(Error::invalid_input(format!(

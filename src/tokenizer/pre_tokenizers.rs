@@ -7,8 +7,7 @@
 
 use std::sync::OnceLock;
 
-use tokenizers::utils::SysRegex;
-
+use super::pattern::Pattern;
 use crate::error::{Error, Result};
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -343,35 +342,13 @@ const RECIPES: &[Recipe] = &[
     },
 ];
 
-/// Longest run of white space that the pattern engine takes: fancy-regex keeps one stack entry per character
-/// of `\s+(?!\S)` and gives up at a million, and the `tokenizers` crate then goes on as if nothing more matched.
-pub(super) const MAX_WHITE_SPACE: usize = 900_000;
-
-/// Fails where a run of white space is too long for the pattern engine, rather than cut it wrongly.
-pub(super) fn check_white_space(text: &str) -> Result<()> {
-    if text.len() <= MAX_WHITE_SPACE {
-        return Ok(());
-    }
-    let mut run = 0;
-    for c in text.chars() {
-        run = if c.is_whitespace() { run + 1 } else { 0 };
-        if run > MAX_WHITE_SPACE {
-            return Err(Error::invalid_input(format!(
-                "the text has more than {MAX_WHITE_SPACE} white-space characters in a row; remove some"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The patterns of each recipe, compiled when first asked for: that takes milliseconds, and a vocabulary may be opened
-/// more than once.
-static COMPILED: [OnceLock<Vec<SysRegex>>; RECIPES.len()] =
+/// The patterns of each recipe, compiled when first asked for.
+static COMPILED: [OnceLock<Vec<Pattern>>; RECIPES.len()] =
     [const { OnceLock::new() }; RECIPES.len()];
 
 /// A compiled pre-tokenizer.
 pub(super) struct PreTokenizer {
-    patterns: &'static [SysRegex],
+    patterns: &'static [Pattern],
     /// A word that is a token is taken whole, before any merge.
     pub ignore_merges: bool,
     /// BOS is added where the metadata does not say.
@@ -405,13 +382,12 @@ impl PreTokenizer {
                 let patterns = recipe
                     .patterns
                     .iter()
-                    .map(|pattern| SysRegex::new(pattern))
+                    .map(|text| Pattern::new(text))
                     .collect::<Result<_, _>>();
                 let patterns = patterns.map_err(|error| {
                     Error::internal(format!(
-                        "a pattern of pre-tokenizer {name:?} does not compile"
+                        "a pattern of pre-tokenizer {name:?} does not compile: {error}"
                     ))
-                    .with_source(error)
                 })?;
                 compiled.get_or_init(|| patterns)
             }
@@ -451,7 +427,40 @@ impl PreTokenizer {
 
 #[cfg(test)]
 mod tests {
-    use super::{PreTokenizer, RECIPES, check_white_space};
+    use super::{PreTokenizer, RECIPES};
+    use crate::tokenizer::pattern::Pattern;
+    use proptest::prelude::*;
+    use std::sync::OnceLock;
+    use tokenizers::utils::SysRegex;
+
+    /// Every pattern, once, by our own matcher and by the regular expressions of `tokenizers`.
+    fn patterns() -> &'static [(&'static str, Pattern, SysRegex)] {
+        static PATTERNS: OnceLock<Vec<(&str, Pattern, SysRegex)>> = OnceLock::new();
+        PATTERNS.get_or_init(|| {
+            let mut texts: Vec<&str> = RECIPES.iter().flat_map(|r| r.patterns).copied().collect();
+            texts.sort_unstable();
+            texts.dedup();
+            texts
+                .into_iter()
+                .map(|text| {
+                    let own = Pattern::new(text).expect(text);
+                    (text, own, SysRegex::new(text).expect(text))
+                })
+                .collect()
+        })
+    }
+
+    fn compare(text: &str) -> Result<(), TestCaseError> {
+        for (pattern, own, regex) in patterns() {
+            let found: Vec<_> = own.find_iter(text).collect();
+            let expected: Vec<_> = regex.find_iter(text).collect();
+            let different = (0..found.len().max(expected.len()))
+                .find(|&at| found.get(at) != expected.get(at))
+                .map(|at| (pattern, found.get(at), expected.get(at)));
+            prop_assert_eq!(different, None);
+        }
+        Ok(())
+    }
 
     #[test]
     fn every_pattern_compiles_and_loses_no_text() {
@@ -460,6 +469,64 @@ mod tests {
             let words = PreTokenizer::named(name).expect("known").split(text);
             let joined: String = words.into_iter().map(|word| &text[word]).collect();
             assert_eq!(joined, text, "{name}");
+        }
+        compare(text).expect("as the regular expressions");
+    }
+
+    #[test]
+    fn every_character_is_of_the_class_that_the_regular_expressions_give_it() {
+        let all: String = (0..=u32::from(char::MAX))
+            .filter_map(char::from_u32)
+            .collect();
+        for class in [
+            r"\p{L}", r"\p{Lu}", r"\p{Ll}", r"\p{Lt}", r"\p{Lm}", r"\p{Lo}", r"\p{M}", r"\p{N}",
+            r"\p{P}", r"\p{S}", r"\s", r"\S", r"\d",
+        ] {
+            let pattern = format!("{class}+");
+            let own = Pattern::new(&pattern).expect(class);
+            let regex = SysRegex::new(&pattern).expect(class);
+            let found: Vec<_> = own.find_iter(&all).collect();
+            let expected: Vec<_> = regex.find_iter(&all).collect();
+            assert!(found == expected, "{class}");
+        }
+    }
+
+    /// What the patterns tell apart, far more often than chance would have it.
+    fn piece() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "[ \t\r\n]{1,4}",
+            3 => "[a-zA-Z]{1,4}",
+            2 => "[0-9]{1,8}",
+            2 => "['!.,/$+<=>^~|`_(-]{1,3}",
+            2 => "'(?i:s|t|re|ve|m|ll|d|ſ)",
+            1 => "\\p{L}\\p{M}?",
+            1 => "(\\p{Lu}|\\p{Lt}|\\p{Lm}|\\p{Ll}|\\p{Lo}){1,3}",
+            1 => "\\p{N}{1,3}",
+            1 => "(\\p{M}|\\p{P}|\\p{S}|\\p{Z}|\\p{C}){1,2}",
+            1 => "[\u{4e00}-\u{9fa5}\u{3040}-\u{30ff}\u{ac00}-\u{d7a3}\u{ff01}-\u{ff5e}]{1,3}",
+            1 => "[\u{a0}\u{85}\u{2028}\u{3000}\u{200b}]",
+            1 => "(IMGIMG)?[A-I]{1,5}Z|<sentinel:[0-9]{0,2}>",
+            1 => any::<char>().prop_map(String::from),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn words_are_those_of_the_regular_expressions(
+            pieces in prop::collection::vec(piece(), 0..40)
+        ) {
+            compare(&pieces.concat())?;
+        }
+    }
+
+    #[test]
+    fn runs_of_white_space_as_long_as_powers_of_two() {
+        for length in (0..=10).flat_map(|power| [1 << power, (1 << power) + 1]) {
+            for end in ["", "a", "\n", "\na"] {
+                compare(&format!("a{}{end}", " ".repeat(length))).expect("as regex");
+            }
         }
     }
 
@@ -476,8 +543,11 @@ mod tests {
     }
 
     #[test]
-    fn a_million_spaces_are_refused_and_fewer_are_not() {
-        assert!(check_white_space(&" ".repeat(1_000_000)).is_err());
-        assert!(check_white_space(&"a b".repeat(1_000_000)).is_ok());
+    fn a_million_spaces_are_one_word() {
+        let text = " ".repeat(1 << 20);
+        let words = PreTokenizer::named("llama-bpe")
+            .expect("known")
+            .split(&text);
+        assert_eq!(words, std::iter::once(0..text.len()).collect::<Vec<_>>());
     }
 }

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use super::spm::{self, SPACE_MARK};
 use super::vocabulary::{Kind, Vocabulary};
 use super::{Tokenizer, byte_level};
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// How a token's text spells bytes.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) enum Spelling {
     /// GPT-2's characters for bytes.
     ByteLevel,
@@ -17,7 +19,7 @@ pub(super) enum Spelling {
 }
 
 /// What is taken off the beginning of a decoded text, to undo what encoding put there.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) enum Leading {
     /// Nothing.
     Keep,

@@ -5,11 +5,13 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result, Warnings};
 use crate::format::StringArray;
 
 /// What a token is. The numbers in a file (GGUF `tokenizer.ggml.token_type`, `SentencePiece`'s `Type`) agree.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) enum Kind {
     /// Text, made by merging.
     Normal,
@@ -39,6 +41,11 @@ impl Kind {
     }
 }
 
+/// The error for a vocabulary without tokens.
+pub(super) fn empty() -> Error {
+    Error::invalid_file("the tokenizer's vocabulary is empty")
+}
+
 /// No id: an empty slot of the table.
 const EMPTY: u32 = u32::MAX;
 
@@ -58,7 +65,7 @@ impl Vocabulary {
     /// `InvalidFile` if there is no token, or `kinds` has another length.
     pub(super) fn new(texts: StringArray, kinds: Vec<Kind>) -> Result<Self> {
         if texts.is_empty() {
-            return Err(Error::invalid_file("the tokenizer's vocabulary is empty"));
+            return Err(empty());
         }
         if kinds.len() != texts.len() {
             return Err(Error::invalid_file(format!(

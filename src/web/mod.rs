@@ -2,7 +2,10 @@
 //!
 //! Options and results are plain objects; errors are `Error`s with a `code`. Nothing here has logic of its own.
 
+mod errors;
 mod source;
+#[cfg(not(feature = "tokenizer-json"))]
+mod tokenizers;
 
 use crate::engine::{
     Chat, LoadHost, LoadOptions, LoadPhase, Model, Opened, Request, RequestId, Update,
@@ -10,10 +13,12 @@ use crate::engine::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::LocalBoxFuture;
+#[cfg(feature = "cpu")]
 use crate::exec::cpu::Pool;
 use crate::exec::gpu::Gpu;
 use crate::format::ByteSource;
 use crate::tokenizer::{DateTime, EncodeOptions, Tokenizer};
+use errors::{from_js_error, to_js_error};
 use serde::{Deserialize, Serialize};
 use source::{JsSource, SourceAdapter};
 use std::cell::{RefCell, RefMut};
@@ -22,6 +27,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 /// Threads where the caller names none and JavaScript does not know the processor better.
+#[cfg(feature = "cpu")]
 const MAX_THREADS: u32 = 8;
 
 #[wasm_bindgen(start)]
@@ -267,6 +273,10 @@ impl Engine {
 struct Callbacks {
     on_progress: js_sys::Function,
     on_opened: js_sys::Function,
+    #[cfg_attr(
+        not(feature = "cpu"),
+        expect(dead_code, reason = "a GPU has no use for threads")
+    )]
     start_threads: js_sys::Function,
 }
 
@@ -303,6 +313,7 @@ impl LoadHost for Callbacks {
         })
     }
 
+    #[cfg(feature = "cpu")]
     fn pool(&mut self, threads: Option<u32>) -> LocalBoxFuture<'_, Result<Pool>> {
         Box::pin(async move {
             let pool = Pool::new();
@@ -357,6 +368,7 @@ fn info(model: &Model) -> serde_json::Value {
 }
 
 /// What a worker that shares this module's memory does: works for the pool, until its worker is ended.
+#[cfg(feature = "cpu")]
 #[wasm_bindgen]
 pub fn join_pool(handle: u32) {
     // SAFETY: the handle went from `Callbacks::pool` to JavaScript and back.
@@ -364,6 +376,7 @@ pub fn join_pool(handle: u32) {
 }
 
 /// Says that [`join_pool`] ended by a trap in another worker.
+#[cfg(feature = "cpu")]
 #[wasm_bindgen]
 pub fn pool_died(handle: u32) {
     // SAFETY: as above.
@@ -415,32 +428,4 @@ fn to_js<T: Serialize>(value: &T) -> Result<JsValue, JsValue> {
     value
         .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
         .map_err(|e| to_js_error(Error::internal(format!("a result does not serialise: {e}"))))
-}
-
-fn to_js_error(error: Error) -> JsValue {
-    let js = js_sys::Error::new(&error.to_string());
-    js.set_name("LlameroError");
-    let code = JsValue::from_str(error.kind().code());
-    // Setting a property of a fresh object cannot fail.
-    let _ = js_sys::Reflect::set(&js, &JsValue::from_str("code"), &code);
-    js.into()
-}
-
-/// An error that JavaScript threw, its `code` kept if it is one of ours.
-fn from_js_error(value: &JsValue) -> Error {
-    let text = |key: &str| {
-        js_sys::Reflect::get(value, &JsValue::from_str(key))
-            .ok()
-            .and_then(|v| v.as_string())
-    };
-    let kind = text("code").and_then(|code| ErrorKind::from_code(&code));
-    let kind = match kind {
-        Some(kind) => kind,
-        None if text("name").as_deref() == Some("AbortError") => ErrorKind::Aborted,
-        None => ErrorKind::Io,
-    };
-    Error::new(
-        kind,
-        text("message").unwrap_or_else(|| format!("{value:?}")),
-    )
 }

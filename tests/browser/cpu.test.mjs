@@ -11,6 +11,7 @@ import {
   json,
   largestDifference,
   libraryPage,
+  long,
   needs,
   npy,
   ROOT,
@@ -55,6 +56,8 @@ function rms(a, b) {
 }
 
 for (const { name, file, options, features } of BUILDS) {
+  // The same tests: those that take long, in the build with everything every day.
+  const unlessThreads = name === 'threads' ? false : long;
   describe(`the CPU in Chromium, ${name} build`, {
     skip: skip || absent(file),
     timeout: 600_000,
@@ -186,7 +189,7 @@ for (const { name, file, options, features } of BUILDS) {
     });
 
     test('SmolLM2: perplexity is within 0.5 % of the exact one', {
-      skip: needs('fixtures', 'smollm2'),
+      skip: needs('fixtures', 'smollm2') || unlessThreads,
     }, async (t) => {
       const texts = json(FIXTURES, 'smollm2/expected.json').perplexity;
       assert.ok(texts.length >= 2);
@@ -248,7 +251,9 @@ for (const { name, file, options, features } of BUILDS) {
       assert.notDeepEqual(got[0][0], got[0][1]);
     });
 
-    test('WebGPU runs in this build too', { skip: needs('fixtures') }, async () => {
+    // The page has the base build with WebGPU where nothing else was built.
+    const unlessBase = name === 'base' ? false : long;
+    test('WebGPU runs in this build too', { skip: needs('fixtures') || unlessBase }, async () => {
       const { tokens, greedy } = json(FIXTURES, 'models/llama2-gqa/expected.json').sequences[0];
       const got = await run('/fixtures/models/llama2-gqa/model.gguf', tokens, 4, {
         device: 'webgpu',

@@ -9,6 +9,7 @@ import {
   json,
   largestDifference,
   libraryPage,
+  long,
   needs,
   npy,
   ROOT,
@@ -26,6 +27,9 @@ const FIXTURE_MODELS = variants
   );
 /** What the project holds itself. */
 const OWN = variants.filter(({ own, webgpu }) => own && webgpu).map(({ own }) => own);
+/** Those of every day: a dense model, a mixture of experts, and a folder. The native tests run all of them. */
+const EVERYDAY = ['llama2-gqa/model.gguf', 'moe-mixtral/model.gguf', 'qwen3/hf/', 'llama4-nested'];
+const unlessEveryday = (name) => (EVERYDAY.includes(name) ? false : long);
 
 describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 1_200_000 }, () => {
   let server, browser, page;
@@ -68,7 +72,7 @@ describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 
     );
 
   for (const file of FIXTURE_MODELS) {
-    test(file, { skip: needs('fixtures') }, async (t) => {
+    test(file, { skip: needs('fixtures') || unlessEveryday(file) }, async (t) => {
       const [model] = file.split('/');
       const expected = json(FIXTURES, 'models', model, 'expected.json').sequences;
       const sequences = expected.map(({ tokens, greedy }) => ({ tokens, greedy }));
@@ -87,7 +91,7 @@ describe('variants in Chromium', { skip: needs('chromium', 'package'), timeout: 
   }
 
   for (const model of OWN) {
-    test(`tests/data/hf/${model}/`, async (t) => {
+    test(`tests/data/hf/${model}/`, { skip: unlessEveryday(model) }, async (t) => {
       const got = await run(`/data/hf/${model}/`, [{ tokens: json(DATA, 'tokens.json') }]);
       assert.equal(got.device.kind, 'webgpu');
       const difference = largestDifference(

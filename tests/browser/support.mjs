@@ -76,6 +76,11 @@ export function needs(...names) {
   return absent.length ? `absent: ${absent.join(', ')}` : false;
 }
 
+/** Whether the long tests are asked for: `./build.sh test --all`. */
+export const LONG = process.env.LLAMERO_TEST_ALL === '1';
+/** Why a long test is skipped, or false. */
+export const long = LONG ? false : 'left out of the everyday tests: ./build.sh test --all';
+
 /** Everything that tests load, on one origin; the page at its root. */
 export function site(options) {
   return serve(

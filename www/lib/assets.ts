@@ -9,12 +9,14 @@ export function workerAddress(): string {
   return find(() => new URL('./worker.js', import.meta.url));
 }
 
-/** The addresses of the engine's builds. */
+/** The addresses of the package's WebAssembly modules. */
 export function wasmAddresses(): WasmFiles {
   return {
     base: find(() => new URL('./llamero_engine_bg.wasm', import.meta.url)),
+    gpu: find(() => new URL('./llamero_engine_gpu_bg.wasm', import.meta.url)),
     relaxed: find(() => new URL('./llamero_engine_relaxed_bg.wasm', import.meta.url)),
     threads: find(() => new URL('./llamero_engine_threads_bg.wasm', import.meta.url)),
+    tokenizers: find(() => new URL('./llamero_tokenizers_bg.wasm', import.meta.url)),
   };
 }
 

@@ -4,3 +4,5 @@
 export const worker: string;
 /** The base build of the engine: gzipped, in base64. */
 export const wasm: string;
+/** The module that reads tokenizer.json, likewise. */
+export const tokenizers: string;

@@ -1,6 +1,6 @@
 /**
- * The package for bundlers that copy no files (esbuild, Rollup): the same as `llamero`, with the worker's script and the plainest build
- * of the engine inside. Options `workerUrl` and `wasmUrl` take the files of the package in their place: with threads, and
+ * The package for bundlers that copy no files (esbuild, Rollup): the same as `llamero`, with the worker's script, the build
+ * of the engine that runs everywhere, and the module that reads tokenizer.json inside. Options `workerUrl` and `wasmUrl` take the files of the package in their place: with threads, and
  * quicker sums.
  *
  * @packageDocumentation
@@ -8,7 +8,7 @@
 
 import { Llama as Anywhere } from './core/llama.js';
 import type { LoadOptions, ModelSource } from './core/types.js';
-import { wasm, worker } from './embedded-files.js';
+import { tokenizers, wasm, worker } from './embedded-files.js';
 import type { Place } from './worker/place.js';
 import { chosenWorker, scriptAddress, startWorker } from './worker/place.js';
 import { trusted } from './worker/trusted.js';
@@ -35,5 +35,12 @@ let address: string | undefined;
 const EMBEDDED: Place = {
   start: (options) =>
     chosenWorker(options) ?? startWorker((address ??= scriptAddress(worker)), trusted),
-  wasm: () => ({ base: Uint8Array.from(atob(wasm), (character) => character.charCodeAt(0)) }),
+  wasm: () => ({
+    base: bytes(wasm),
+    // Empty in a package that was made without it.
+    ...(tokenizers ? { tokenizers: bytes(tokenizers) } : {}),
+  }),
 };
+
+const bytes = (base64: string) =>
+  Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));

@@ -27,6 +27,11 @@ export default function init(input?: {
 export function join_pool(handle: number): void;
 export function pool_died(handle: number): void;
 
+/** Says how a tokenizer.json is read: `open` gives a `Pipeline` of the module that does. */
+export function set_tokenizers(
+  open: (json: Uint8Array, adjustments: string) => Promise<unknown>,
+): void;
+
 export class Engine {
   private constructor();
   static load(

@@ -1,7 +1,7 @@
 // Builds the npm package.
 //
 //   node www/tools/package.mjs ENGINE_FOLDER OUT_FOLDER [BUILD ...]   compile www/lib, add the builds of the engine that are
-//                                         named (base, relaxed, threads; unless any is: all that are there), write package.json
+//                                         named (see build/builds.mjs; unless any is: all that are there), write package.json
 //   node www/tools/package.mjs --pack FOLDER              make the tarball and print sizes
 
 import { execFileSync } from 'node:child_process';
@@ -19,6 +19,7 @@ import {
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { rolldown } from 'rolldown';
+import { BUILDS, standIn } from './build/builds.mjs';
 import { manifest, projectManifest } from './manifest.mjs';
 
 const root = path.resolve(
@@ -38,29 +39,24 @@ async function build(engine, out, wanted) {
     [bin('typescript', 'tsc'), '-p', path.join(root, 'www/lib'), '--outDir', fresh],
     { stdio: 'inherit' },
   );
-  for (const name of readdirSync(engine)) {
-    const found = /^llamero_engine(?:_(relaxed|threads))?(?:_bg)?\.(?:js|d\.ts|wasm)$/.exec(name);
-    if (found && (wanted.length === 0 || wanted.includes(found[1] ?? 'base')))
-      copyFileSync(path.join(engine, name), path.join(fresh, name));
-  }
-  // A build that this machine could not make: the worker finds that it has no `default`, and takes another.
-  for (const name of ['llamero_engine_relaxed', 'llamero_engine_threads']) {
-    if (existsSync(path.join(fresh, `${name}.js`))) continue;
-    console.log(`   the package is made without ${name}_bg.wasm`);
-    writeFileSync(
-      path.join(fresh, `${name}.js`),
-      '// This package was made without this build of the engine.\nexport default undefined;\n',
-    );
+  const left = [];
+  for (const [name, { file }] of Object.entries(BUILDS)) {
+    const chosen = wanted.length === 0 || wanted.includes(name);
+    if (chosen && existsSync(path.join(engine, `${file}_bg.wasm`))) {
+      for (const ending of ['.js', '.d.ts', '_bg.wasm'])
+        copyFileSync(path.join(engine, file + ending), path.join(fresh, file + ending));
+      continue;
+    }
+    // One that this machine could not make: the worker finds that it has no `default`, and takes another.
+    if (name === 'base') throw new Error(`${engine} has no ${file}_bg.wasm`);
+    console.log(`   the package is made without ${file}_bg.wasm`);
+    left.push(file);
+    writeFileSync(path.join(fresh, `${file}.js`), standIn(name));
   }
   // JavaScript that the engine brings along (src/exec/gpu/web.rs).
   if (existsSync(path.join(engine, 'snippets')))
     cpSync(path.join(engine, 'snippets'), path.join(fresh, 'snippets'), { recursive: true });
-  leaveOut(
-    fresh,
-    ['relaxed', 'threads'].filter(
-      (build) => !existsSync(path.join(fresh, `llamero_engine_${build}_bg.wasm`)),
-    ),
-  );
+  leaveOut(fresh, left);
   await bundleWorker(fresh);
   embed(fresh);
   copyFileSync(path.join(root, 'www/lib/README.md'), path.join(fresh, 'README.md'));
@@ -73,15 +69,15 @@ async function build(engine, out, wanted) {
   renameSync(fresh, out);
 }
 
-/** Takes the addresses of builds that this package is made without out of assets.js: a bundler would look for the files. */
-function leaveOut(folder, builds) {
+/** Takes the addresses of modules that this package is made without out of assets.js: a bundler would look for the files. */
+function leaveOut(folder, modules) {
   const file = path.join(folder, 'assets.js');
   let text = readFileSync(file, 'utf8');
-  for (const build of builds) {
+  for (const module of modules) {
     const lines = text.split('\n');
-    const kept = lines.filter((line) => !line.includes(`llamero_engine_${build}_bg.wasm`));
+    const kept = lines.filter((line) => !line.includes(`${module}_bg.wasm`));
     if (kept.length !== lines.length - 1)
-      throw new Error(`assets.js does not name the ${build} build in one line`);
+      throw new Error(`assets.js does not name ${module} in one line`);
     text = kept.join('\n');
   }
   writeFileSync(file, text);
@@ -116,15 +112,18 @@ async function bundleWorker(folder) {
   );
 }
 
-/** embedded-files.js: the worker's script and the base build, for bundlers that copy no files. */
+/** embedded-files.js: the worker's script and the modules that run everything, for bundlers that copy no files. */
 function embed(folder) {
   const worker = readFileSync(path.join(folder, 'worker.js'), 'utf8');
-  const wasm = gzipSync(readFileSync(path.join(folder, 'llamero_engine_bg.wasm')), {
-    level: 9,
-  }).toString('base64');
+  const packed = (name) => {
+    const file = path.join(folder, `${BUILDS[name].file}_bg.wasm`);
+    return existsSync(file) ? gzipSync(readFileSync(file), { level: 9 }).toString('base64') : '';
+  };
   writeFileSync(
     path.join(folder, 'embedded-files.js'),
-    `export const worker = ${JSON.stringify(worker)};\nexport const wasm = ${JSON.stringify(wasm)};\n`,
+    `export const worker = ${JSON.stringify(worker)};\n` +
+      `export const wasm = ${JSON.stringify(packed('base'))};\n` +
+      `export const tokenizers = ${JSON.stringify(packed('tokenizers'))};\n`,
   );
   copyFileSync(
     path.join(root, 'www/lib/embedded-files.d.ts'),

@@ -1,33 +1,33 @@
 //! A tokenizer from Hugging Face's files: `tokenizer.json` (through the `tokenizers` crate) or the older
 //! `tokenizer.model` (SentencePiece), with what `tokenizer_config.json` and `generation_config.json` add.
 
-mod file;
-mod pipeline;
+#[cfg(feature = "tokenizer-json")]
+pub(crate) mod json;
+#[cfg(not(feature = "tokenizer-json"))]
+pub mod remote;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bpe::Bpe;
 use super::end_tokens::{self, end_ids};
 use super::pre_tokenizers::PreTokenizer;
 use super::special::SpecialTokens;
-use super::spm::{Spacing, Spm, byte_of};
+use super::spm::{Spacing, Spm};
 use super::stream::{Leading, Spelling};
 use super::vocabulary::{Kind, Vocabulary};
 use super::{Encoder, Inner, Tokenizer, sentencepiece, tiktoken};
 use crate::error::{Error, Result, Warnings};
 use crate::format::{StringArray, check_small, json_text};
 use crate::template::{ChatTemplate, DEFAULT};
-use file::{Added, Decoder, Pattern, Prepend};
-pub(super) use pipeline::Pipeline;
-
-/// Largest id that a `tokenizer.json` may use; ids index a table. The largest vocabularies have 262,144.
-const MAX_ID: u32 = 1 << 22;
-/// How many ids may go unused in a small vocabulary.
-const MAX_GAPS: usize = 1 << 12;
+#[cfg(feature = "tokenizer-json")]
+pub(crate) use json::Pipeline;
+#[cfg(not(feature = "tokenizer-json"))]
+pub(super) use remote::Pipeline;
 
 /// Names of special tokens: keys of `tokenizer_config.json`, and variables of chat templates.
 const SPECIAL_TOKENS: [&str; 7] = [
@@ -80,33 +80,183 @@ struct Config {
     warnings: RefCell<Warnings>,
 }
 
+/// A token that is found in the text before anything else looks at it: an entry of `added_tokens` in `tokenizer.json` or of
+/// `added_tokens_decoder` in `tokenizer_config.json`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Added {
+    #[serde(default)]
+    pub id: u32,
+    pub content: String,
+    #[serde(default)]
+    pub single_word: bool,
+    #[serde(default)]
+    pub lstrip: bool,
+    #[serde(default)]
+    pub rstrip: bool,
+    /// Looked for in normalised text.
+    #[serde(default)]
+    pub normalized: Option<bool>,
+    #[serde(default)]
+    pub special: bool,
+}
+
+impl Added {
+    /// A special token that other files only name.
+    pub(super) fn special(text: &str) -> Added {
+        Added {
+            id: 0,
+            content: text.to_owned(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: Some(false),
+            special: true,
+        }
+    }
+}
+
+/// What the files beside a `tokenizer.json` say about it.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Adjustments {
+    /// Tokens with ids, which win over those of the file.
+    pub added: Vec<Added>,
+    /// The texts of special tokens, in order.
+    pub special: Vec<String>,
+    /// Whether a byte-level pre-tokenizer puts a space before a text.
+    pub add_prefix_space: Option<bool>,
+    /// The post-processor is left aside: BOS and EOS are put around a text by flags.
+    pub without_frame: bool,
+}
+
+/// What a `tokenizer.json` gives to a [`Tokenizer`].
+pub(in crate::tokenizer) struct Parts {
+    /// Texts by id.
+    pub texts: StringArray,
+    pub kinds: Vec<Kind>,
+    pub spelling: Spelling,
+    pub leading: Leading,
+    /// The token that the post-processor puts first.
+    pub first: Option<u32>,
+    pub pipeline: Pipeline,
+}
+
+/// [`Parts`] on the way from one module to another, but for the pipeline.
+#[cfg(any(target_arch = "wasm32", not(feature = "tokenizer-json")))]
+#[derive(Deserialize, Serialize)]
+struct Description<'a> {
+    #[serde(borrow)]
+    texts: Vec<std::borrow::Cow<'a, str>>,
+    kinds: Vec<Kind>,
+    spelling: Spelling,
+    leading: Leading,
+    first: Option<u32>,
+}
+
+#[cfg(any(target_arch = "wasm32", not(feature = "tokenizer-json")))]
+impl Description<'_> {
+    #[cfg(feature = "tokenizer-json")]
+    fn of(parts: &Parts) -> Description<'_> {
+        Description {
+            texts: parts.texts.iter().map(Into::into).collect(),
+            kinds: parts.kinds.clone(),
+            spelling: parts.spelling,
+            leading: parts.leading,
+            first: parts.first,
+        }
+    }
+
+    #[cfg(not(feature = "tokenizer-json"))]
+    fn parts(self, pipeline: Pipeline) -> Result<Parts> {
+        let mut texts = StringArray::with_capacity(self.texts.len());
+        if !self.texts.iter().all(|text| texts.push(text)) {
+            return Err(Error::internal("a tokenizer's description is too long"));
+        }
+        Ok(Parts {
+            texts,
+            kinds: self.kinds,
+            spelling: self.spelling,
+            leading: self.leading,
+            first: self.first,
+            pipeline,
+        })
+    }
+}
+
+/// A folder's tokenizer as far as it goes without reading `tokenizer.json`.
+enum Begun<'a> {
+    Whole(Tokenizer),
+    Json {
+        bytes: &'a [u8],
+        adjustments: Adjustments,
+        config: Config,
+        templates: Templates,
+    },
+}
+
 impl Tokenizer {
     /// The tokenizer of a folder of Hugging Face's files.
     ///
     /// # Errors
     /// `InvalidInput` without `tokenizer.json` and `tokenizer.model`, `InvalidFile` for broken files,
     /// `Unsupported` for pipelines that no LLaMA uses.
+    #[cfg(feature = "tokenizer-json")]
     pub fn from_hf(files: HfFiles<'_>) -> Result<Tokenizer> {
-        let mut config = Config {
-            tokenizer: json(files.tokenizer_config, "tokenizer_config.json")?,
-            special_tokens_map: json(files.special_tokens_map, "special_tokens_map.json")?,
-            added_tokens: json(files.added_tokens, "added_tokens.json")?,
-            generation: json(files.generation_config, "generation_config.json")?,
-            model: json(files.config, "config.json")?,
-            warnings: RefCell::default(),
-        };
-        let templates = chat_templates(&files, &config)?;
-        match (files.tokenizer_json, files.tokenizer_model) {
-            (Some(bytes), _) => from_json(bytes, &config, templates),
-            (None, Some(bytes)) if tiktoken::is_ranks(bytes) => {
-                config.name_ends(("<|begin_of_text|>", "<|end_of_text|>"));
-                from_ranks(bytes, &config, templates)
-            }
-            (None, Some(bytes)) => from_model(bytes, &config, templates),
-            (None, None) => Err(Error::invalid_input(
-                "a tokenizer needs tokenizer.json or tokenizer.model; add one of them to the model's files",
-            )),
+        match begin(files)? {
+            Begun::Whole(tokenizer) => Ok(tokenizer),
+            Begun::Json {
+                bytes,
+                adjustments,
+                config,
+                templates,
+            } => from_parts(json::open(bytes, &adjustments)?, &config, templates),
         }
+    }
+
+    /// As [`Tokenizer::from_hf`]; where the `tokenizers` crate is not linked in, this loads the module that has it.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_hf`], and those of that module's loading.
+    pub async fn open_hf(files: HfFiles<'_>) -> Result<Tokenizer> {
+        #[cfg(feature = "tokenizer-json")]
+        return Tokenizer::from_hf(files);
+        #[cfg(not(feature = "tokenizer-json"))]
+        match begin(files)? {
+            Begun::Whole(tokenizer) => Ok(tokenizer),
+            Begun::Json {
+                bytes,
+                adjustments,
+                config,
+                templates,
+            } => from_parts(remote::open(bytes, &adjustments).await?, &config, templates),
+        }
+    }
+}
+
+fn begin(files: HfFiles<'_>) -> Result<Begun<'_>> {
+    let mut config = Config {
+        tokenizer: json(files.tokenizer_config, "tokenizer_config.json")?,
+        special_tokens_map: json(files.special_tokens_map, "special_tokens_map.json")?,
+        added_tokens: json(files.added_tokens, "added_tokens.json")?,
+        generation: json(files.generation_config, "generation_config.json")?,
+        model: json(files.config, "config.json")?,
+        warnings: RefCell::default(),
+    };
+    let templates = chat_templates(&files, &config)?;
+    match (files.tokenizer_json, files.tokenizer_model) {
+        (Some(bytes), _) => Ok(Begun::Json {
+            bytes,
+            adjustments: config.adjustments()?,
+            config,
+            templates,
+        }),
+        (None, Some(bytes)) if tiktoken::is_ranks(bytes) => {
+            config.name_ends(("<|begin_of_text|>", "<|end_of_text|>"));
+            from_ranks(bytes, &config, templates).map(Begun::Whole)
+        }
+        (None, Some(bytes)) => from_model(bytes, &config, templates).map(Begun::Whole),
+        (None, None) => Err(Error::invalid_input(
+            "a tokenizer needs tokenizer.json or tokenizer.model; add one of them to the model's files",
+        )),
     }
 }
 
@@ -119,46 +269,18 @@ fn json(bytes: Option<&[u8]>, name: &str) -> Result<Value> {
     })
 }
 
-fn from_json(bytes: &[u8], config: &Config, templates: Templates) -> Result<Tokenizer> {
-    let mut file = file::read(bytes)?;
-    let (spelling, leading) = spelling(file.decoder.as_ref())?;
-    config.adjust(&mut file.pre_tokenizer);
-    let added = config.added(std::mem::take(&mut file.added_tokens), &file.model)?;
-    let vocabulary = vocabulary(&file.model, &added, spelling)?;
-    let mut pipeline = Pipeline::new(
-        file.normalizer,
-        file.pre_tokenizer,
-        file.post_processor.as_ref(),
-        file.model,
-        &added,
-    )?;
-    let flags = config.flags();
-    if flags.is_some() {
-        pipeline = pipeline.without_frame();
-    }
-    let (before, after) = pipeline.frame();
-    // Unlike an id that only names a token, this one would go into every prompt.
-    if let Some(id) = before
-        .iter()
-        .chain(after)
-        .find(|id| **id as usize >= vocabulary.len())
-    {
-        return Err(Error::invalid_file(format!(
-            "a token of the post-processor of tokenizer.json is {id}, but the vocabulary has {} tokens",
-            vocabulary.len()
-        )));
-    }
+/// The tokenizer of a `tokenizer.json`.
+fn from_parts(parts: Parts, config: &Config, templates: Templates) -> Result<Tokenizer> {
+    let vocabulary = Vocabulary::new(parts.texts, parts.kinds)?;
     // A bare tokenizer.json names BOS only by putting it before a text.
-    let bos = config
-        .token(&vocabulary, "bos_token")
-        .or(before.first().copied());
+    let bos = config.token(&vocabulary, "bos_token").or(parts.first);
     finish(
         config,
         vocabulary,
-        Encoder::Pipeline(Box::new(pipeline)),
-        (spelling, leading),
+        Encoder::Pipeline(Box::new(parts.pipeline)),
+        (parts.spelling, parts.leading),
         bos,
-        flags,
+        config.flags(),
         templates,
     )
 }
@@ -487,20 +609,20 @@ impl Config {
         llama.then(|| (flag("add_bos_token", true), flag("add_eos_token", false)))
     }
 
-    /// A byte-level pre-tokenizer's `add_prefix_space`, which Transformers replaces by that of `tokenizer_config.json`.
-    fn adjust(&self, pre_tokenizer: &mut Option<file::PreTokenizer>) {
-        if let (
-            Some(file::PreTokenizer::ByteLevel {
-                add_prefix_space, ..
-            }),
-            true,
-            None,
-        ) = (pre_tokenizer, self.tokenizer.is_object(), self.flags())
-        {
-            *add_prefix_space = self.tokenizer["add_prefix_space"]
-                .as_bool()
-                .unwrap_or(false);
-        }
+    /// What these files say about a `tokenizer.json`.
+    fn adjustments(&self) -> Result<Adjustments> {
+        let mut special: Vec<String> = self.special_texts().into_iter().map(Into::into).collect();
+        special.sort_unstable();
+        let flags = self.flags();
+        let space = &self.tokenizer["add_prefix_space"];
+        Ok(Adjustments {
+            added: self.more_tokens()?,
+            special,
+            // Transformers replaces that of `tokenizer.json` by this one.
+            add_prefix_space: (self.tokenizer.is_object() && flags.is_none())
+                .then(|| space.as_bool().unwrap_or(false)),
+            without_frame: flags.is_some(),
+        })
     }
 
     /// `eos_token_id` of a file, a number or a list; `None` if there is none that the model could write. What is no id of
@@ -577,57 +699,6 @@ impl Config {
         Ok(tokens)
     }
 
-    /// The added tokens of `tokenizer.json` with those of the other files, which win.
-    fn added(&self, own: Vec<Added>, model: &file::Model) -> Result<Vec<Added>> {
-        let mut added = own;
-        // Of two with one text the first counts.
-        let mut known = HashMap::new();
-        for (at, token) in added.iter().enumerate() {
-            known.entry(token.content.clone()).or_insert(at);
-        }
-        for token in self.more_tokens()? {
-            match known.get(&token.content).copied() {
-                Some(at) if added[at].id == token.id => added[at] = token,
-                Some(at) => {
-                    return Err(Error::invalid_file(format!(
-                        "token {:?} has id {} in tokenizer.json and {} in tokenizer_config.json",
-                        token.content, added[at].id, token.id
-                    )));
-                }
-                None => {
-                    known.insert(token.content.clone(), added.len());
-                    added.push(token);
-                }
-            }
-        }
-        // What another file calls special is so, though it be an ordinary token in this one.
-        let special = self.special_texts();
-        for (text, id) in &model.vocab.0 {
-            if special.contains(text.as_str()) && !known.contains_key(text) {
-                added.push(Added {
-                    id: *id,
-                    ..Added::special(text)
-                });
-            }
-        }
-        // Ids index a table, which a few tokens with large ids would make long.
-        let count = model.vocab.0.len() + added.len();
-        let most = (MAX_GAPS + 4 * count).min(MAX_ID as usize);
-        let largest = model
-            .vocab
-            .0
-            .iter()
-            .map(|(_, id)| *id)
-            .chain(added.iter().map(|token| token.id))
-            .max();
-        if let Some(id) = largest.filter(|id| *id as usize >= most) {
-            return Err(Error::invalid_file(format!(
-                "a token of tokenizer.json has the id {id}, which is far beyond its {count} tokens"
-            )));
-        }
-        Ok(added)
-    }
-
     /// Adds the tokens that other files have to the pieces of a `tokenizer.model`.
     fn add_tokens(&self, model: &mut sentencepiece::Model) -> Result<()> {
         for token in self.more_tokens()? {
@@ -657,104 +728,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// How a `tokenizer.json` spells bytes, from its decoder.
-fn spelling(decoder: Option<&Decoder>) -> Result<(Spelling, Leading)> {
-    let decoder = decoder.ok_or_else(|| Error::unsupported("tokenizer.json has no decoder"))?;
-    let (mut spelling, mut leading) = (None, Leading::Keep);
-    read_decoder(decoder, &mut spelling, &mut leading)?;
-    let spelling = spelling.ok_or_else(|| {
-        Error::unsupported(
-            "the decoder of tokenizer.json is neither byte-level nor that of SentencePiece",
-        )
-    })?;
-    Ok((spelling, leading))
-}
-
-fn read_decoder(
-    decoder: &Decoder,
-    spelling: &mut Option<Spelling>,
-    leading: &mut Leading,
-) -> Result<()> {
-    match decoder {
-        Decoder::Sequence { decoders } => {
-            decoders
-                .iter()
-                .try_for_each(|decoder| read_decoder(decoder, spelling, leading))?;
-        }
-        Decoder::ByteLevel {} => *spelling = Some(Spelling::ByteLevel),
-        Decoder::Replace {
-            pattern: Pattern::String(mark),
-            content,
-        } if mark == "▁" && content == " " => {
-            *spelling = Some(Spelling::SentencePiece);
-        }
-        Decoder::Metaspace(metaspace) if metaspace.replacement == '▁' => {
-            *spelling = Some(Spelling::SentencePiece);
-            if metaspace.scheme() != Prepend::Never {
-                *leading = Leading::MarksOfFirstToken;
-            }
-        }
-        Decoder::Strip {
-            content: ' ',
-            start: 1,
-            stop: 0,
-        } => *leading = Leading::OneSpace,
-        Decoder::ByteFallback {} | Decoder::Fuse {} => {}
-        _ => {
-            return Err(Error::unsupported(
-                "a step of tokenizer.json's decoder is none that a LLaMA has",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Texts and kinds by id. Ids without a token become unused tokens without text.
-fn vocabulary(model: &file::Model, added: &[Added], spelling: Spelling) -> Result<Vocabulary> {
-    let kind = |text: &str| match spelling {
-        Spelling::SentencePiece if byte_of(text).is_some() => Kind::Byte,
-        _ => Kind::Normal,
-    };
-    let own = model
-        .vocab
-        .0
-        .iter()
-        .map(|(text, id)| (*id, text.as_str(), kind(text)));
-    let more = added.iter().map(|token| {
-        (
-            token.id,
-            token.content.as_str(),
-            if token.special {
-                Kind::Control
-            } else {
-                Kind::UserDefined
-            },
-        )
-    });
-    let mut tokens: Vec<(u32, &str, Kind)> = own.chain(more).collect();
-    // Stable: of two tokens with one id the added one is last, and counts.
-    tokens.sort_by_key(|(id, _, _)| *id);
-    let mut texts = StringArray::with_capacity(tokens.len());
-    let mut kinds = Vec::with_capacity(tokens.len());
-    for (at, &(id, text, kind)) in tokens.iter().enumerate() {
-        if tokens.get(at + 1).is_some_and(|(next, _, _)| *next == id) {
-            continue;
-        }
-        let mut fits = true;
-        while (texts.len() as u32) < id {
-            fits &= texts.push("");
-            kinds.push(Kind::Unused);
-        }
-        if !(fits && texts.push(text)) {
-            return Err(Error::invalid_file(
-                "the tokens of tokenizer.json are too long",
-            ));
-        }
-        kinds.push(kind);
-    }
-    Vocabulary::new(texts, kinds)
 }
 
 /// Chat templates by name; one without a name is `default`.

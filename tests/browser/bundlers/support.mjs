@@ -16,14 +16,11 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { json, ROOT, TINY } from '../support.mjs';
 
+export { LONG, long } from '../support.mjs';
+
 export const run = promisify(execFile);
 const VERSIONS = json(ROOT, 'tests/browser/bundlers/versions.json');
 const FOLDER = path.join(ROOT, 'target/bundlers');
-
-/** Whether the long tests are asked for: `./build.sh test --all`. */
-export const LONG = process.env.LLAMERO_TEST_ALL === '1';
-/** Why a long test is skipped, or false. */
-export const long = LONG ? false : 'left out of the everyday tests: ./build.sh test --all';
 
 let tarball;
 async function pack() {

@@ -1,7 +1,4 @@
-//! See `gguf` in tests/support/fuzz.rs.
+//! See `gguf` in tests/it/support/fuzz.rs.
 #![no_main]
 
-#[path = "../../support/fuzz.rs"]
-mod fuzz;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::gguf(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llamero_fuzz::gguf(bytes));

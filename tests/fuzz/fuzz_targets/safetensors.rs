@@ -1,7 +1,4 @@
-//! See `safetensors` in tests/support/fuzz.rs.
+//! See `safetensors` in tests/it/support/fuzz.rs.
 #![no_main]
 
-#[path = "../../support/fuzz.rs"]
-mod fuzz;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::safetensors(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llamero_fuzz::safetensors(bytes));

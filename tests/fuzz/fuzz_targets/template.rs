@@ -1,7 +1,4 @@
-//! See `template` in tests/support/fuzz.rs.
+//! See `template` in tests/it/support/fuzz.rs.
 #![no_main]
 
-#[path = "../../support/fuzz.rs"]
-mod fuzz;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::template(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llamero_fuzz::template(bytes));

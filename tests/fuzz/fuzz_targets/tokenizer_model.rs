@@ -1,7 +1,4 @@
-//! See `tokenizer_model` in tests/support/fuzz.rs.
+//! See `tokenizer_model` in tests/it/support/fuzz.rs.
 #![no_main]
 
-#[path = "../../support/fuzz.rs"]
-mod fuzz;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::tokenizer_model(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| llamero_fuzz::tokenizer_model(bytes));

@@ -133,7 +133,8 @@ export class Llama {
     if (options.tune !== undefined) engineOptions.tune = options.tune;
     if (options.threads !== undefined) engineOptions.threads = options.threads;
     if (options.quantize !== undefined) engineOptions.quantize = options.quantize;
-    const wasm = options.wasmUrl === undefined ? await place.wasm() : wasmAt(options.wasmUrl);
+    const wasm =
+      options.wasmUrl === undefined ? await place.wasm() : await wasmAt(options.wasmUrl, place);
     const client = new WorkerClient(place.start(options));
     const opened: HttpSource[] = [];
     try {

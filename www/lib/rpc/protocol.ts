@@ -34,15 +34,17 @@ export interface Access {
   credentials?: RequestCredentials;
 }
 
-/** The file of each of the engine's builds. */
+/** The file of each of the engine's builds, and of the module that reads tokenizer.json. */
 export const BUILD_FILES = {
   base: 'llamero_engine_bg.wasm',
+  gpu: 'llamero_engine_gpu_bg.wasm',
   relaxed: 'llamero_engine_relaxed_bg.wasm',
   threads: 'llamero_engine_threads_bg.wasm',
+  tokenizers: 'llamero_tokenizers_bg.wasm',
 } as const;
 
-/** Where the engine's builds are: absolute addresses, or a module's bytes, gzipped; those that are not to be had are absent. */
-export type WasmFiles = Partial<Record<'base' | 'relaxed' | 'threads', string | Uint8Array>>;
+/** Where these files are: absolute addresses, or a module's bytes, gzipped; those that are not to be had are absent. */
+export type WasmFiles = Partial<Record<keyof typeof BUILD_FILES, string | Uint8Array>>;
 
 /** What the engine's `load` is asked; see LoadOptions. */
 export interface EngineOptions {

@@ -8,13 +8,22 @@ import type { Engine, EngineSource, InitOutput } from '../llamero_engine.js';
 import type { Update } from '../rpc/batch.js';
 import { Batch, Turns } from '../rpc/batch.js';
 import type { Calls, FromWorker, SourceSpec, ToWorker, WasmFiles } from '../rpc/protocol.js';
+import { BUILD_FILES } from '../rpc/protocol.js';
 import { ReadAhead } from '../storage/ahead.js';
 import { BlobSource, release } from '../storage/blob.js';
 import { openFolder } from '../storage/folder.js';
 import type { HttpOptions } from '../storage/http.js';
 import { HttpSource } from '../storage/http.js';
-import type { Build } from './engines.js';
-import { BUILDS, moduleOf, pick } from './engines.js';
+import type { Build, Candidates } from './engines.js';
+import {
+  cpuBuilds,
+  gpuBuilds,
+  moduleOf,
+  notLoaded,
+  openTokenizer,
+  THREAD,
+  whyNoGpu,
+} from './engines.js';
 import { keepTuning, readTuning, tuningKey } from './tuning.js';
 
 /** Threads that are worth starting: each costs memory, and more do not make a bus faster. */
@@ -42,7 +51,6 @@ let broken: LlameroError | undefined;
 /** One engine, and what is under way in it. */
 export class EngineHost {
   wasm: InitOutput | undefined;
-  build: Build | undefined;
   engine: Engine | undefined;
   batch: Batch | undefined;
   readonly turns = new Turns();
@@ -170,9 +178,20 @@ async function load(
     ? undefined
     : (host.scope.noThreads ?? 'this browser starts no workers from a worker');
   const opened: (EngineSource & { close?(): void })[] = [];
+  const { noGpu } = host.scope;
+  const { device = 'auto' } = options;
   const work = async () => {
-    const [output] = await Promise.all([
-      start(host, threads, wasm),
+    // Why the CPU is taken though the caller leaves the choice open.
+    let fallback: string | undefined;
+    let onGpu = device === 'webgpu';
+    let [running] = await Promise.all([
+      (async () => {
+        if (device === 'auto') {
+          fallback = noGpu ?? (await whyNoGpu());
+          onGpu = fallback === undefined;
+        }
+        return start(onGpu ? gpuBuilds(wasm) : cpuBuilds(threads, wasm), wasm);
+      })(),
       (async () => {
         const many = sources.length > 1;
         const folder = sources[0]?.kind === 'folder';
@@ -208,11 +227,7 @@ async function load(
         }
       })(),
     ]);
-    host.wasm = output.memory;
-    host.build = output.build;
-    reason ??= output.reason;
     if (abort.signal.aborted) throw new LlameroAbortError();
-    const { Engine } = output.build.exports;
     const onProgress = ({
       phase,
       loaded,
@@ -227,37 +242,57 @@ async function load(
       if (phase === 'compile') meter.report('compile', loaded, total);
       else if (phase === 'download' && !downloading()) meter.report('upload', loaded, total);
     };
+    let understood = false;
     const onOpened = () =>
       new Promise<void>((resolve, reject) => {
+        if (understood) return resolve();
+        understood = true;
         host.goOns.set(id, { resolve, reject });
         host.scope.postMessage({ type: 'opened', id });
       });
     // Kept, and taken from what is kept, is only a choice among all.
     const free = !['subgroups', 'int8', 'lanes'].some((name) => name in (options.kernels ?? {}));
-    const onGpu = options.device !== 'cpu' && options.device !== 'reference';
     const key = options.tune && free && onGpu ? await tuningKey() : undefined;
     const known = key === undefined ? undefined : await readTuning(key);
     const kernels = { ...known, ...options.kernels };
     const tune = options.tune === true && !known;
     const begin = (...args: [WebAssembly.Module, WebAssembly.Memory, number, number]) =>
       startThreads(host, ...args);
-    const { noGpu } = host.scope;
-    const left = noGpu !== undefined && (options.device ?? 'auto') === 'auto';
-    const device = left ? { device: 'cpu' } : {};
-    const engine = await Engine.load(
-      opened.map(reader),
-      { ...options, ...device, threads, kernels, tune },
-      onProgress,
-      onOpened,
-      begin,
-    );
+    const left = device === 'auto' && noGpu !== undefined;
+    const loadWith = async ({ memory, build, reason: why }: Running): Promise<Engine> => {
+      host.wasm = memory;
+      reason ??= why;
+      return build.exports.Engine.load(
+        opened.map(reader),
+        { ...options, ...(left ? { device: 'cpu' } : {}), threads, kernels, tune },
+        onProgress,
+        onOpened,
+        begin,
+      );
+    };
+    let engine: Engine;
+    try {
+      engine = await loadWith(running);
+    } catch (error) {
+      // The files are understood: what came after that may be the GPU's fault.
+      const ours = running.build.name === 'gpu' && device === 'auto' && understood;
+      if (!(ours && ofTheGpu(error)) || abort.signal.aborted) throw error;
+      fallback = error.message;
+      running = await start(cpuBuilds(threads, wasm), wasm);
+      try {
+        engine = await loadWith(running);
+      } catch (second) {
+        throw ofBoth(error, second);
+      }
+    }
     host.engine = engine;
     if (host.closed) {
       freeEngine(host);
       throw new LlameroAbortError();
     }
     const info: ModelInfo = engine.info();
-    if (left) info.device.fallback_reason = noGpu;
+    if (info.device.kind === 'cpu' && fallback !== undefined)
+      info.device.fallback_reason ??= fallback;
     reason ??= host.threadsReason;
     if (info.device.kind === 'cpu' && wanted > 1 && reason !== undefined)
       info.device.threads_reason = reason;
@@ -287,23 +322,23 @@ function reader(source: EngineSource): EngineSource {
   return { name: source.name, size: source.size, read };
 }
 
-/** Starts the build of the engine that suits this place; a build that does not start gives way to a plainer one. */
-async function start(
-  host: EngineHost,
-  threads: number,
-  wasm: WasmFiles,
-): Promise<{ memory: InitOutput; build: Build; reason?: string }> {
-  if (host.wasm && host.build) return { memory: host.wasm, build: host.build };
-  const { build: first, reason } = pick(threads, wasm);
-  const plainer = BUILDS.slice(0, BUILDS.indexOf(first))
-    .filter(({ init, name }) => init && wasm[name] !== undefined)
-    .reverse();
+interface Running {
+  memory: InitOutput;
+  build: Build;
+  /** Why it has one thread though more are wanted. */
+  reason?: string;
+}
+
+/** Starts the first of the builds that starts. */
+async function start({ builds, reason }: Candidates, wasm: WasmFiles): Promise<Running> {
   let cause: unknown;
-  for (const build of [first, ...plainer]) {
+  const [first] = builds;
+  for (const build of builds) {
     try {
       const memory = await build.init!({ module_or_path: await moduleOf(wasm[build.name]!) });
+      build.exports.set_tokenizers?.((json, adjustments) => openTokenizer(wasm, json, adjustments));
       const why =
-        cause === undefined || first.name !== 'threads'
+        cause === undefined || first?.name !== 'threads'
           ? reason
           : `${first.file} could not be loaded (${text(cause)})`;
       return { memory, build, ...(why === undefined ? {} : { reason: why }) };
@@ -312,16 +347,27 @@ async function start(
     }
   }
   if (cause instanceof LlameroError) throw cause;
-  const place = wasm[first.name];
-  const where = typeof place === 'string' && !place.startsWith('data:') ? ` from ${place}` : '';
-  throw new LlameroError(
-    'network',
-    `the engine's WebAssembly module could not be loaded${where} (${text(cause)}); is ${first.file} served there, as ` +
-      "application/wasm, and does the content security policy allow it (script-src 'wasm-unsafe-eval', and connect-src " +
-      "for its address)? A bundler that copies no files leaves it out: copy the package's .wasm files to where your " +
-      'scripts are served, and give the address of that folder as option wasmUrl',
-    { cause },
+  const { name, file } = first ?? { name: 'base' as const, file: BUILD_FILES.base };
+  throw notLoaded(
+    "the engine's WebAssembly module",
+    file,
+    wasm[name],
+    cause ?? new Error('no address is known'),
   );
+}
+
+/** Whether an error of an engine is the GPU's own: the CPU may do better. */
+const ofTheGpu = (error: unknown): error is LlameroError =>
+  ['webgpu_unavailable', 'device_lost', 'unsupported', 'model_too_large'].includes(
+    (error as { code?: string } | undefined)?.code ?? '',
+  );
+
+/** What to say where a model runs neither on the GPU nor on the CPU. */
+function ofBoth(gpu: LlameroError, cpu: unknown): unknown {
+  // What the GPU could not do either is the better advice.
+  if ((cpu as { code?: string }).code !== 'model_too_large') return cpu;
+  if (gpu.code === 'model_too_large') return gpu;
+  return new LlameroError('model_too_large', `${gpu.message}: ${text(cpu)}`, { cause: cpu });
 }
 
 const text = (error: unknown) => (error instanceof Error ? error.message : String(error));
@@ -368,8 +414,8 @@ async function becomeThread(
   host: EngineHost,
   { module, memory, handle }: ToWorker & { type: 'thread' },
 ): Promise<void> {
-  const { init, exports } = BUILDS.find(({ name }) => name === 'threads')!;
-  await init!({ module_or_path: module, memory });
+  const { init, exports } = THREAD;
+  await init({ module_or_path: module, memory });
   host.scope.postMessage({ type: 'joining' });
   try {
     exports.join_pool(handle);

@@ -1,24 +1,36 @@
-// The engine's builds, and which of them this browser and page can run. All are the same program.
+// The package's WebAssembly modules: the engine's builds, which of them this browser and page can run, and the module that
+// reads tokenizer.json.
 
 import { builtin } from '../core/environment.js';
 import { LlameroError } from '../core/errors.js';
 import initBase, * as base from '../llamero_engine.js';
+import initGpu, * as gpu from '../llamero_engine_gpu.js';
 import initRelaxed, * as relaxed from '../llamero_engine_relaxed.js';
 import initThreads, * as threads from '../llamero_engine_threads.js';
+import initTokenizers, { Pipeline } from '../llamero_tokenizers.js';
 import type { WasmFiles } from '../rpc/protocol.js';
 import { BUILD_FILES } from '../rpc/protocol.js';
 
 export interface Build {
-  /** `base`: SIMD; `relaxed`: relaxed SIMD too; `threads`: that, and memory shared among threads. */
-  name: 'base' | 'relaxed' | 'threads';
+  /**
+   * `base`: WebGPU, and the CPU with SIMD; `gpu`: WebGPU alone; `relaxed`: the CPU with relaxed SIMD; `threads`: that, and
+   * memory shared among threads.
+   */
+  name: 'base' | 'gpu' | 'relaxed' | 'threads';
   /** File name of its module. */
   file: string;
   /** Starts it; absent from packages that were built without it. */
   init: typeof initBase | undefined;
-  exports: typeof base;
+  exports: Pick<typeof base, 'Engine' | 'set_tokenizers'>;
 }
 
 const BASE: Build = { name: 'base', file: BUILD_FILES.base, init: initBase, exports: base };
+const GPU: Build = {
+  name: 'gpu',
+  file: BUILD_FILES.gpu,
+  init: initGpu,
+  exports: gpu as unknown as typeof base,
+};
 const RELAXED: Build = {
   name: 'relaxed',
   file: BUILD_FILES.relaxed,
@@ -31,7 +43,22 @@ const THREADS: Build = {
   init: initThreads,
   exports: threads as unknown as typeof base,
 };
-export const BUILDS: readonly Build[] = [BASE, RELAXED, THREADS];
+
+/** The build with threads, as one of its threads sees it. */
+export const THREAD = { init: initThreads!, exports: threads as unknown as typeof base };
+
+/** Builds to try one after the other. */
+export interface Candidates {
+  builds: Build[];
+  /** Why the first has one thread though more are wanted. */
+  reason?: string;
+}
+
+const among = (wasm: WasmFiles, builds: Build[]) =>
+  builds.filter(({ name, init }) => init !== undefined && wasm[name] !== undefined);
+
+/** The builds that run a model on WebGPU, the smallest first. */
+export const gpuBuilds = (wasm: WasmFiles): Candidates => ({ builds: among(wasm, [GPU, BASE]) });
 
 /** A module of one function that multiplies with `i16x8.relaxed_dot_i8x16_i7x16_s`. */
 const RELAXED_MODULE = new Uint8Array([
@@ -41,33 +68,118 @@ const RELAXED_MODULE = new Uint8Array([
   ...[10, 15, 1, 13, 0, 0x41, 0, 0xfd, 15, 0x41, 0, 0xfd, 15, 0xfd, 0x92, 2, 11], // splat, splat, dot
 ]);
 
-/** The fastest build that runs here among those that are there; and, where it has one thread though more are wanted, why. */
-export function pick(threads: number, wasm: WasmFiles): { build: Build; reason?: string } {
-  const has = ({ name, init }: Build) => init !== undefined && wasm[name] !== undefined;
+/** The builds that run a model on the CPU here, the fastest first. */
+export function cpuBuilds(threads: number, wasm: WasmFiles): Candidates {
   const relaxes = WebAssembly.validate(RELAXED_MODULE);
-  const plain = relaxes && has(RELAXED) ? RELAXED : BASE;
-  if (threads <= 1) return { build: plain };
-  if (!has(THREADS)) {
+  const plain = among(wasm, relaxes ? [RELAXED, BASE] : [BASE]);
+  if (threads <= 1) return { builds: plain };
+  const [threaded] = among(wasm, [THREADS]);
+  if (!threaded) {
     return {
-      build: plain,
+      builds: plain,
       reason:
         'the engine with threads is not at hand: give the folder of the .wasm files as option wasmUrl',
     };
   }
   if (!relaxes)
     return {
-      build: plain,
+      builds: plain,
       reason: 'this browser has no relaxed SIMD, which the engine with threads needs',
     };
   if (globalThis.crossOriginIsolated !== true || typeof SharedArrayBuffer !== 'function') {
     return {
-      build: plain,
+      builds: plain,
       reason:
         'the page is not cross-origin isolated; serve it with the headers Cross-Origin-Opener-Policy: same-origin and ' +
         'Cross-Origin-Embedder-Policy: require-corp',
     };
   }
-  return { build: THREADS };
+  return { builds: [threaded, ...plain] };
+}
+
+/** A module that was not loaded from `place`, and what to do about it. */
+export function notLoaded(
+  what: string,
+  file: string,
+  place: string | Uint8Array | undefined,
+  cause: unknown,
+): LlameroError {
+  const where = typeof place === 'string' && !place.startsWith('data:') ? ` from ${place}` : '';
+  return new LlameroError(
+    'network',
+    `${what} could not be loaded${where} (${cause instanceof Error ? cause.message : String(cause)}); is ${file} served ` +
+      "there, as application/wasm, and does the content security policy allow it (script-src 'wasm-unsafe-eval', and " +
+      "connect-src for its address)? A bundler that copies no files leaves it out: copy the package's .wasm files to where " +
+      'your scripts are served, and give the address of that folder as option wasmUrl',
+    { cause },
+  );
+}
+
+/** Reads a tokenizer.json for an engine, by the module that is there for it; see src/web/tokenizers.rs. */
+export async function openTokenizer(
+  wasm: WasmFiles,
+  json: Uint8Array,
+  adjustments: string,
+): Promise<Pipeline> {
+  const place = wasm.tokenizers;
+  if (initTokenizers === undefined || place === undefined) {
+    throw new LlameroError(
+      'unsupported',
+      `${BUILD_FILES.tokenizers}, which reads tokenizer.json, is not at hand; give the folder of the package's .wasm files ` +
+        "as option wasmUrl, or give the model's tokenizer.model in its place",
+    );
+  }
+  try {
+    await initTokenizers({ module_or_path: await moduleOf(place) });
+  } catch (cause) {
+    if (cause instanceof LlameroError) throw cause;
+    throw notLoaded('the module that reads tokenizer.json', BUILD_FILES.tokenizers, place, cause);
+  }
+  return new Pipeline(json, adjustments);
+}
+
+/** The part of WebGPU that is asked before an engine is downloaded. */
+interface Gpu {
+  requestAdapter(options: { powerPreference: 'high-performance' }): Promise<{
+    info?: {
+      vendor?: string;
+      architecture?: string;
+      description?: string;
+      isFallbackAdapter?: boolean;
+    };
+    isFallbackAdapter?: boolean;
+  } | null>;
+}
+
+/** Why a model should rather run on the CPU; undefined where there is a GPU. */
+export async function whyNoGpu(): Promise<string | undefined> {
+  const { gpu } = (globalThis.navigator ?? {}) as { gpu?: Gpu };
+  if (!gpu) {
+    return (
+      'this browser (or this page: WebGPU needs https or localhost) offers no WebGPU; use a current Chrome, Edge, Safari ' +
+      'or Firefox'
+    );
+  }
+  const adapter = await gpu
+    .requestAdapter({ powerPreference: 'high-performance' })
+    .catch(() => null);
+  if (!adapter) {
+    return (
+      "no GPU adapter was found; enable WebGPU (and hardware acceleration) in the browser's settings, or update the " +
+      'graphics driver'
+    );
+  }
+  const {
+    vendor = '',
+    architecture = '',
+    description = '',
+    isFallbackAdapter,
+  } = adapter.info ?? {};
+  if (isFallbackAdapter || adapter.isFallbackAdapter || architecture === 'swiftshader') {
+    const name = `${vendor} ${architecture}`.trim() || description;
+    return `the only WebGPU adapter here (${name}) is itself software on the CPU`;
+  }
+  return undefined;
 }
 
 type FileSystem = { readFile(path: URL): Promise<Uint8Array<ArrayBuffer>> };

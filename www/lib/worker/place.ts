@@ -110,8 +110,8 @@ function isElsewhere(address: string): boolean {
   return origin !== (globalThis.origin ?? globalThis.location?.origin);
 }
 
-/** The engine's builds by option `wasmUrl`: a folder, or the one file that runs everywhere. */
-export function wasmAt(wasmUrl: string | URL): WasmFiles {
+/** The package's modules by option `wasmUrl`: a folder, or the one engine that runs everywhere. */
+export async function wasmAt(wasmUrl: string | URL, place: Place): Promise<WasmFiles> {
   let address: URL;
   try {
     address = new URL(absolute(wasmUrl));
@@ -124,8 +124,16 @@ export function wasmAt(wasmUrl: string | URL): WasmFiles {
   }
   const last = address.pathname.split('/').pop() ?? '';
   // A file has an ending; what has none is a folder whose slash was forgotten.
-  if (['blob:', 'data:'].includes(address.protocol) || last.includes('.'))
-    return { base: address.href };
+  if (['blob:', 'data:'].includes(address.protocol) || last.includes('.')) {
+    const base = address.href;
+    try {
+      // What reads tokenizer.json is then the package's own.
+      const { tokenizers } = await place.wasm();
+      return tokenizers === undefined ? { base } : { base, tokenizers };
+    } catch {
+      return { base };
+    }
+  }
   if (last) address.pathname += '/';
   return Object.fromEntries(
     Object.entries(BUILD_FILES).map(([name, file]) => [name, new URL(file, address).href]),

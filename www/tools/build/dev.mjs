@@ -4,7 +4,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { answerer } from '../serve.mjs';
-import { BUILDS, buildEngine, isNoEngineSource } from './engine.mjs';
+import { BUILDS, standIn } from './builds.mjs';
+import { buildEngine, isNoEngineSource } from './engine.mjs';
 import { servingOptions } from './page.mjs';
 import { DEV_FOLDER, MODEL, ROOT } from './paths.mjs';
 import { together } from './run.mjs';
@@ -28,39 +29,7 @@ export async function dev(args) {
   );
 
   step('serving');
-  const { createServer } = await import('vite');
-  const server = await createServer({
-    configFile: path.join(ROOT, 'www/vite.config.ts'),
-    root: path.join(ROOT, 'www'),
-    plugins: [fromSources()],
-    resolve: { alias: { llamero: path.join(ROOT, 'www/lib/index.ts') } },
-    server: {
-      port: options.port,
-      host: options.host,
-      strictPort: options.port !== 0,
-      headers: {
-        'Cross-Origin-Opener-Policy': 'same-origin',
-        'Cross-Origin-Embedder-Policy': 'require-corp',
-        'Cross-Origin-Resource-Policy': 'cross-origin',
-      },
-      fs: {
-        allow: [
-          path.join(ROOT, 'www'),
-          path.join(ROOT, DEV_FOLDER),
-          path.join(ROOT, 'node_modules'),
-        ],
-      },
-    },
-  });
-  try {
-    await server.listen();
-  } catch (error) {
-    await server.close();
-    throw new Problem(
-      `port ${options.port}: ${error.message}`,
-      `another: ./build.sh dev --port ${options.port + 1}`,
-    );
-  }
+  const server = await sourceServer(options);
   const { port } = server.httpServer.address();
   console.log(
     `\n  Llamero is at http://localhost:${port}/, and follows the sources.\n\n  Stop with Ctrl-C.`,
@@ -87,6 +56,42 @@ export async function dev(args) {
     if (isEngineSource(path.relative(ROOT, file)) && !event.endsWith('Dir')) rebuild();
   });
   rebuild();
+}
+
+/**
+ * Vite's server of the page's sources. `engine`: the folder of the engine that it has.
+ * @returns {Promise<import('vite').ViteDevServer>}
+ */
+export async function sourceServer({ port, host, engine = DEV_FOLDER }) {
+  const { createServer } = await import('vite');
+  const allow = ['www', 'node_modules', engine].map((folder) => path.resolve(ROOT, folder));
+  const server = await createServer({
+    configFile: path.join(ROOT, 'www/vite.config.ts'),
+    root: path.join(ROOT, 'www'),
+    plugins: [fromSources(engine)],
+    resolve: { alias: { llamero: path.join(ROOT, 'www/lib/index.ts') } },
+    server: {
+      port,
+      host,
+      strictPort: port !== 0,
+      headers: {
+        'Cross-Origin-Opener-Policy': 'same-origin',
+        'Cross-Origin-Embedder-Policy': 'require-corp',
+        'Cross-Origin-Resource-Policy': 'cross-origin',
+      },
+      fs: { allow },
+    },
+  });
+  try {
+    await server.listen();
+  } catch (error) {
+    await server.close();
+    throw new Problem(
+      `port ${port}: ${error.message}`,
+      `choose another: ./build.sh dev --port ${port + 1}`,
+    );
+  }
+  return server;
 }
 
 /** Whether an engine is made of a file; `file` is relative to the project. */
@@ -117,21 +122,23 @@ export function latest(work, pause = 100) {
   };
 }
 
-/** A plugin of Vite: www/lib as it is, in place of the package, with the engine of `DEV_FOLDER`. */
-export function fromSources() {
+/** A plugin of Vite: www/lib as it is, in place of the package, with the engine that lies in folder `engine`. */
+export function fromSources(engine) {
   const library = path.join(ROOT, 'www/lib');
   return {
     name: 'llamero-sources',
     // Before Vite's own, which would look for the files.
     enforce: 'pre',
     resolveId(source, importer) {
-      const name = /\/(llamero_engine\w*)\.js$/.exec(source)?.[1];
-      if (!name || !importer?.startsWith(library)) return undefined;
-      return name === BUILDS[ENGINE].file ? path.join(ROOT, DEV_FOLDER, `${name}.js`) : `\0${name}`;
+      if (!importer?.startsWith(library)) return undefined;
+      const name = path.posix.basename(source, '.js');
+      const build = Object.keys(BUILDS).find((key) => BUILDS[key].file === name);
+      if (build === undefined) return undefined;
+      return build === ENGINE ? path.resolve(ROOT, engine, `${name}.js`) : `\0without ${build}`;
     },
     load(id) {
-      // A build that is not there, as the package has it.
-      return id.startsWith('\0llamero_engine') ? 'export default undefined;' : undefined;
+      const build = /^\0without (.*)$/.exec(id)?.[1];
+      return build === undefined ? undefined : standIn(build);
     },
     transformIndexHtml(html) {
       return withVite(html);
@@ -141,7 +148,7 @@ export function fromSources() {
       server.middlewares.use((request, response, next) => {
         const { pathname } = new URL(request.url, 'http://server');
         if (pathname.startsWith('/models/')) return models.answer(request, response);
-        const found = inLibrary(pathname);
+        const found = inLibrary(pathname, engine);
         if (!found) return next();
         for (const [name, value] of Object.entries(server.config.server.headers))
           response.setHeader(name, value);
@@ -160,7 +167,7 @@ export const withVite = (html) =>
     .replace("connect-src 'self'", "connect-src 'self' ws:");
 
 /** What the server has at an address of the package that the sources have not: the worker's script, the engine. */
-export function inLibrary(address) {
+export function inLibrary(address, engine) {
   if (!address.startsWith('/lib/')) return undefined;
   const name = path.posix.basename(address);
   if (name === 'worker.js') {
@@ -170,7 +177,7 @@ export function inLibrary(address) {
       text: `import ${JSON.stringify(`/${path.posix.relative('www', entry)}`)};\n`,
     };
   }
-  const file = path.join(DEV_FOLDER, name);
+  const file = path.resolve(ROOT, engine, name);
   return name.endsWith('_bg.wasm') && existsSync(file)
     ? { type: 'application/wasm', file }
     : undefined;

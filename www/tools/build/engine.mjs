@@ -4,6 +4,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { BUILDS } from './builds.mjs';
 import { DEV_FOLDER, ROOT, WASM_FOLDER, WEB_FOLDER } from './paths.mjs';
 import { output, run, together } from './run.mjs';
 import { digest, filesIn, isFresh, stamp } from './stamps.mjs';
@@ -19,48 +20,6 @@ import {
   wantThreadsRust,
 } from './toolchain.mjs';
 import { note, Problem, step } from './words.mjs';
-
-/**
- * The engine's builds, from the same sources; the package picks at run time. Only the threads build has a std of its own.
- *
- * @typedef {object} Build
- * @property {string} file          name of its files
- * @property {string} about
- * @property {string[]} features    of the target, for everything that is compiled
- * @property {string[]} [own]       of the target, for this crate alone: what it depends on is shared with the base build
- * @property {string[]} [link]      options of the linker
- * @property {string[]} [optimise]  options of wasm-opt besides `WASM_FEATURES`
- */
-/** @type {Record<string, Build>} */
-export const BUILDS = {
-  base: {
-    file: 'llamero_engine',
-    about: 'SIMD: every browser with WebAssembly SIMD',
-    features: ['+simd128'],
-  },
-  relaxed: {
-    file: 'llamero_engine_relaxed',
-    about: 'relaxed SIMD too: quicker sums of products of bytes',
-    features: ['+simd128'],
-    own: ['+simd128', '+relaxed-simd'],
-    optimise: ['--enable-relaxed-simd'],
-  },
-  threads: {
-    file: 'llamero_engine_threads',
-    about: 'relaxed SIMD, and memory shared among threads',
-    features: ['+simd128', '+relaxed-simd', '+atomics', '+bulk-memory', '+mutable-globals'],
-    link: [
-      '--shared-memory',
-      '--import-memory',
-      '--max-memory=4294967296',
-      '--export=__wasm_init_tls',
-      '--export=__tls_size',
-      '--export=__tls_align',
-      '--export=__tls_base',
-    ],
-    optimise: ['--enable-relaxed-simd', '--enable-threads'],
-  },
-};
 
 // What the module may use: no more than every browser with WebGPU has. (--all-features writes import sections that
 // Chromium 156 does not read.)
@@ -98,15 +57,28 @@ export function recipe(name, { dev = false } = {}) {
       '--lib',
       '--crate-type',
       'cdylib',
+      '--no-default-features',
+      '--features',
+      // While developing, one module does everything.
+      [...build.parts, ...(dev ? ['tokenizer-json'] : [])].join(','),
     ],
-    own: build.own ? [`-Ctarget-feature=${build.own.join(',')}`] : [],
+    own: [
+      ...(build.own ? [`-Ctarget-feature=${build.own.join(',')}`] : []),
+      ...(build.small && !dev ? ['-Copt-level=s'] : []),
+    ],
     flags: [
       `-Ctarget-feature=${build.features.join(',')}`,
       ...(build.link ?? []).map((option) => `-Clink-arg=${option}`),
     ],
     optimise: dev
       ? undefined
-      : ['-O3', ...WASM_FEATURES, ...(build.optimise ?? []), '--strip-debug', '--strip-producers'],
+      : [
+          build.small ? '-Oz' : '-O3',
+          ...WASM_FEATURES,
+          ...(build.optimise ?? []),
+          '--strip-debug',
+          '--strip-producers',
+        ],
   };
 }
 
@@ -199,7 +171,7 @@ export async function buildEngine(name, rust, { dev = false, signal } = {}) {
   mkdirSync(fresh, { recursive: true });
   await run(BINDGEN, [wasm, fresh, how.file], { signal });
   if (how.optimise) {
-    step(`engine, ${name} build: optimising (wasm-opt -O3)`);
+    step(`engine, ${name} build: optimising (wasm-opt ${how.optimise[0]})`);
     const [from, to] = [`${fresh}/${how.file}_bg.wasm`, `${fresh}/optimised.wasm`];
     await run('node_modules/.bin/wasm-opt', [...how.optimise, from, '-o', to], { signal });
     renameSync(to, from);
@@ -259,10 +231,9 @@ export const engineFiles = (names) =>
 
 /** Whether a file is of a build that is not among `names`. */
 export function isOthers(file, names) {
-  const owner =
-    /^(llamero_engine(?:_relaxed|_threads)?)(?:_bg)?\.(?:js|wasm|d\.ts|wasm\.d\.ts)$/.exec(
-      file,
-    )?.[1];
+  const owner = /^(llamero_[a-z]+(?:_[a-z]+?)?)(?:_bg)?\.(?:js|wasm|d\.ts|wasm\.d\.ts)$/.exec(
+    file,
+  )?.[1];
   const build = Object.keys(BUILDS).find((name) => BUILDS[name].file === owner);
   return build !== undefined && !names.includes(build);
 }

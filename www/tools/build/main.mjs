@@ -1,9 +1,10 @@
 // What ./build.sh runs: a verb and its arguments.
 
 import { bench } from './bench.mjs';
+import { BUILDS } from './builds.mjs';
 import { check } from './check.mjs';
 import { dev } from './dev.mjs';
-import { BUILDS, buildEngine } from './engine.mjs';
+import { buildEngine } from './engine.mjs';
 import { pack } from './package.mjs';
 import { buildPage, serve } from './page.mjs';
 import { ROOT } from './paths.mjs';
@@ -17,8 +18,8 @@ const USAGE = `./build.sh VERB
   serve [--port N] [--host H]   set up, build with one engine, fetch the default model if absent, serve the page, print its address
   serve --all-engines           the same with every engine: relaxed SIMD and threads
   dev [--port N] [--host H]     serve the page out of the sources with one engine that is built quickly; a change reloads it
-  test                          set up and run the tests; the last line is "N passed, N failed"
-  test --all                    the long ones too: each bundler, Bun, Deno (some 12 minutes more, and a package registry)
+  test                          set up and run the everyday tests; the last line is "N passed, N failed"
+  test --all                    the long ones too: each bundler, Bun, Deno, every model in Chromium (needs a package registry)
   test --only NAME              one of the checks that the summary lists (more than once: each of them)
   package                       build the npm package (pkg/ and its tarball) with every engine, and print its size
   build                         build the package and the page, and stop

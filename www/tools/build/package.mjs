@@ -1,7 +1,8 @@
 // The npm package, pkg/, out of engines and www/lib. ../package.mjs does the work.
 
 import { existsSync } from 'node:fs';
-import { BUILDS, buildEngines, engineFiles } from './engine.mjs';
+import { BUILDS } from './builds.mjs';
+import { buildEngines, engineFiles } from './engine.mjs';
 import { WEB_FOLDER } from './paths.mjs';
 import { run } from './run.mjs';
 import { digest, filesIn, isFresh, stamp } from './stamps.mjs';
@@ -9,13 +10,14 @@ import { needNpmPackages } from './toolchain.mjs';
 import { step } from './words.mjs';
 
 const ALL = Object.keys(BUILDS);
-/** What a page needs to run in every browser. */
-export const ONE_ENGINE = ['base'];
+/** What a page needs to run every model in every browser. */
+export const ONE_ENGINE = ['base', 'tokenizers'];
 
 const SOURCES = [
   'www/lib',
   'www/tools/package.mjs',
   'www/tools/manifest.mjs',
+  'www/tools/build/builds.mjs',
   'package.json',
   'package-lock.json',
   'LICENSE',

@@ -31,6 +31,24 @@ export function libtest(text) {
   return counts;
 }
 
+/** Why a test is left out of the everyday run, in the words that the tests use. */
+export const LONG = 'left out of the everyday tests: ./build.sh test --all';
+
+/** The names of the tests that `cargo test` ignored for `reason`. */
+export function ignoredBecause(reason, text) {
+  const ends = `... ignored, ${reason}`;
+  return text
+    .split('\n')
+    .filter((line) => line.startsWith('test ') && line.trimEnd().endsWith(ends))
+    .map((line) => line.split(' ')[1]);
+}
+
+/** Counts of a run and of a second run of `count` tests that the first skipped for `reason`. @returns {Counts} */
+export function afterAll(first, second, reason, count) {
+  const { [reason]: _, ...reasons } = first.reasons;
+  return sum([{ ...first, skipped: first.skipped - count, reasons }, second]);
+}
+
 /** Counts of the JSON report of vitest; a file that cannot be loaded is a failure. @returns {Counts} */
 export function vitest(text) {
   const report = JSON.parse(text);

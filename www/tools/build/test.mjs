@@ -99,7 +99,7 @@ export function testOptions(args, checks = CHECKS) {
 export async function runChecks(checks, run) {
   const rows = [];
   for (const check of checks) {
-    const absent = check.long && !run.all ? 'left out of the everyday tests' : check.absent?.(run);
+    const absent = check.long && !run.all ? reports.LONG : check.absent?.(run);
     if (absent !== undefined) {
       note(`skipped: ${check.name} (${absent})`);
       rows.push({ name: check.name, ...reports.none(), skipped: 1, reasons: { [absent]: 1 } });
@@ -185,24 +185,34 @@ export async function test(args) {
   step('summary');
   const lines = summary(rows);
   console.log(lines.slice(0, -1).join('\n'));
-  if (!all)
-    note('the long tests (each bundler, Bun, Deno) are among the skipped: ./build.sh test --all');
+  if (!all) note('the long tests are among the skipped; ./build.sh test --all runs them');
   console.log(lines.at(-1));
   return rows.every(({ failed }) => failed === 0) ? 0 : 1;
 }
 
 // ---------------------------------------------------------------- the checks
 
-async function nativeTests() {
+async function nativeTests({ all }) {
   noticeWhatCame();
+  const first = await cargoTest('cargo-test', ['--no-fail-fast']);
+  const names = reports.ignoredBecause(reports.LONG, first.text);
+  if (!all || names.length === 0) return first.counts;
+  step('cargo test, those that take long');
+  const own = ['--no-fail-fast', '--tests', '--', '--ignored', '--exact', ...names];
+  const second = await cargoTest('cargo-test-long', own);
+  return reports.afterAll(first.counts, second.counts, reports.LONG, names.length);
+}
+
+async function cargoTest(name, args) {
   const { cargo, env } = nativeCargo();
-  const log = path.join(LOGS, 'cargo-test.log');
-  const code = await status(cargo, ['test', '--features', 'cli', '--no-fail-fast'], {
+  const log = path.join(LOGS, `${name}.log`);
+  const code = await status(cargo, ['test', '--features', 'cli', ...args], {
     log,
     // Most of the time goes into Mesa's compilation of shaders, each of which runs for moments.
     env: { ...env, GALLIVM_PERF: process.env.GALLIVM_PERF ?? 'nopt' },
   });
-  return reports.withStatus(reports.read(log, reports.libtest), code);
+  const text = readFileSync(log, 'utf8');
+  return { text, counts: reports.withStatus(reports.libtest(text), code) };
 }
 
 /** build.rs tells tests what is there; it does not see what came after it ran. */

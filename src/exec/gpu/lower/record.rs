@@ -5,6 +5,7 @@ use super::super::kernels::{
     matmul_store, matvec_gate_up, matvec_residual, matvec_silu_mul, matvec_store, sample,
 };
 use super::super::state::AdjustmentLayout;
+use super::settings::kv;
 use super::trial::{TrialPlan, VOCABULARY, WIDTH};
 use super::{Buffer, Dispatch, Lowered, Recording, RowBucket, Rows, padded};
 use crate::error::{Error, Result};
@@ -111,7 +112,7 @@ impl<'a> Recorder<'a> {
     /// The choices that are the same for every kernel of this executor.
     pub fn choices(&self) -> Choices {
         Choices {
-            kv: Some(self.lowered.settings.cache.kv()),
+            kv: Some(kv(self.lowered.settings.cache)),
             ..Choices::default()
         }
     }

@@ -2,54 +2,16 @@
 //! products.
 
 use super::super::kernels::{Kv, Variant};
+pub use crate::exec::CacheType;
 use crate::exec::Limits;
 use crate::plan::TensorId;
 
-/// How cached keys and values are stored.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub enum CacheType {
-    /// 4 bytes a value.
-    F32,
-    /// 2 bytes a value, two in a u32: needs no `shader-f16`.
-    #[default]
-    F16,
-    /// Blocks of 32 signed bytes with an f16 scale: 8.5 bits a value.
-    Q8_0,
-}
-
-impl CacheType {
-    /// As options and shader files name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            CacheType::F32 => "f32",
-            CacheType::F16 => "f16",
-            CacheType::Q8_0 => "q8_0",
-        }
-    }
-
-    /// The choice of shader files.
-    pub(super) fn kv(self) -> Kv {
-        match self {
-            CacheType::F32 => Kv::F32,
-            CacheType::F16 => Kv::F16,
-            CacheType::Q8_0 => Kv::Q8_0,
-        }
-    }
-
-    /// The type of that name.
-    pub fn from_name(name: &str) -> Option<CacheType> {
-        [CacheType::F32, CacheType::F16, CacheType::Q8_0]
-            .into_iter()
-            .find(|t| t.name() == name)
-    }
-
-    /// u32 that a vector of `head_dim` values takes.
-    pub fn words(self, head_dim: u32) -> u32 {
-        match self {
-            CacheType::F32 => head_dim.next_multiple_of(4),
-            CacheType::F16 => head_dim.next_multiple_of(4) / 2,
-            CacheType::Q8_0 => head_dim.div_ceil(32) * 8 + head_dim.div_ceil(32).div_ceil(2),
-        }
+/// The choice of shader files.
+pub(super) fn kv(cache: CacheType) -> Kv {
+    match cache {
+        CacheType::F32 => Kv::F32,
+        CacheType::F16 => Kv::F16,
+        CacheType::Q8_0 => Kv::Q8_0,
     }
 }
 

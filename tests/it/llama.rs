@@ -1,0 +1,242 @@
+//! Whole models against the fixtures' logits and greedy ids, on every executor and kernel variant.
+
+use crate::support::cases::fixture_models;
+use crate::support::gguf::GgufBuilder;
+use crate::support::harness::{
+    FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open_model,
+    reference,
+};
+use crate::support::{harness, npy};
+use llamero::error::ErrorKind;
+use llamero::exec::Executor;
+use llamero::exec::gpu::{CacheType, GpuOptions};
+use llamero::format::Checkpoint;
+use llamero::model::Config;
+use llamero::quant::DType;
+use std::path::Path;
+
+/// The fixtures' tolerance for f32 compute.
+const TOLERANCE: f32 = 2e-3;
+const CONTEXT: u32 = 128;
+
+struct Sequence {
+    tokens: Vec<u32>,
+    logits: Vec<f32>,
+    greedy: Vec<u32>,
+}
+
+fn load(file: &str) -> (Model, Vec<Sequence>) {
+    let name = file.split('/').next().unwrap();
+    let model = open_model(Path::new(&format!("{FIXTURES}/models/{file}")), None).unwrap();
+    let sequences = expected(&format!("models/{name}"))["sequences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| Sequence {
+            tokens: ids(&s["tokens"]),
+            logits: npy::read_npy(Path::new(&format!(
+                "{FIXTURES}/models/{name}/{}",
+                s["logits"].as_str().unwrap()
+            )))
+            .1,
+            greedy: ids(&s["greedy"]),
+        })
+        .collect();
+    (model, sequences)
+}
+
+/// Whole prompt at once, in uneven chunks, and token by token.
+fn check(name: &str, executor: &mut dyn Executor, sequences: &[Sequence]) {
+    for sequence in sequences {
+        let n = sequence.tokens.len();
+        for step in [n.min(64), 33, 1] {
+            let got = logits(executor, &sequence.tokens, step);
+            assert_close(
+                &format!("{name}, {n} tokens by {step}"),
+                &got,
+                &sequence.logits,
+                TOLERANCE,
+            );
+        }
+        let got = greedy(executor, &sequence.tokens, sequence.greedy.len());
+        assert_eq!(got, sequence.greedy, "{name}: greedy ids after {n} tokens");
+    }
+}
+
+#[test]
+#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
+fn fixtures_on_the_reference() {
+    for name in &fixture_models() {
+        let (model, sequences) = load(name);
+        check(
+            &format!("{name} on reference"),
+            &mut reference(&model, CONTEXT),
+            &sequences,
+        );
+    }
+}
+
+#[test]
+#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
+fn fixtures_on_the_cpu() {
+    for name in &fixture_models() {
+        let (model, sequences) = load(name);
+        // Threads share rows of matrices and heads: two models show it.
+        let most = if ["llama2-gqa/model.gguf", "moe-mixtral/hf"].contains(&name.as_str()) {
+            2
+        } else {
+            1
+        };
+        for threads in 1..=most {
+            let mut executor = on_cpu(&model, CONTEXT, threads, false);
+            check(
+                &format!("{name} on {threads} threads"),
+                &mut executor,
+                &sequences,
+            );
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
+fn fixtures_on_the_gpu() {
+    fixtures_with(&harness::everyday_variants());
+}
+
+#[test]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
+#[cfg_attr(
+    all(gpu, fixtures),
+    ignore = "left out of the everyday tests: ./build.sh test --all"
+)]
+fn fixtures_on_the_gpu_with_other_kernels() {
+    fixtures_with(&harness::other_variants());
+}
+
+fn fixtures_with(variants: &[(&str, GpuOptions)]) {
+    for name in &fixture_models() {
+        let (model, sequences) = load(name);
+        for (variant, options) in variants {
+            check(
+                &format!("{name} on GPU, {variant}"),
+                &mut on_gpu(&model, CONTEXT, options),
+                &sequences,
+            );
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
+fn matrices_larger_than_a_binding_are_split_by_rows() {
+    for name in [
+        "llama2-gqa/model.gguf",
+        "attn-mlp-bias/hf",
+        "odd-dims/model.gguf",
+        "llama32-tied/hf",
+    ] {
+        let (model, sequences) = load(name);
+        for max_binding in [10 << 10, 20 << 10] {
+            let options = GpuOptions {
+                max_binding: Some(max_binding),
+                cache: Some(CacheType::F32),
+                ..GpuOptions::default()
+            };
+            let mut executor = on_gpu(&model, CONTEXT, &options);
+            assert!(
+                executor
+                    .lowered()
+                    .parts
+                    .iter()
+                    .all(|p| p.weights_bytes() <= max_binding)
+            );
+            check(
+                &format!("{name} split to {max_binding}"),
+                &mut executor,
+                &sequences,
+            );
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
+fn a_16_bit_cache_stays_close() {
+    for name in ["llama2-gqa/hf", "llama3-gqa/model.gguf"] {
+        let (model, sequences) = load(name);
+        let mut executor = on_gpu(
+            &model,
+            CONTEXT,
+            &GpuOptions {
+                cache: Some(CacheType::F16),
+                ..GpuOptions::default()
+            },
+        );
+        for sequence in &sequences {
+            // Logits here have a standard deviation of 3; f16 keeps 11 bits.
+            let got = logits(&mut executor, &sequence.tokens, 64);
+            assert_close(name, &got, &sequence.logits, 0.03);
+            assert_eq!(
+                greedy(&mut executor, &sequence.tokens, 8),
+                sequence.greedy[..8],
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_does_not_run_is_refused_by_name() {
+    for arch in ["mamba", "gemma2", ""] {
+        let sources = GgufBuilder::new()
+            .meta("general.architecture", arch)
+            .values("w", &[1], DType::F32, &[1.0])
+            .sources();
+        let error = pollster::block_on(async {
+            let checkpoint = Checkpoint::open_gguf(sources).await.unwrap();
+            Config::read(&checkpoint).await.unwrap_err()
+        });
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains(&format!("{arch:?}")), "{error}");
+        assert!(error.to_string().contains("llama, llama4"), "{error}");
+    }
+}
+
+/// Qwen's window holds for some layers only: taken for all, it would give wrong answers.
+#[test]
+fn a_window_in_some_layers_is_refused() {
+    let sources = GgufBuilder::new()
+        .meta("general.architecture", "qwen2")
+        .meta("qwen2.embedding_length", 8u32)
+        .meta("qwen2.block_count", 2u32)
+        .meta("qwen2.attention.head_count", 2u32)
+        .meta("qwen2.feed_forward_length", 8u32)
+        .meta("qwen2.attention.layer_norm_rms_epsilon", 1e-6f32)
+        .meta("qwen2.context_length", 64u32)
+        .meta("qwen2.attention.sliding_window", 16u32)
+        .values("token_embd.weight", &[4, 8], DType::F32, &[0.5; 32])
+        .sources();
+    let error = pollster::block_on(async {
+        Config::read(&Checkpoint::open_gguf(sources).await.unwrap())
+            .await
+            .unwrap_err()
+    });
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(
+        error.to_string().contains("qwen2.attention.sliding_window"),
+        "{error}"
+    );
+}

@@ -1,0 +1,11 @@
+//! What tests share.
+
+pub mod adjustments;
+pub mod cases;
+pub mod counting;
+pub mod fuzz;
+pub mod gguf;
+pub mod harness;
+pub mod npy;
+pub mod safetensors;
+pub mod vocabularies;

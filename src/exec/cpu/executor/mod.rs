@@ -36,6 +36,16 @@ pub struct CpuOptions {
     pub max_rows: Option<u32>,
 }
 
+impl std::fmt::Debug for CpuOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CpuOptions")
+            .field("threads", &self.pool.as_ref().map_or(1, Pool::threads))
+            .field("cache_f16", &self.cache_f16)
+            .field("max_rows", &self.max_rows)
+            .finish()
+    }
+}
+
 /// A tensor of the plan.
 enum Weight {
     /// A norm's weight or a bias.
@@ -63,6 +73,12 @@ pub struct CpuExecutor {
     caches: Vec<Cache>,
     scratch: Vec<Mutex<Scratch>>,
     work: Work,
+}
+
+impl std::fmt::Debug for CpuExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CpuExecutor").finish_non_exhaustive()
+    }
 }
 
 /// Room that operations share: nothing in it outlives one.

@@ -93,6 +93,12 @@ pub struct GpuExecutor {
     norms: HashMap<TensorId, Vec<f32>>,
 }
 
+impl std::fmt::Debug for GpuExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuExecutor").finish_non_exhaustive()
+    }
+}
+
 /// Where some rows of a tensor go.
 #[derive(Clone, Debug)]
 enum Target {

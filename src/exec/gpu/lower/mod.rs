@@ -15,15 +15,21 @@ pub use matrices::MatrixPart;
 pub use settings::{CacheType, RowBucket, Settings, Trial, Tuning};
 pub use trial::TrialPlan;
 
-use super::kernels::{Sampling, Variant, scores};
-use super::state::{AdjustmentLayout, StateLayout, expert_tiles};
+use super::kernels::{self, Sampling, Variant, scores};
+pub use super::state::StateLayout;
+use super::state::{AdjustmentLayout, expert_tiles};
 use crate::error::{Error, Result};
+use crate::exec::PAGE_SIZE;
 use crate::plan::{
     BufferId, Heads, Layout, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Op, Plan, Role, TensorId,
     ValueId,
 };
 use record::Recorder;
 use std::collections::HashMap;
+
+// What the shaders are made for.
+const _: () = assert!(kernels::attention::PAGE == PAGE_SIZE);
+const _: () = assert!(kernels::route::MAX_EXPERTS == MAX_EXPERTS);
 
 /// Rows of the largest bucket in which attention is split.
 const MAX_SPLIT_ROWS: u64 = 8;
@@ -166,6 +172,14 @@ pub struct Lowered {
     seen: u32,
     /// For each operation, its matrices (each a list of parts).
     matrices: HashMap<Vec<TensorId>, Vec<usize>>,
+}
+
+impl std::fmt::Debug for Lowered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lowered")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What stands for minus infinity on the device, where infinities need not be kept.

@@ -38,7 +38,14 @@ pub struct TrialPlan {
     random: Random,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for TrialPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrialPlan")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Random(u64);
 
 impl Random {

@@ -1,7 +1,7 @@
 //! Assembles and validates variants, and finds what their hosts must know.
 
+use super::super::table::{Choice, Facts, Family};
 use super::Files;
-use crate::table::{Choice, Facts, Family};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Handle, Module, ScalarKind, StorageAccess, Type, TypeInner, VectorSize};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! Writes the kernel table as Rust: shader files, families, the types of their holes, parameters, bindings, constants.
 
+use super::super::table::{Facts, Family, Hole};
 use super::Files;
 use super::check::{Reflection, Struct};
-use crate::table::{Facts, Family, Hole};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 

@@ -4,7 +4,7 @@ mod check;
 mod codegen;
 mod permutations;
 
-use crate::table::Family;
+use super::table::Family;
 use check::Reflection;
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! Reads shaders/permutations, whose first lines explain its form.
 
+use super::super::table::{Choice, Family, Hole};
 use super::Files;
-use crate::table::{Choice, Family, Hole};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

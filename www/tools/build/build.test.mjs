@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { placesOf } from './bench.mjs';
 import { BUILDS, standIn } from './builds.mjs';
 import { line } from './check.mjs';
@@ -359,11 +359,16 @@ describe('arguments', () => {
   });
 
   test('a verb that is unknown, or has an argument too many, is an error', async () => {
+    const said = [];
+    vi.spyOn(console, 'error').mockImplementation((text) => said.push(text));
+    vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
     expect(await main(['no-such-verb'])).toBe(1);
     expect(await main(['constructor'])).toBe(1);
     expect(await main(['check', '--all'])).toBe(1);
     expect(await main(['_engine', 'quick'])).toBe(1);
     expect(await main(['serve', '--port', 'x'])).toBe(1);
+    vi.restoreAllMocks();
+    expect(said.filter((text) => text.includes('error: ')).length).toBe(5);
   });
 });
 

@@ -52,6 +52,7 @@ async function build(engine, out, wanted) {
     console.log(`   the package is made without ${file}_bg.wasm`);
     left.push(file);
     writeFileSync(path.join(fresh, `${file}.js`), standIn(name));
+    copyFileSync(path.join(root, 'www/lib', `${file}.d.ts`), path.join(fresh, `${file}.d.ts`));
   }
   // JavaScript that the engine brings along (src/exec/gpu/web.rs).
   if (existsSync(path.join(engine, 'snippets')))

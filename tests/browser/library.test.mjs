@@ -160,7 +160,7 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
           await llama.dispose();
           return {
             device: llama.info.device,
-            selfTest: llama.info.selfTest,
+            selfTest: llama.info.self_test,
             ids: sequences[0].ids,
           };
         };

@@ -62,6 +62,10 @@ export const CHECKS = [
     '--all-targets',
     ...['--features', 'cli', '--', '-D', 'clippy::correctness', '-D', 'clippy::suspicious'],
   ]),
+  program('format and lint of TypeScript and scripts (biome)', 'node_modules/.bin/biome', [
+    'check',
+    '.',
+  ]),
   { name: 'cargo test', run: nativeTests },
   { name: 'package and page build', run: ({ building }) => building() },
   program('types of www/app (tsc)', 'node_modules/.bin/tsc', ['-p', 'www/app']),

@@ -7,7 +7,7 @@ import type {
   DecodeOptions,
   EncodeOptions,
   Event,
-  Request,
+  GenerationRequest,
 } from '../generated/engine.js';
 import { DECODE_OPTIONS, ENCODE_OPTIONS, TEMPLATE_OPTIONS } from '../generated/engine.js';
 import { WorkerClient } from '../rpc/client.js';
@@ -205,8 +205,11 @@ export class Llama {
     return this.client.call('logits', tokenIds(ids));
   }
 
-  /** Memory in use, in bytes. `wasm_heap_bytes` never shrinks, so it is also the most that was used. */
-  async memory(): Promise<{ wasm_heap_bytes: number }> {
+  /** Memory in use. */
+  async memory(): Promise<{
+    /** Bytes of the engine's WebAssembly memory. It never shrinks, so this is also the most that was used. */
+    wasm_heap_bytes: number;
+  }> {
     return this.client.call('memory');
   }
 
@@ -228,7 +231,7 @@ export class Llama {
     this.client.terminate();
   }
 
-  private start(request: Request, options: GenerationOptions): GenerationStream {
+  private start(request: GenerationRequest, options: GenerationOptions): GenerationStream {
     const { signal, onPrefill } = options;
     return new GenerationStream((onToken) =>
       this.client.request('generate', [request], {

@@ -3,9 +3,10 @@
 // (generated/engine.ts); here is what the package adds to it.
 
 import type * as engine from '../generated/engine.js';
-import type { EngineOptions, Event, Request } from '../generated/engine.js';
+import type { EngineOptions, Event, GenerationRequest } from '../generated/engine.js';
 
 export type {
+  Architecture,
   CacheType,
   ChatTemplateOptions,
   Costs,
@@ -18,8 +19,11 @@ export type {
   GenerationConfig,
   GenerationResult,
   Kernels,
+  Llama4Config,
+  MixtureConfig,
   ModelConfig,
   Quantize,
+  RopeScaling,
   SelfTest,
   Timings,
   Tuned,
@@ -138,7 +142,9 @@ export interface LoadOptions extends EngineOptions {
 
 /** What `trustedTypes` makes of the address of a script. */
 export interface TrustedScriptURL {
+  /** The address. */
   toString(): string;
+  /** The address. */
   toJSON(): string;
 }
 
@@ -158,7 +164,7 @@ export interface ChatMessage {
 }
 
 /** Settings of one generation; names and meaning as in Transformers and OpenAI. An unknown name throws. */
-export interface GenerationOptions extends Omit<Request, 'prompt' | 'ids' | 'messages'> {
+export interface GenerationOptions extends Omit<GenerationRequest, 'prompt' | 'ids' | 'messages'> {
   /** Called while the prompt is read: positions done, of all. */
   onPrefill?: (progress: { done: number; total: number }) => void;
   /**

@@ -208,40 +208,14 @@ impl Parser {
             "if" => self.if_tag()?,
             "for" => self.for_tag()?,
             "set" => self.set_tag()?,
-            "with" => {
-                let mut bindings = Vec::new();
-                while *self.peek() != Token::BlockEnd {
-                    if !bindings.is_empty() {
-                        self.expect(",")?;
-                    }
-                    let target = self.target(false)?;
-                    self.expect("=")?;
-                    bindings.push((target, self.expression(true)?));
-                }
-                Kind::With(bindings, self.enclosed("endwith")?)
-            }
+            "with" => self.with_tag()?,
             "macro" => {
                 let name = self.name_to_set()?;
                 self.expect("(")?;
                 let parameters = self.parameters()?;
                 Kind::Macro(Rc::new(self.macro_body(name, parameters, "endmacro")?))
             }
-            "call" => {
-                let parameters = if self.skip("(") {
-                    self.parameters()?
-                } else {
-                    Vec::new()
-                };
-                let call = self.expression(true)?;
-                if !matches!(&call, Expr::Chain(_, links) if matches!(links.last(), Some(Link::Call(_))))
-                {
-                    return self.fault("{% call %} needs a call");
-                }
-                Kind::Call(
-                    call,
-                    Rc::new(self.macro_body("caller".into(), parameters, "endcall")?),
-                )
-            }
+            "call" => self.call_tag()?,
             "filter" => {
                 let filters = self.filters(true)?;
                 Kind::Filter(filters, self.enclosed("endfilter")?)
@@ -253,21 +227,7 @@ impl Parser {
                 let on = self.expression(true)?;
                 Kind::Autoescape(on, self.enclosed("endautoescape")?)
             }
-            "block" => {
-                let name = self.name()?;
-                let scoped = self.skip_word("scoped");
-                self.skip_word("required");
-                self.block_end()?;
-                let body = self.outside_of_loops(|parser| parser.body(&["endblock"]))?;
-                self.at += 1;
-                self.skip_word(&name);
-                self.block_end()?;
-                if scoped {
-                    Kind::Scope(body)
-                } else {
-                    Kind::Block(body)
-                }
-            }
+            "block" => self.block_tag()?,
             "print" => {
                 let expr = self.tuple(true, false)?;
                 self.block_end()?;
@@ -297,6 +257,54 @@ impl Parser {
             _ => return self.fault(format!("the tag {tag} is unknown here")),
         };
         Ok(kind)
+    }
+
+    /// `{% with a = b, … %}`, after the name.
+    fn with_tag(&mut self) -> Result<Kind> {
+        let mut bindings = Vec::new();
+        while *self.peek() != Token::BlockEnd {
+            if !bindings.is_empty() {
+                self.expect(",")?;
+            }
+            let target = self.target(false)?;
+            self.expect("=")?;
+            bindings.push((target, self.expression(true)?));
+        }
+        Ok(Kind::With(bindings, self.enclosed("endwith")?))
+    }
+
+    /// `{% call(…) f(…) %}`, after the name.
+    fn call_tag(&mut self) -> Result<Kind> {
+        let parameters = if self.skip("(") {
+            self.parameters()?
+        } else {
+            Vec::new()
+        };
+        let call = self.expression(true)?;
+        if !matches!(&call, Expr::Chain(_, links) if matches!(links.last(), Some(Link::Call(_)))) {
+            return self.fault("{% call %} needs a call");
+        }
+        Ok(Kind::Call(
+            call,
+            Rc::new(self.macro_body("caller".into(), parameters, "endcall")?),
+        ))
+    }
+
+    /// `{% block name %}`, after the name: a model has no other template that could fill it anew.
+    fn block_tag(&mut self) -> Result<Kind> {
+        let name = self.name()?;
+        let scoped = self.skip_word("scoped");
+        self.skip_word("required");
+        self.block_end()?;
+        let body = self.outside_of_loops(|parser| parser.body(&["endblock"]))?;
+        self.at += 1;
+        self.skip_word(&name);
+        self.block_end()?;
+        Ok(if scoped {
+            Kind::Scope(body)
+        } else {
+            Kind::Block(body)
+        })
     }
 
     fn outside_of_loops<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {

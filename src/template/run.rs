@@ -361,21 +361,7 @@ impl Run {
     fn statement(&mut self, kind: &Kind) -> Result<Flow> {
         match kind {
             Kind::Text(text) => self.write(text)?,
-            Kind::Output(expr) => {
-                let value = self.eval(expr)?;
-                match &value {
-                    Value::Safe(text) => self.write(text)?,
-                    Value::Text(text) if !self.escapes => self.write(text)?,
-                    _ => {
-                        let text = self.string(&value)?;
-                        self.write(&if self.escapes {
-                            python::escape(&text)
-                        } else {
-                            text
-                        })?;
-                    }
-                }
-            }
+            Kind::Output(expr) => self.output(expr)?,
             Kind::If {
                 branches,
                 otherwise,
@@ -428,20 +414,7 @@ impl Run {
                 let value = self.macro_value(definition);
                 self.set(definition.name.clone(), value);
             }
-            Kind::Call(expr, caller) => {
-                let caller = self.macro_value(caller);
-                if let Expr::Chain(base, links) = expr
-                    && let Some((Link::Call(arguments), before)) = links.split_last()
-                {
-                    let base = self.eval(base)?;
-                    let function = self.links(base, before)?;
-                    let mut call = self.arguments(arguments)?;
-                    call.named.push(("caller".into(), caller));
-                    let value = self.call(&function, call)?;
-                    let text = self.string(&value)?;
-                    self.write(&text)?;
-                }
-            }
+            Kind::Call(expr, caller) => self.call_block(expr, caller)?,
             Kind::Filter(links, body) => {
                 let scope = self.scope;
                 let (text, flow) = self.captured(|run| run.scoped(scope, |run| run.body(body)))?;
@@ -470,6 +443,41 @@ impl Run {
             Kind::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::On)
+    }
+
+    /// `{{ expr }}`
+    fn output(&mut self, expr: &Expr) -> Result<()> {
+        let value = self.eval(expr)?;
+        match &value {
+            Value::Safe(text) => self.write(text)?,
+            Value::Text(text) if !self.escapes => self.write(text)?,
+            _ => {
+                let text = self.string(&value)?;
+                self.write(&if self.escapes {
+                    python::escape(&text)
+                } else {
+                    text
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `{% call %}`: a call that gets the block as the macro `caller`.
+    fn call_block(&mut self, expr: &Expr, caller: &Rc<Macro>) -> Result<()> {
+        let caller = self.macro_value(caller);
+        if let Expr::Chain(base, links) = expr
+            && let Some((Link::Call(arguments), before)) = links.split_last()
+        {
+            let base = self.eval(base)?;
+            let function = self.links(base, before)?;
+            let mut call = self.arguments(arguments)?;
+            call.named.push(("caller".into(), caller));
+            let value = self.call(&function, call)?;
+            let text = self.string(&value)?;
+            self.write(&text)?;
+        }
+        Ok(())
     }
 
     /// A loop, which sees the names of the scope that runs.
@@ -589,28 +597,7 @@ impl Run {
                 let base = self.eval(base)?;
                 self.links(base, links)
             }
-            Expr::Signs(signs, operand) => {
-                let mut value = self.eval(operand)?;
-                for negative in signs.iter().rev() {
-                    self.charge(1)?;
-                    value = match value.number() {
-                        Some(Number::Int(number)) if *negative => {
-                            Value::Int(in_range(number.checked_neg())?)
-                        }
-                        Some(Number::Int(number)) => Value::Int(number),
-                        Some(Number::Float(number)) => {
-                            Value::Float(if *negative { -number } else { number })
-                        }
-                        None => {
-                            return fail(format!(
-                                "a sign needs a number, not {}",
-                                value.described()
-                            ));
-                        }
-                    };
-                }
-                Ok(value)
-            }
+            Expr::Signs(signs, operand) => self.signed(signs, operand),
             Expr::Not(operand) => Ok(Value::Bool(!self.eval(operand)?.is_true())),
             Expr::Arithmetic(first, others) => {
                 let mut value = self.eval(first)?;
@@ -620,23 +607,7 @@ impl Run {
                 }
                 Ok(value)
             }
-            Expr::Concat(items) => {
-                let mut text = String::new();
-                let values = self.all(items)?;
-                let safe =
-                    self.escapes && values.iter().any(|value| matches!(value, Value::Safe(_)));
-                for value in values {
-                    let part = self.string(&value)?;
-                    let escaped = safe && !matches!(value, Value::Safe(_));
-                    text.push_str(&if escaped { python::escape(&part) } else { part });
-                }
-                self.charge_text(text.len())?;
-                Ok(if safe {
-                    Value::Safe(text.into())
-                } else {
-                    text.into()
-                })
-            }
+            Expr::Concat(items) => self.concatenated(items),
             Expr::Compare(first, others) => {
                 let mut left = self.eval(first)?;
                 for (comparison, right) in others {
@@ -673,6 +644,45 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Signs before a number, the innermost last.
+    fn signed(&mut self, signs: &[bool], operand: &Expr) -> Result<Value> {
+        let mut value = self.eval(operand)?;
+        for negative in signs.iter().rev() {
+            self.charge(1)?;
+            value = match value.number() {
+                Some(Number::Int(number)) if *negative => {
+                    Value::Int(in_range(number.checked_neg())?)
+                }
+                Some(Number::Int(number)) => Value::Int(number),
+                Some(Number::Float(number)) => {
+                    Value::Float(if *negative { -number } else { number })
+                }
+                None => {
+                    return fail(format!("a sign needs a number, not {}", value.described()));
+                }
+            };
+        }
+        Ok(value)
+    }
+
+    /// `a ~ b`
+    fn concatenated(&mut self, items: &[Expr]) -> Result<Value> {
+        let mut text = String::new();
+        let values = self.all(items)?;
+        let safe = self.escapes && values.iter().any(|value| matches!(value, Value::Safe(_)));
+        for value in values {
+            let part = self.string(&value)?;
+            let escaped = safe && !matches!(value, Value::Safe(_));
+            text.push_str(&if escaped { python::escape(&part) } else { part });
+        }
+        self.charge_text(text.len())?;
+        Ok(if safe {
+            Value::Safe(text.into())
+        } else {
+            text.into()
+        })
     }
 
     fn arguments(&mut self, arguments: &Arguments) -> Result<Call> {
@@ -1215,56 +1225,12 @@ impl Run {
 
     fn call_function(&mut self, name: &str, call: Call) -> Result<Value> {
         match name {
-            "range" => {
-                let bounds = call.bind(name, ["/start", "/stop", "/step"])?;
-                let [first, second, third] =
-                    bounds.map(|bound| bound.as_ref().map(Value::int).transpose());
-                let first = first?.ok_or_else(|| Fault::new("range needs a number"))?;
-                let (start, stop) = second?.map_or((0, first), |stop| (first, stop));
-                let step = third?.unwrap_or(1);
-                if step == 0 {
-                    return fail("the step of range cannot be zero");
-                }
-                let span = in_range(if step > 0 {
-                    stop.checked_sub(start)
-                } else {
-                    start.checked_sub(stop)
-                })?;
-                let len = if span <= 0 {
-                    0
-                } else {
-                    (span - 1) / in_range(step.checked_abs())? + 1
-                };
-                if len > MAX_RANGE {
-                    return fail(format!("range is longer than {MAX_RANGE}"));
-                }
-                Ok(Value::Range(Rc::new(Range {
-                    start,
-                    stop,
-                    step,
-                    len: len as usize,
-                })))
-            }
+            "range" => range(name, call),
             "dict" => {
                 let entries = self.entries(name, call)?;
                 self.dict(entries)
             }
-            "namespace" => {
-                let entries = self.entries(name, call)?;
-                let mut namespace = Namespace::default();
-                for (key, value) in entries {
-                    let Some(key) = key.text() else {
-                        return fail("the attributes of a namespace have texts as names");
-                    };
-                    check_attribute(key)?;
-                    namespace.set(key.into(), value);
-                }
-                self.charge(1)?;
-                self.namespaces.push(namespace);
-                Ok(Value::Object(Rc::new(Object::Namespace(
-                    self.namespaces.len() - 1,
-                ))))
-            }
+            "namespace" => self.new_namespace(name, call),
             "cycler" => {
                 if call.positional.is_empty() || !call.named.is_empty() {
                     return fail("cycler needs at least one value");
@@ -1304,6 +1270,24 @@ impl Run {
                 "the function {name} is not supported in a chat template"
             )),
         }
+    }
+
+    /// `namespace(…)`
+    fn new_namespace(&mut self, name: &str, call: Call) -> Result<Value> {
+        let entries = self.entries(name, call)?;
+        let mut namespace = Namespace::default();
+        for (key, value) in entries {
+            let Some(key) = key.text() else {
+                return fail("the attributes of a namespace have texts as names");
+            };
+            check_attribute(key)?;
+            namespace.set(key.into(), value);
+        }
+        self.charge(1)?;
+        self.namespaces.push(namespace);
+        Ok(Value::Object(Rc::new(Object::Namespace(
+            self.namespaces.len() - 1,
+        ))))
     }
 
     /// The entries of `dict(…)`: of a mapping or of pairs, then those with names.
@@ -1381,6 +1365,37 @@ fn symbol(operator: Operator) -> &'static str {
         Operator::Modulo => "%",
         Operator::Power => "**",
     }
+}
+
+/// `range(start, stop, step)`
+fn range(name: &str, call: Call) -> Result<Value> {
+    let bounds = call.bind(name, ["/start", "/stop", "/step"])?;
+    let [first, second, third] = bounds.map(|bound| bound.as_ref().map(Value::int).transpose());
+    let first = first?.ok_or_else(|| Fault::new("range needs a number"))?;
+    let (start, stop) = second?.map_or((0, first), |stop| (first, stop));
+    let step = third?.unwrap_or(1);
+    if step == 0 {
+        return fail("the step of range cannot be zero");
+    }
+    let span = in_range(if step > 0 {
+        stop.checked_sub(start)
+    } else {
+        start.checked_sub(stop)
+    })?;
+    let len = if span <= 0 {
+        0
+    } else {
+        (span - 1) / in_range(step.checked_abs())? + 1
+    };
+    if len > MAX_RANGE {
+        return fail(format!("range is longer than {MAX_RANGE}"));
+    }
+    Ok(Value::Range(Rc::new(Range {
+        start,
+        stop,
+        step,
+        len: len as usize,
+    })))
 }
 
 fn in_range(number: Option<i128>) -> Result<i128> {

@@ -78,7 +78,7 @@ async function counting() {
   };
 }
 
-describe('what a page downloads of the package', { skip, timeout: 300_000 }, () => {
+describe('what a page downloads of the package', { skip, timeout: 900_000 }, () => {
   let server, browser, page;
   before(async () => {
     server = await counting();

@@ -7,7 +7,7 @@ import type {
   DecodeOptions,
   EncodeOptions,
   Event,
-  Request,
+  GenerationRequest,
 } from '../generated/engine.js';
 import { DECODE_OPTIONS, ENCODE_OPTIONS, TEMPLATE_OPTIONS } from '../generated/engine.js';
 import { WorkerClient } from '../rpc/client.js';
@@ -231,7 +231,7 @@ export class Llama {
     this.client.terminate();
   }
 
-  private start(request: Request, options: GenerationOptions): GenerationStream {
+  private start(request: GenerationRequest, options: GenerationOptions): GenerationStream {
     const { signal, onPrefill } = options;
     return new GenerationStream((onToken) =>
       this.client.request('generate', [request], {

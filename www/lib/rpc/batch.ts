@@ -1,13 +1,13 @@
 // The generations under way in one engine: all of them run together, driven by one loop.
 
-import type { Event, GenerationResult, Request } from '../generated/engine.js';
+import type { Event, GenerationRequest, GenerationResult } from '../generated/engine.js';
 import type { Update } from '../llamero_engine.js';
 
 export type { Update };
 
 /** The part of the engine that generates. */
 export interface BatchEngine {
-  enqueue(request: Request): number;
+  enqueue(request: GenerationRequest): number;
   step(onUpdate: (id: number, update: Update) => void): Promise<boolean>;
   cancel(id: number): void;
 }
@@ -33,7 +33,7 @@ export class Batch {
    * has, at the engine's next step.
    */
   generate(
-    request: Request,
+    request: GenerationRequest,
     onEvent: Caller['onEvent'],
     signal: AbortSignal,
   ): Promise<GenerationResult> {

@@ -1,26 +1,34 @@
-//! The default model, SmolLM2-135M-Instruct in Q4_1, against the fixtures.
+//! The default model, SmolLM2-135M-Instruct in Q4_1, against references (tests/data/make_smollm2.py).
 
 use crate::support::harness::{
-    DEFAULT_MODEL, FIXTURES, assert_close, executors, expected, gpu_variants, greedy, ids, logits,
-    on_cpu, on_gpu, open, reference,
+    DEFAULT_MODEL, assert_close, executors, gpu_variants, greedy, ids, logits, on_cpu, on_gpu,
+    open, reference,
 };
+use crate::support::references::{self, References};
 use crate::support::{harness, npy};
 use llamero::exec::Executor;
 use llamero::exec::gpu::GpuOptions;
-use serde_json::Value;
 use std::path::Path;
 
-/// Stated in the fixture for f32 compute.
+/// Stated with the references, for f32 compute.
 const TOLERANCE: f32 = 5e-3;
 /// Greedy ids must agree up to the first step whose margin is smaller.
 const MARGIN: f64 = 0.05;
 
-fn check(name: &str, executor: &mut dyn Executor, cases: &Value, prompts: usize, tokens: usize) {
+fn check(
+    name: &str,
+    executor: &mut dyn Executor,
+    references: &References,
+    prompts: usize,
+    tokens: usize,
+) {
+    let cases = references.json("smollm2/expected.json");
     for case in cases["logits"].as_array().unwrap().iter().take(prompts) {
-        let want = npy::read_npy(Path::new(&format!(
-            "{FIXTURES}/smollm2/{}",
-            case["logits"].as_str().unwrap()
-        )))
+        let want = npy::read_npy(
+            &references
+                .path("smollm2")
+                .join(case["logits"].as_str().unwrap()),
+        )
         .1;
         let got = logits(executor, &ids(&case["ids"]), 64);
         let last = &got[got.len() - want.len()..];
@@ -50,63 +58,56 @@ fn check(name: &str, executor: &mut dyn Executor, cases: &Value, prompts: usize,
 }
 
 #[test]
-#[cfg_attr(
-    not(all(fixtures, default_model)),
-    ignore = "needs ../shared/fixtures and ./build.sh model"
-)]
+#[cfg_attr(not(default_model), ignore = "needs ./build.sh model")]
 fn logits_and_greedy_text_on_the_reference() {
     let model = open(Path::new(DEFAULT_MODEL));
-    check(
-        "reference",
-        &mut reference(&model, 128),
-        &expected("smollm2"),
-        5,
-        8,
-    );
+    for references in references::all() {
+        check("reference", &mut reference(&model, 128), &references, 5, 8);
+    }
 }
 
 /// Activations are rounded to 16 bits.
 #[test]
-#[cfg_attr(
-    not(all(fixtures, default_model)),
-    ignore = "needs ../shared/fixtures and ./build.sh model"
-)]
+#[cfg_attr(not(default_model), ignore = "needs ./build.sh model")]
 fn logits_and_greedy_text_on_the_cpu() {
     let model = open(Path::new(DEFAULT_MODEL));
-    let cases = expected("smollm2");
     let mut executor = on_cpu(&model, 128, 2, true);
-    for case in cases["logits"].as_array().unwrap() {
-        let exact = npy::read_npy(Path::new(&format!(
-            "{FIXTURES}/smollm2/{}",
-            case["logits"].as_str().unwrap()
-        )))
-        .1;
-        let got = logits(&mut executor, &ids(&case["ids"]), 64);
-        let last = &got[got.len() - exact.len()..];
-        let squares: f64 = last
-            .iter()
-            .zip(&exact)
-            .map(|(a, b)| f64::from(a - b).powi(2))
-            .sum();
-        let rms = (squares / exact.len() as f64).sqrt();
-        let most = harness::worst(last, &exact).0;
-        eprintln!("{}: rms {rms}, largest difference {most}", case["prompt"]);
-        assert!(rms <= ROUNDED_RMS, "{}: rms {rms}", case["prompt"]);
-    }
-    for case in cases["greedy"].as_array().unwrap() {
-        // As far as the exact choice is by more than rounding can turn.
-        let margins = case["exact_margins"].as_array().unwrap();
-        let sure = margins
-            .iter()
-            .take_while(|m| m.as_f64().unwrap() >= 4.0 * ROUNDED_RMS)
-            .count();
-        let got = greedy(&mut executor, &ids(&case["ids"]), sure.max(1));
-        assert_eq!(
-            got[..sure],
-            ids(&case["exact"])[..sure],
-            "{}",
-            case["prompt"]
-        );
+    for references in references::all() {
+        let cases = references.json("smollm2/expected.json");
+        for case in cases["logits"].as_array().unwrap() {
+            let exact = npy::read_npy(
+                &references
+                    .path("smollm2")
+                    .join(case["logits"].as_str().unwrap()),
+            )
+            .1;
+            let got = logits(&mut executor, &ids(&case["ids"]), 64);
+            let last = &got[got.len() - exact.len()..];
+            let squares: f64 = last
+                .iter()
+                .zip(&exact)
+                .map(|(a, b)| f64::from(a - b).powi(2))
+                .sum();
+            let rms = (squares / exact.len() as f64).sqrt();
+            let most = harness::worst(last, &exact).0;
+            eprintln!("{}: rms {rms}, largest difference {most}", case["prompt"]);
+            assert!(rms <= ROUNDED_RMS, "{}: rms {rms}", case["prompt"]);
+        }
+        for case in cases["greedy"].as_array().unwrap() {
+            // As far as the exact choice is by more than rounding can turn.
+            let margins = case["exact_margins"].as_array().unwrap();
+            let sure = margins
+                .iter()
+                .take_while(|m| m.as_f64().unwrap() >= 4.0 * ROUNDED_RMS)
+                .count();
+            let got = greedy(&mut executor, &ids(&case["ids"]), sure.max(1));
+            assert_eq!(
+                got[..sure],
+                ids(&case["exact"])[..sure],
+                "{}",
+                case["prompt"]
+            );
+        }
     }
 }
 
@@ -115,12 +116,16 @@ const ROUNDED_RMS: f64 = 0.01;
 
 #[test]
 #[cfg_attr(
-    not(all(gpu, fixtures, default_model)),
-    ignore = "needs Vulkan, ../shared/fixtures and ./build.sh model"
+    not(all(gpu, default_model)),
+    ignore = "needs a Vulkan driver and ./build.sh model"
 )]
 fn logits_and_greedy_text_on_the_gpu() {
     let model = open(Path::new(DEFAULT_MODEL));
-    for (variant, options) in gpu_variants() {
+    for (references, (variant, options)) in references::all().into_iter().flat_map(|references| {
+        gpu_variants()
+            .into_iter()
+            .map(move |variant| (references.clone(), variant))
+    }) {
         // A software driver takes a third of a second for a token with its fastest kernels, and some for a prompt.
         let (prompts, tokens) = if variant == "subgroups, columns" {
             (3, 12)
@@ -130,7 +135,7 @@ fn logits_and_greedy_text_on_the_gpu() {
         check(
             variant,
             &mut on_gpu(&model, 128, &options),
-            &expected("smollm2"),
+            &references,
             prompts,
             tokens,
         );
@@ -140,36 +145,36 @@ fn logits_and_greedy_text_on_the_gpu() {
 /// A whole text on the reference. The others take minutes for one here, so they read the beginning, and are compared with
 /// the reference there; what the CPU does in a browser is measured over whole texts (tests/browser/cpu.test.mjs).
 #[test]
-#[cfg_attr(
-    not(all(fixtures, default_model)),
-    ignore = "needs ../shared/fixtures and ./build.sh model"
-)]
+#[cfg_attr(not(default_model), ignore = "needs ./build.sh model")]
 fn perplexity_on_every_executor() {
     const BEGINNING: usize = 128;
-    let case = &expected("smollm2")["perplexity"][0];
-    let text = ids(&case["ids"]);
-    let mut beginning = f64::NAN;
-    // As the page runs it: keys and values in f16.
-    for (name, mut engine) in executors(Path::new(DEFAULT_MODEL), 600, &GpuOptions::default()) {
-        let mut perplexity = |text: &[u32]| {
-            let (perplexity, counted) = pollster::block_on(engine.perplexity(text, 600)).unwrap();
-            assert_eq!(counted, text.len() - 1);
-            perplexity
-        };
-        let found = perplexity(&text[..BEGINNING]);
-        let ratio = if name == "reference" {
-            beginning = found;
-            perplexity(&text) / case["ppl_exact"].as_f64().unwrap()
-        } else {
-            found / beginning
-        };
-        eprintln!(
-            "{name}, {}: {ratio} of the exact perplexity",
-            case["source"]
-        );
-        assert!(
-            (ratio - 1.0).abs() < 0.005,
-            "{name}: {ratio} of the exact perplexity"
-        );
+    for references in references::all() {
+        let case = &references.json("smollm2/expected.json")["perplexity"][0];
+        let text = ids(&case["ids"]);
+        let mut beginning = f64::NAN;
+        // As the page runs it: keys and values in f16.
+        for (name, mut engine) in executors(Path::new(DEFAULT_MODEL), 600, &GpuOptions::default()) {
+            let mut perplexity = |text: &[u32]| {
+                let (perplexity, counted) =
+                    pollster::block_on(engine.perplexity(text, 600)).unwrap();
+                assert_eq!(counted, text.len() - 1);
+                perplexity
+            };
+            let found = perplexity(&text[..BEGINNING]);
+            let ratio = if name == "reference" {
+                beginning = found;
+                perplexity(&text) / case["ppl_exact"].as_f64().unwrap()
+            } else {
+                found / beginning
+            };
+            eprintln!(
+                "{name}, {}: {ratio} of the exact perplexity",
+                case["source"]
+            );
+            assert!(
+                (ratio - 1.0).abs() < 0.005,
+                "{name}: {ratio} of the exact perplexity"
+            );
+        }
     }
 }

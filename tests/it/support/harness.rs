@@ -14,7 +14,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Mutex;
 
-pub const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures");
 pub const DEFAULT_MODEL: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -303,13 +302,6 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
         got[at],
         want[at]
     );
-}
-
-/// `expected.json` of a folder.
-pub fn expected(folder: &str) -> serde_json::Value {
-    let path = format!("{FIXTURES}/{folder}/expected.json");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    serde_json::from_str(&text).expect("valid JSON")
 }
 
 pub fn ids(value: &serde_json::Value) -> Vec<u32> {

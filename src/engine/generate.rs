@@ -9,6 +9,7 @@ use serde::Serialize;
 /// What happens while generating.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Event {
     /// Prompt tokens processed so far.
     Prefill {
@@ -47,18 +48,21 @@ impl Host for () {
 
 /// One generated sequence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "GeneratedSequence"))]
 pub struct Sequence {
     /// Generated ids, the end-of-text token included.
     pub ids: Vec<u32>,
     /// Their text, special tokens and stop text left out.
     pub text: String,
-    /// `stop` (the model or a stop text ended it), `length` (the token limit or the context did) or `aborted` (the caller
-    /// did, by [`Model::cancel`]).
+    /// `stop`: the model or a stop text ended it; `length`: the token limit or the context did; `aborted`: the caller
+    /// did, maybe before its first token.
+    #[cfg_attr(test, ts(type = "'stop' | 'length' | 'aborted'"))]
     pub finish_reason: &'static str,
 }
 
 /// Token counts, as OpenAI names them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
@@ -72,6 +76,7 @@ pub struct Usage {
 
 /// Where the time went, in milliseconds and tokens per second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Timings {
     /// Until the first token; where the request was cancelled before it, until then.
     pub prefill_ms: f64,
@@ -85,6 +90,7 @@ pub struct Timings {
 
 /// The result of a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "GenerationResult"))]
 pub struct Generation {
     /// One per requested sequence.
     pub sequences: Vec<Sequence>,

@@ -8,10 +8,10 @@ mod source;
 mod tokenizers;
 
 use crate::engine::{
-    Chat, LoadHost, LoadOptions, LoadPhase, Model, Opened, Request, RequestId, Update,
-    apply_chat_template,
+    Chat, Costs, DecodeOptions, LoadHost, LoadOptions, LoadPhase, Model, ModelInfo, Opened,
+    Progress, Request, RequestId, TemplateOptions, Update, apply_chat_template,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::exec::LocalBoxFuture;
 #[cfg(feature = "cpu")]
 use crate::exec::cpu::Pool;
@@ -30,48 +30,46 @@ use wasm_bindgen_futures::JsFuture;
 #[cfg(feature = "cpu")]
 const MAX_THREADS: u32 = 8;
 
+/// What the declarations below name; `www/lib/generated` is made from the structs of the same names.
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r"import type {
+  ChatTemplateOptions,
+  Costs,
+  DecodeOptions,
+  EncodeOptions,
+  EngineOptions,
+  EngineProgress,
+  Event,
+  GenerationResult,
+  ModelInfo,
+  Request,
+} from './generated/engine.js';
+
+/** A file, as the engine reads it. */
+export interface EngineSource {
+  name: string;
+  size: number;
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** What happened to a request. */
+export type Update =
+  | Event
+  | { type: 'done'; result: GenerationResult }
+  | { type: 'failed'; error: unknown };
+
+/** Starts workers that share the engine's memory; resolves with how many are about to join. */
+export type StartThreads = (
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+  handle: number,
+  count: number,
+) => Promise<number>;
+";
+
 #[wasm_bindgen(start)]
 fn start() {
     console_error_panic_hook::set_once();
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct TokenizeOptions {
-    add_special: bool,
-    parse_special: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct DetokenizeOptions {
-    skip_special: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct TemplateOptions {
-    add_generation_prompt: Option<bool>,
-    tools: Option<serde_json::Value>,
-    chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
-    chat_template: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Progress {
-    phase: &'static str,
-    loaded: u64,
-    total: u64,
-}
-
-/// See `Costs` in www/lib.
-#[derive(Serialize)]
-struct Costs {
-    steps: u64,
-    dispatches: u64,
-    encode_ms: f64,
-    weight_bytes_per_token: u64,
-    cache_bytes_per_position: f64,
 }
 
 /// A loaded model.
@@ -81,7 +79,7 @@ pub struct Engine {
     /// Where the engine runs on one.
     gpu: Option<Gpu>,
     tokenizer: Option<Tokenizer>,
-    info: serde_json::Value,
+    info: ModelInfo,
 }
 
 #[wasm_bindgen]
@@ -91,11 +89,13 @@ impl Engine {
     /// Where threads are wanted and this module can share its memory, `start_threads(module, memory, handle, count)` is
     /// called: it is to start workers that call [`join_pool`], and returns a promise of how many are about to.
     pub async fn load(
-        sources: Vec<JsSource>,
-        options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "EngineSource[]")] sources: Vec<JsSource>,
+        #[wasm_bindgen(unchecked_param_type = "EngineOptions")] options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "(progress: EngineProgress) => void")]
         on_progress: js_sys::Function,
+        #[wasm_bindgen(unchecked_param_type = "() => Promise<unknown>")]
         on_opened: js_sys::Function,
-        start_threads: js_sys::Function,
+        #[wasm_bindgen(unchecked_param_type = "StartThreads")] start_threads: js_sys::Function,
     ) -> Result<Engine, JsValue> {
         let options: LoadOptions = from_js("load", options)?;
         let sources = sources
@@ -111,41 +111,46 @@ impl Engine {
             .await
             .map_err(to_js_error)?;
         Ok(Engine {
-            info: info(&model),
+            info: ModelInfo::new(&model),
             gpu: model.gpu().cloned(),
             tokenizer: model.tokenizer().ok().cloned(),
             model: Rc::new(RefCell::new(model)),
         })
     }
 
-    /// Model, config, device: see `ModelInfo` in www/lib.
+    /// Model, config, device.
+    #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
     pub fn info(&self) -> Result<JsValue, JsValue> {
         to_js(&self.info)
     }
 
     /// Text to token ids.
-    pub fn tokenize(&self, text: &str, options: JsValue) -> Result<Vec<u32>, JsValue> {
-        let options: TokenizeOptions = from_js("tokenize", options)?;
-        let options = EncodeOptions {
-            add_special: options.add_special,
-            parse_special: options.parse_special,
-        };
+    pub fn tokenize(
+        &self,
+        text: &str,
+        #[wasm_bindgen(unchecked_param_type = "EncodeOptions")] options: JsValue,
+    ) -> Result<Vec<u32>, JsValue> {
+        let options: EncodeOptions = from_js("tokenize", options)?;
         self.tokenizer()?.encode(text, options).map_err(to_js_error)
     }
 
     /// Token ids to text.
-    pub fn detokenize(&self, ids: Vec<u32>, options: JsValue) -> Result<String, JsValue> {
-        let options: DetokenizeOptions = from_js("detokenize", options)?;
+    pub fn detokenize(
+        &self,
+        ids: Vec<u32>,
+        #[wasm_bindgen(unchecked_param_type = "DecodeOptions")] options: JsValue,
+    ) -> Result<String, JsValue> {
+        let options: DecodeOptions = from_js("detokenize", options)?;
         self.tokenizer()?
-            .decode(&ids, options.skip_special)
+            .decode(&ids, options.skip_special.unwrap_or(false))
             .map_err(to_js_error)
     }
 
     /// A conversation as the model's chat template renders it.
     pub fn apply_chat_template(
         &self,
-        messages: JsValue,
-        options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "readonly unknown[]")] messages: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "ChatTemplateOptions")] options: JsValue,
     ) -> Result<String, JsValue> {
         let options: TemplateOptions = from_js("apply_chat_template", options)?;
         let messages: serde_json::Value = from_js("messages", messages)?;
@@ -161,7 +166,10 @@ impl Engine {
     }
 
     /// Checks a request and queues it: [`Engine::step`] runs all that are queued. Returns its id.
-    pub fn enqueue(&self, request: JsValue) -> Result<f64, JsValue> {
+    pub fn enqueue(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Request")] request: JsValue,
+    ) -> Result<f64, JsValue> {
         let request = Request {
             now: Some(local_now()),
             ..from_js("generate", request)?
@@ -174,7 +182,11 @@ impl Engine {
     /// Runs all requests on by one step, one call at a time. `on_update(id, update)` gets what happened: events as
     /// [`Event`](crate::engine::Event) writes them, and last `{type: "done", result}` or `{type: "failed", error}`. False: nothing is
     /// left to run.
-    pub async fn step(&self, on_update: js_sys::Function) -> Result<bool, JsValue> {
+    pub async fn step(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "(id: number, update: Update) => void")]
+        on_update: js_sys::Function,
+    ) -> Result<bool, JsValue> {
         let pending = self.model()?.advance();
         // What was cancelled is answered before a step is waited for.
         self.tell(&on_update)?;
@@ -213,17 +225,9 @@ impl Engine {
     }
 
     /// What steps cost so far, and the bytes that one reads.
+    #[wasm_bindgen(unchecked_return_type = "Costs")]
     pub fn costs(&self) -> Result<JsValue, JsValue> {
-        let engine = self.model()?;
-        let (plan, executor) = (engine.plan(), engine.executor());
-        let costs = executor.costs();
-        to_js(&Costs {
-            steps: costs.steps,
-            dispatches: costs.dispatches,
-            encode_ms: costs.encode_seconds * 1e3,
-            weight_bytes_per_token: plan.bytes_per_token(),
-            cache_bytes_per_position: executor.cache_bytes_per_position(),
-        })
+        to_js(&Costs::new(&*self.model()?))
     }
 
     /// Bytes per second of copies on the GPU; `undefined` on the CPU. While no request runs.
@@ -282,12 +286,6 @@ struct Callbacks {
 
 impl LoadHost for Callbacks {
     fn progress(&mut self, phase: LoadPhase, loaded: u64, total: u64) -> Result<()> {
-        let phase = match phase {
-            LoadPhase::Open => "open",
-            LoadPhase::Compile => "compile",
-            LoadPhase::Weights => "download",
-            LoadPhase::Ready => "ready",
-        };
         let value = to_js(&Progress {
             phase,
             loaded,
@@ -340,31 +338,6 @@ impl LoadHost for Callbacks {
             Ok(pool)
         })
     }
-}
-
-/// See `ModelInfo` in www/lib.
-fn info(model: &Model) -> serde_json::Value {
-    let config = model.config();
-    let mut device = serde_json::to_value(model.executor().info()).unwrap_or_default();
-    if let (Some(reason), Some(device)) = (model.fallback_reason(), device.as_object_mut()) {
-        device.insert("fallback_reason".into(), reason.to_string().into());
-    }
-    let self_test = device
-        .as_object_mut()
-        .and_then(|device| device.remove("self_test"));
-    serde_json::json!({
-        "name": config.name,
-        "architecture": config.architecture,
-        "config": config,
-        "parameters": model.plan().tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
-        "bytes": model.file_bytes(),
-        "context": model.context(),
-        "generation_config": model.generation_config(),
-        "chat_template": model.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
-        "warnings": model.warnings().to_vec(),
-        "selfTest": self_test,
-        "device": device,
-    })
 }
 
 /// What a worker that shares this module's memory does: works for the pool, until its worker is ended.

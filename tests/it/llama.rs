@@ -112,11 +112,22 @@ fn fixtures_on_the_cpu() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn fixtures_on_the_gpu() {
+    fixtures_with(&harness::everyday_variants());
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+#[cfg_attr(gpu, ignore = "left out of the everyday tests: ./build.sh test --all")]
+fn fixtures_on_the_gpu_with_other_kernels() {
+    fixtures_with(&harness::other_variants());
+}
+
+fn fixtures_with(variants: &[(&str, GpuOptions)]) {
     for_each_model(|name, model, sequences| {
-        for (variant, options) in harness::gpu_variants() {
+        for (variant, options) in variants {
             check(
                 &format!("{name} on GPU, {variant}"),
-                &mut on_gpu(model, CONTEXT, &options),
+                &mut on_gpu(model, CONTEXT, options),
                 sequences,
             );
         }

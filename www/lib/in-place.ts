@@ -28,7 +28,7 @@ export { HttpSource } from './storage/http.js';
 export class Llama extends Anywhere {
   /** Loads a model, as `Llama.load` of `llamero` does; in Node, Bun and Deno also from paths and `file:` addresses. */
   static override load(source: ModelSource, options: LoadOptions = {}): Promise<Llama> {
-    return super.loadAt.call(Llama, IN_PLACE, source, options);
+    return Anywhere.loadAt.call(Llama, IN_PLACE, source, options);
   }
 }
 
@@ -55,7 +55,7 @@ function startInPlace(): Started {
     onmessageerror: null,
     postMessage(message: ToWorker) {
       // Files are not copied: they do not change.
-      const copy = message.type === 'load' ? message : structuredClone(message);
+      const copy = isLoad(message) ? message : structuredClone(message);
       queueMicrotask(() => host.closed || host.receive(copy));
     },
     terminate: () => host.close(),
@@ -73,6 +73,8 @@ function startInPlace(): Started {
   });
   return { worker, missing: () => new LlameroError('internal', 'the engine did not start') };
 }
+
+const isLoad = (message: ToWorker) => message.type === 'request' && message.method === 'load';
 
 interface Files {
   stat(path: string): Promise<{ size: number; isDirectory(): boolean; isFile(): boolean }>;

@@ -46,8 +46,14 @@ export function within<T>(work: Promise<T>, ms: number, signal?: AbortSignal): P
       );
     };
     work.then(
-      (value) => (done(), resolve(value)),
-      (error: unknown) => (done(), reject(error)),
+      (value) => {
+        done();
+        resolve(value);
+      },
+      (error: unknown) => {
+        done();
+        reject(error);
+      },
     );
     if (signal?.aborted) return stop();
     signal?.addEventListener('abort', stop, { once: true });
@@ -85,4 +91,9 @@ export function seconds(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const count = Math.round(ms / 100) / 10;
   return `${count} second${count === 1 ? '' : 's'}`;
+}
+
+/** Throws the error for a call that its signal has ended. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortError(signal);
 }

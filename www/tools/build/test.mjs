@@ -62,6 +62,10 @@ export const CHECKS = [
     '--all-targets',
     ...['--features', 'cli', '--', '-D', 'clippy::correctness', '-D', 'clippy::suspicious'],
   ]),
+  program('format and lint of TypeScript and scripts (biome)', 'node_modules/.bin/biome', [
+    'check',
+    '.',
+  ]),
   { name: 'cargo test', run: nativeTests },
   { name: 'package and page build', run: ({ building }) => building() },
   program('types of www/app (tsc)', 'node_modules/.bin/tsc', ['-p', 'www/app']),
@@ -188,7 +192,8 @@ export async function test(args) {
   step('summary');
   const lines = summary(rows);
   console.log(lines.slice(0, -1).join('\n'));
-  if (!all) note('the long tests are among the skipped; ./build.sh test --all runs them');
+  if (rows.some(({ reasons }) => reports.LONG in reasons))
+    note('the long tests are among the skipped; ./build.sh test --all runs them');
   console.log(lines.at(-1));
   return rows.every(({ failed }) => failed === 0) ? 0 : 1;
 }
@@ -248,13 +253,13 @@ async function unitTests() {
   return reports.withStatus(reports.read(report, reports.vitest), code);
 }
 
-/** What the npm package holds. */
-function packageTests() {
+/** The two packages: what they hold, their documentation, and whether their registries would take them. */
+function packageTests({ all }) {
   const files = readdirSync('tests/package').filter((name) => name.endsWith('.test.mjs'));
   return nodeTests(
     'package',
     files.map((name) => `tests/package/${name}`),
-    { timeout: 1200 },
+    { timeout: all ? 3600 : 1800 },
   );
 }
 
@@ -275,10 +280,13 @@ async function nodeTests(name, files, { timeout, concurrency = 1 }) {
   const args = ['--test', `--test-concurrency=${concurrency}`];
   args.push('--test-reporter=spec', '--test-reporter-destination=stdout');
   args.push('--test-reporter=tap', `--test-reporter-destination=${report}`, ...files);
+  const rust = nativeCargo();
   const code = await status(process.execPath, args, {
     timeout,
     // The command line, which the native tests built, makes the tiny model that these tests run by default.
     env: {
+      ...rust.env,
+      LLAMERO_CARGO: rust.cargo,
       LLAMERO_CLI: path.join(ROOT, 'target/debug/llamero'),
       CHROMIUM: findChromium() ?? '',
       FIREFOX: findFirefox() ?? '',

@@ -546,7 +546,7 @@ def make_quants():
     tokens = [int(i) for i in np.random.default_rng(3).integers(3, 24, 12)]
     expected = dict(tokens=tokens, models={})
     narrow = dict(QUANTS, hidden=96, heads=3, kv=1, hd=32, ffn=64)
-    mixture = dict(QUANTS, experts=2, used=1, ffn_exp=32)
+    mixture = dict(QUANTS, experts=4, used=2, ffn_exp=32)
     # No wider than the type's blocks ask for.
     width = {1: 64, 32: 128, 64: 128, 256: 256}
     cases = [

@@ -247,7 +247,10 @@ impl Engine {
         for (id, update) in updates {
             let update = match update {
                 Update::Event(event) => to_js(&event)?,
-                Update::Done(Ok(generation)) => object("done", "result", &to_js(&generation)?),
+                Update::Done(Ok(result)) => {
+                    let generation = result.generation().map_err(to_js_error)?;
+                    object("done", "result", &to_js(&generation)?)
+                }
                 Update::Done(Err(error)) => object("failed", "error", &to_js_error(error)),
             };
             on_update.call2(&JsValue::NULL, &JsValue::from_f64(id.0 as f64), &update)?;

@@ -8,7 +8,7 @@
 use super::executor::GpuExecutor;
 use super::lower::{Dispatch, Settings, Shape, Slot, Trial, Tuning};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exec::{Executor, Inspect, Limits, LocalBoxFuture, Output, SelfTest, Step, Want};
+use crate::exec::{Executor, Head, Inspect, Limits, LocalBoxFuture, Output, SelfTest, Step, Want};
 use crate::plan::{
     AttentionSpec, CacheSpec, Experts, Heads, History, Input, Linear, Norm, Op, Penalties, Plan,
     Role, Row, Sampling, TensorId, TokenMask, ValueId,
@@ -281,7 +281,7 @@ async fn start(
     let family = dispatch.variant.family.name;
     let (_, product) = family.split_once('_').unwrap_or((family, ""));
     let mut outputs = vec![Role::Residual];
-    let (mut want, mut input, mut steps) = (Want::Nothing, None, vec![0]);
+    let (mut want, mut input, mut steps) = (Want::NOTHING, None, vec![0]);
     match (family, product, op) {
         ("embed", ..) => {
             let table = b.tensor(dtype, 72, WIDTH)?;
@@ -318,7 +318,7 @@ async fn start(
             let x = b.stream();
             b.plan.lm_head(x.normed(norm), weight);
             outputs = vec![Role::Logits];
-            want = Want::Logits;
+            want = Want::LOGITS;
         }
         ("sample", ..) => {
             b.plan.vocab_size = 1000;
@@ -326,7 +326,7 @@ async fn start(
             b.plan.sample(logits);
             input = Some(Role::Logits);
             outputs = Vec::new();
-            want = Want::Ids;
+            want = Want::ID;
         }
         ("route" | "moe_group" | "moe_combine" | "grouped_gate_up" | "grouped_down", ..)
         | (_, "moe_gate_up" | "moe_down", _) => experts(&mut b, norm, real, dispatch.op)?,
@@ -447,23 +447,20 @@ async fn start(
                 executor.poke(*input, values, None)?;
             }
         }
-        let heads: Vec<u32> = if want == Want::Nothing {
+        let heads: Vec<u32> = if want == Want::NOTHING {
             Vec::new()
         } else {
             (0..n as u32).collect()
         };
         let step = Step::Rows {
             rows: &rows,
-            heads: &heads,
-            want,
+            heads: &Head::all(&heads, want),
+            trace: None,
         };
         let (pending, done) = (on_gpu.submit(step)?, exact.submit(step)?.await?);
-        if want == Want::Ids {
+        if want == Want::ID {
             // One more than the ids, so that an id of 0 is seen.
-            let ids = |output| match output {
-                Output::Ids(ids) => ids.into_iter().map(|id| id as f32 + 1.0).collect(),
-                _ => Vec::new(),
-            };
+            let ids = |output: Output| output.ids().iter().map(|id| *id as f32 + 1.0).collect();
             values.push((Box::pin(async move { Ok(ids(pending.await?)) }), ids(done)));
         }
         if first + rows.len() as u32 <= 125 && cached {

@@ -9,74 +9,71 @@ use std::fmt;
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, to match on.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])* $kind:ident = $code:literal,)*) => {
+        /// What went wrong, to match on.
+        #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorKind {
+            $($(#[doc = $doc])* $kind,)*
+        }
+
+        impl ErrorKind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            /// The stable string for JavaScript (`LlameroError.code`) and for JSON.
+            pub fn code(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $code,)*
+                }
+            }
+
+            /// What the documentation says of it, for the generated TypeScript.
+            #[cfg(test)]
+            pub(crate) fn doc(self) -> String {
+                match self {
+                    $(Self::$kind => [$($doc),*].concat().trim().to_owned(),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// The bytes are not a model, or a broken one.
-    InvalidFile,
+    InvalidFile = "invalid_file",
     /// A well-formed file or request that this build does not run (architecture, tensor type, device feature).
-    Unsupported,
+    Unsupported = "unsupported",
+    /// Not of the engine but of JavaScript: the engine cannot run in this place (no workers, no WebAssembly, a policy that
+    /// forbids them). The message says what would work.
+    UnsupportedEnvironment = "unsupported_environment",
     /// An option or argument that cannot be used.
-    InvalidInput,
+    InvalidInput = "invalid_input",
     /// Prompt plus output do not fit the context.
-    ContextOverflow,
+    ContextOverflow = "context_overflow",
     /// A model or a cache that does not fit the memory or the device's limits.
-    ModelTooLarge,
+    ModelTooLarge = "model_too_large",
     /// Reading a local file failed.
-    Io,
+    Io = "io",
     /// A network request failed.
-    Network,
+    Network = "network",
     /// WebGPU (or a usable adapter) is absent.
-    WebGpuUnavailable,
+    WebGpuUnavailable = "webgpu_unavailable",
     /// The GPU device was lost or reported an error.
-    DeviceLost,
+    DeviceLost = "device_lost",
     /// A chat template is broken, or raised an exception of its own.
-    Template,
+    Template = "template",
     /// The caller cancelled.
-    Aborted,
+    Aborted = "aborted",
     /// A bug in Llamero: an internal invariant was violated. Please report it.
-    Internal,
+    Internal = "internal",
 }
 
 impl ErrorKind {
-    /// The stable string for JavaScript (`LlameroError.code`) and for JSON.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::InvalidFile => "invalid_file",
-            Self::Unsupported => "unsupported",
-            Self::InvalidInput => "invalid_input",
-            Self::ContextOverflow => "context_overflow",
-            Self::ModelTooLarge => "model_too_large",
-            Self::Io => "io",
-            Self::Network => "network",
-            Self::WebGpuUnavailable => "webgpu_unavailable",
-            Self::DeviceLost => "device_lost",
-            Self::Template => "template",
-            Self::Aborted => "aborted",
-            Self::Internal => "internal",
-        }
-    }
-
     /// The kind of a [`ErrorKind::code`] string; used for errors that come back from JavaScript.
     pub fn from_code(code: &str) -> Option<Self> {
-        use ErrorKind::*;
-        [
-            InvalidFile,
-            Unsupported,
-            InvalidInput,
-            ContextOverflow,
-            ModelTooLarge,
-            Io,
-            Network,
-            WebGpuUnavailable,
-            DeviceLost,
-            Template,
-            Aborted,
-            Internal,
-        ]
-        .into_iter()
-        .find(|kind| kind.code() == code)
+        Self::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 }
 

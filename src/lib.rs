@@ -5,7 +5,7 @@
 //!
 //! A tour, in the order in which bytes become text:
 //!
-//! 1. [`format`] opens a model's file as a [`format::Checkpoint`]: metadata, and where each tensor lies. Weights are
+//! 1. [`format`](mod@format) opens a model's file as a [`format::Checkpoint`]: metadata, and where each tensor lies. Weights are
 //!    read later, in pieces. [`quant`] knows how each weight type packs its numbers.
 //! 2. [`model`] reads a [`model::Config`] from it and writes a [`plan::Plan`]: the whole model as a flat list of
 //!    operations. No other module knows `LLaMA`.
@@ -34,3 +34,7 @@ pub mod web;
 ))]
 #[path = "web/tokenizer_json.rs"]
 pub mod web;
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+#[path = "web/typescript.rs"]
+mod typescript;

@@ -11,24 +11,28 @@ use crate::exec::reference::ReferenceExecutor;
 use crate::exec::{CacheType, Executor, Limits, LocalBoxFuture};
 use crate::format::ByteSource;
 use crate::plan::Plan;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 /// Rows per step on the reference: it computes a step when it is submitted, and cancelling waits for that.
 const REFERENCE_ROWS: u32 = 16;
 
-/// Which device runs a model.
+/// Which device runs the model.
+///
+/// `auto`: WebGPU on a GPU, else the CPU (`info.device.fallback_reason` says why). `webgpu`: WebGPU or an error, also
+/// where WebGPU is software. `cpu`: WebAssembly. `reference`: the slow path that tests compare with.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Device {
-    /// The GPU where there is one that is not software and has room for the model, else the CPU.
+    /// WebGPU on a GPU, else the CPU.
     #[default]
     Auto,
-    /// The GPU: WebGPU in a browser, Vulkan natively. Software adapters are accepted.
+    /// WebGPU or an error.
     WebGpu,
-    /// The processor, with SIMD and threads.
+    /// The CPU.
     Cpu,
-    /// The processor, in scalar f64: slow, for checks.
+    /// Plain Rust: slow, and what tests compare with.
     Reference,
 }
 
@@ -51,50 +55,55 @@ impl Device {
     }
 }
 
-impl TryFrom<String> for Device {
-    type Error = Error;
-
-    fn try_from(name: String) -> Result<Device> {
-        Device::from_name(&name)
-    }
-}
-
-/// Choices among the GPU's kernels; `None`: what suits the adapter. See [`GpuOptions`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Kernels of the GPU where there is a choice; one that is absent is as the adapter suggests. See `features` of
+/// [`DeviceInfo`](super::DeviceInfo).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Kernels {
-    /// Reduce by subgroup shuffles, where the device has them.
+    /// Reduce by subgroup shuffles.
     pub subgroups: Option<bool>,
-    /// Integer dot products: activations are rounded to 8 bits per block of 32.
+    /// Integer dot products: activations are rounded to 8 bits, block by block.
     pub int8: Option<bool>,
-    /// f16 tiles in matrix products of prompts, where the device has f16.
+    /// Tiles of f16 in products of matrices (`shader-f16`).
     pub f16: Option<bool>,
-    /// Kernels for 2, 4 and 8 rows.
+    /// Kernels for several rows at a time.
     pub columns: Option<bool>,
     /// Divide long sequences among workgroups in attention.
     pub splits: Option<bool>,
-    /// Lanes that share a row of a matrix while decoding: 4, 8, 16, 32 or 64.
+    /// Lanes of the GPU that share a row of a matrix while decoding: 4, 8, 16, 32 or 64; else by the matrix's size.
     pub lanes: Option<u32>,
 }
 
-/// How a model is loaded. The default suits most.
+/// Options of a load that the engine takes. An unknown name is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "EngineOptions", optional_fields))]
 pub struct LoadOptions {
-    /// Which device runs it.
+    /// The device that runs the model; default `auto`.
+    #[cfg_attr(test, ts(as = "Option<_>", optional))]
     pub device: Device,
-    /// Positions to make room for; `None`: the model's own, at most [`DEFAULT_MAX_CONTEXT`](super::DEFAULT_MAX_CONTEXT).
+    /// Positions that a sequence may have, and that the sequences under way share; default: the model's own, at most
+    /// 4096.
     pub max_context: Option<u32>,
-    /// How keys and values are stored: `f16` (default), `f32` or, on the GPU, `q8_0`. With [`Device::Auto`], a model that
-    /// the CPU runs has `f16` in the place of `q8_0`.
+    /// How cached keys and values are stored; default: `f16` (the reference: always `f32`). `q8_0` is for WebGPU.
+    #[cfg_attr(test, ts(type = "CacheType", optional))]
     pub kv_cache_type: Option<String>,
-    /// Threads on the CPU; `None`: what the host has.
+    /// Threads on the CPU, 1 to 256; default: one per core, at most 8. More than one need a page that is cross-origin
+    /// isolated (headers COOP and COEP); elsewhere there is one.
     pub threads: Option<u32>,
-    /// Quantise F32, F16 and BF16 matrices to this type while loading; see [`quantize_type`](crate::model::quantize_type).
+    /// Matrices that are stored as F32, F16 or BF16 become this type while they load, as if the file had been quantised
+    /// before.
+    #[cfg_attr(test, ts(type = "Quantize", optional))]
     pub quantize: Option<String>,
-    /// Choices among the GPU's kernels.
+    /// Which kernels WebGPU uses where there is a choice; default: what suits the adapter (`info.device.features`
+    /// tells). `int8: false` keeps activations exact on adapters where integer dot products are the default.
+    #[cfg_attr(test, ts(as = "Option<_>", optional))]
     pub kernels: Kernels,
-    /// Measure at load which kernels the GPU runs fastest (some seconds).
+    /// Measure which kernels this GPU runs fastest, once: some seconds of the first load. The browser keeps what was
+    /// found, for each adapter, and later loads with `tune` start with it. What `kernels` names is left as it says;
+    /// nothing becomes less exact than it is without. Default false.
+    #[cfg_attr(test, ts(as = "Option<_>", optional))]
     pub tune: bool,
     /// Time each kernel; slower throughout.
     #[serde(skip)]
@@ -102,13 +111,16 @@ pub struct LoadOptions {
 }
 
 /// What a load is about.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "Phase"))]
 pub enum LoadPhase {
     /// Files are opened and understood.
     Open,
     /// Kernels are made.
     Compile,
     /// Weights are read and handed to the device.
+    #[serde(rename = "download")]
     Weights,
     /// The model can be used.
     Ready,

@@ -10,10 +10,12 @@
 mod cache;
 mod chat;
 mod constraint;
+mod info;
 mod jobs;
 mod load;
 mod model;
 mod opened;
+mod options;
 mod recommended;
 mod request;
 mod scheduler;
@@ -21,6 +23,7 @@ mod text;
 
 pub use chat::{Chat, apply_chat_template, render_chat};
 pub use constraint::TokenConstraint;
+pub use info::{Costs, DeviceInfo, ModelInfo, Progress};
 pub use jobs::capture::Captured;
 pub use jobs::embed::{EmbedRequest, Pooling};
 pub use jobs::generate::{Extras, Generation, Host, Sequence, Timings, TokenLogprobs, Usage};
@@ -29,6 +32,7 @@ pub use jobs::{Event, JobResult, TextOrIds, Update};
 pub use load::{Device, Kernels, LoadHost, LoadOptions, LoadPhase};
 pub use model::Model;
 pub use opened::{DEFAULT_MAX_CONTEXT, Opened};
+pub use options::{DecodeOptions, TemplateOptions};
 pub use recommended::GenerationConfig;
 pub use request::{Options, Request, Stop};
 pub use scheduler::RequestId;

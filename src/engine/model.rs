@@ -87,7 +87,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] where the model's files hold none.
+    /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) where the model's files hold none.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or_else(|| {
             Error::invalid_input(

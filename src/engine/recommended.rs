@@ -3,9 +3,10 @@
 use crate::format::Metadata;
 use serde::Serialize;
 
-/// Settings that were found; names and ranges are those of [`super::Request`]. What is no number, or out of its range, is
+/// Settings that were found; names and ranges are those of a request. What is no number, or out of its range, is
 /// left out: a model runs without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct GenerationConfig {
     /// Whether to draw at random; a GGUF has no such key.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -17,58 +17,70 @@ const MAX_TOP_LOGPROBS: u32 = 20;
 /// A generation request. Exactly one of `prompt`, `ids` and `messages` is given.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct Request {
     /// Text to continue.
     pub prompt: Option<String>,
     /// Token ids to continue.
+    #[cfg_attr(test, ts(type = "Uint32Array", optional))]
     pub ids: Option<Vec<u32>>,
     /// A conversation for the model's chat template: `[{role, content}, ...]`.
+    #[cfg_attr(test, ts(type = "readonly unknown[]", optional))]
     pub messages: Option<serde_json::Value>,
-    /// Tools for the chat template.
+    /// Tool definitions for the chat template. Only for `chat`, as are the next two.
+    #[cfg_attr(test, ts(type = "readonly unknown[]", optional))]
     pub tools: Option<serde_json::Value>,
-    /// Variables of the chat template's own, such as `enable_thinking`; see [`Chat::kwargs`](super::Chat::kwargs).
+    /// Variables of the chat template's own, such as `{ enable_thinking: false }` for Qwen3: plain data, as in JSON. They
+    /// replace the variables that a template has anyway, special tokens for instance.
+    #[cfg_attr(test, ts(type = "Record<string, unknown>", optional))]
     pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
-    /// The name of one of the model's chat templates, or a template's text, instead of the one that suits.
+    /// The name of one of the model's chat templates, or a template's text; default: `tool_use` where there are tools and
+    /// the model has it, else `default`.
     pub chat_template: Option<String>,
     /// The time that a chat template sees; default: now, in UTC. Who knows the local time sets it.
     #[serde(skip)]
     pub now: Option<DateTime>,
-    /// Whether a `prompt` gets the model's special prefix (BOS); default yes.
+    /// Whether a text prompt gets the model's special prefix (BOS); default true. Only for `generate`.
     pub add_special: Option<bool>,
-    /// Tokens to generate at most.
+    /// Tokens to generate at most; default 256.
     pub max_new_tokens: Option<u32>,
-    /// Tokens of prompt and output together, as in Transformers.
+    /// Tokens of prompt and output together, as in Transformers; instead of `max_new_tokens`.
     pub max_length: Option<u32>,
-    /// Draw at random. Default: yes if a sampling option is given or more than one sequence is asked for.
+    /// Draw at random; default: only if a sampling option is given or several sequences are asked for.
     pub do_sample: Option<bool>,
     /// 0 is greedy; default 1 when sampling.
     pub temperature: Option<f32>,
-    /// Keep the `k` most likely tokens; 0: all.
+    /// Keep the `k` most likely tokens; 0 (default): all.
     pub top_k: Option<u32>,
-    /// Keep the most likely tokens up to this probability.
+    /// Keep the most likely tokens up to this probability; 1 (default): all.
     pub top_p: Option<f32>,
-    /// Drop tokens less likely than this times the most likely.
+    /// Drop tokens less likely than this times the most likely; 0 (default): none.
     pub min_p: Option<f32>,
-    /// Same seed, same text.
+    /// Same seed, same text; a whole number below 2^64. Default: a random one.
+    #[cfg_attr(test, ts(type = "number | bigint", optional))]
     pub seed: Option<u64>,
     /// Makes tokens of the prompt and of the output less likely: logits above 0 are divided by it, others multiplied.
-    /// 1: none.
+    /// Above 0; 1 (default): none.
     pub repetition_penalty: Option<f32>,
-    /// Taken from the logits of tokens in the output, -2 to 2.
+    /// Taken from the logits of tokens in the output, -2 to 2; as in OpenAI, like the next two. Default 0.
     pub presence_penalty: Option<f32>,
-    /// Taken from the logits of tokens in the output, times how often they are there, -2 to 2.
+    /// Taken from the logits of tokens in the output, times how often they are there, -2 to 2. Default 0.
     pub frequency_penalty: Option<f32>,
-    /// Token ids (JSON has them as texts) and what is added to their logits, -100 to 100.
+    /// What is added to the logits of tokens, by token id (in JSON a text): -100 to 100, for at most 1024 tokens.
+    #[cfg_attr(test, ts(type = "Record<number, number>", optional))]
     pub logit_bias: Option<BTreeMap<String, f32>>,
     /// Ids of tokens that are never drawn.
+    #[cfg_attr(test, ts(type = "readonly number[]", optional))]
     pub suppress_tokens: Option<Vec<u32>>,
     /// Ids of the only tokens that may be drawn.
+    #[cfg_attr(test, ts(type = "readonly number[]", optional))]
     pub allowed_tokens: Option<Vec<u32>>,
     /// Texts that end the output; they are not part of it.
+    #[cfg_attr(test, ts(inline))]
     pub stop: Option<Stop>,
-    /// Go on past the model's end-of-text tokens.
+    /// Go on past the model's end-of-text tokens; default false.
     pub ignore_eos: Option<bool>,
-    /// Sequences to generate from the same prompt.
+    /// Sequences to generate from the same prompt, 1 to 1000; default 1.
     pub num_return_sequences: Option<u32>,
     /// Give each token's log-probability, before penalties, temperature and the like.
     pub logprobs: Option<bool>,
@@ -79,6 +91,7 @@ pub struct Request {
 /// One stop text or several.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Stop {
     /// One.
     One(String),

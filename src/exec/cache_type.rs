@@ -13,6 +13,9 @@ pub enum CacheType {
 }
 
 impl CacheType {
+    /// Every type.
+    pub const ALL: [Self; 3] = [Self::F16, Self::F32, Self::Q8_0];
+
     /// As options and shader files name it.
     pub fn name(self) -> &'static str {
         match self {
@@ -24,9 +27,7 @@ impl CacheType {
 
     /// The type of that name.
     pub fn from_name(name: &str) -> Option<CacheType> {
-        [CacheType::F32, CacheType::F16, CacheType::Q8_0]
-            .into_iter()
-            .find(|t| t.name() == name)
+        Self::ALL.into_iter().find(|t| t.name() == name)
     }
 
     /// u32 that a vector of `head_dim` values takes.

@@ -244,18 +244,22 @@ impl Limits {
 
 /// What runs the plan, for people.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct ExecutorInfo {
     /// `webgpu`, `cpu` or `reference`.
+    #[cfg_attr(test, ts(type = "'webgpu' | 'cpu' | 'reference'"))]
     pub kind: String,
-    /// Adapter or processor description, as far as it is known.
+    /// What the platform tells of the adapter, empty where it hides it; on the CPU, how many threads.
     pub name: String,
-    /// Vendor as the platform names it.
+    /// Vendor as the platform names it; empty where it is not known.
     pub vendor: String,
-    /// GPU architecture as the platform names it.
+    /// GPU architecture as the platform names it; empty where it is not known.
     pub architecture: String,
-    /// A software implementation of a GPU: correct, and slow.
+    /// Whether WebGPU itself runs on the CPU (SwiftShader, lavapipe): right, and slow.
     pub software: bool,
-    /// Kernel variant features in use (`subgroups`, `shader-f16`).
+    /// On a GPU the kernels in use where there is a choice: `subgroups`, `int8` (integer dot products on activations of 8
+    /// bits), `shader-f16`, `columns` (several rows at a time), `splits` (long sequences divided in attention); on the CPU
+    /// `simd128`, `relaxed-simd`, `threads`.
     pub features: Vec<String>,
     /// Bytes held for weights.
     pub weight_bytes: u64,
@@ -263,13 +267,14 @@ pub struct ExecutorInfo {
     pub cache_bytes: u64,
     /// How cached keys and values are stored.
     pub cache_type: String,
-    /// Lanes that share a row of a matrix, where that was chosen.
+    /// Lanes that share a row of a matrix, where `kernels` or `tune` chose it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lanes: Option<u32>,
-    /// What measuring kernels at load found, where that was asked for.
+    /// What measuring kernels at load (`tune`) found, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tuned: Option<Tuned>,
     /// What checking the kernels at load found, where that is done.
+    #[serde(skip)]
     pub self_test: Option<SelfTest>,
 }
 
@@ -288,6 +293,7 @@ pub struct Costs {
 
 /// What the tuning run at load found.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Tuned {
     /// Choices of kernels that were measured.
     pub tried: u32,
@@ -299,6 +305,7 @@ pub struct Tuned {
 
 /// What the self-test at load found.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct SelfTest {
     /// Kernels that were run on small inputs and compared with the reference.
     pub kernels: u32,

@@ -31,6 +31,7 @@ const MAX_HEAD_DIM: u32 = 512;
 /// Which member of the family.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Architecture {
     /// `LLaMA` 1, 2, 3, Mixtral, and models of the same architecture.
     Llama,
@@ -46,6 +47,7 @@ pub enum Architecture {
 
 /// A mixture of experts.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct MixtureConfig {
     /// `X`
     pub num_local_experts: u32,
@@ -59,6 +61,7 @@ pub struct MixtureConfig {
 
 /// What `LLaMA` 4 does besides.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Llama4Config {
     /// Whether block `i` rotates queries and keys.
     pub rope_layers: Vec<bool>,
@@ -78,6 +81,7 @@ pub struct Llama4Config {
 
 /// Hyperparameters of a model of the `LLaMA` family.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "ModelConfig"))]
 pub struct Config {
     /// Family member.
     pub architecture: Architecture,

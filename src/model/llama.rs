@@ -24,7 +24,7 @@ pub struct ModelPlan {
 }
 
 /// Weight types that matrices can be quantised to while they load.
-const QUANTIZE_TO: &[DType] = &[
+pub const QUANTIZE_TO: &[DType] = &[
     DType::Q8_0,
     DType::Q4_0,
     DType::Q4_1,

@@ -6,6 +6,7 @@ use std::f64::consts::PI;
 /// How rope frequencies are changed for contexts longer than the training's.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(rename_all = "lowercase", tag = "rope_type")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum RopeScaling {
     /// Positions divided by `factor`.
     Linear {

@@ -2,6 +2,7 @@
 
 /// A token and the natural logarithm of its probability.
 #[derive(Copy, Clone, Debug, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct TokenLogprob {
     /// Token id.
     pub id: u32,

@@ -35,7 +35,7 @@ use std::fmt::Write as _;
 pub struct Row {
     /// Token id, below the vocabulary size.
     pub token: u32,
-    /// Sequence slot, below [`Limits::max_seqs`].
+    /// Sequence slot, below the executor's `Limits::max_seqs`.
     pub seq: u32,
     /// Position in the sequence, from 0.
     pub pos: u32,

@@ -4,7 +4,7 @@
 //! cheap to clone. Ids are those of the model's own tokenizer, exactly: llama.cpp for a GGUF, `tokenizers` for a
 //! `tokenizer.json`, sentencepiece for a `tokenizer.model`. Nothing here knows tensors, the engine, or JavaScript.
 //!
-//! Byte-level and `SentencePiece` BPE are our own ([`bpe`], [`spm`], over one loop in [`merge`]): a GGUF's 49,000
+//! Byte-level and `SentencePiece` BPE are our own (`bpe`, `spm`, over one loop in `merge`): a GGUF's 49,000
 //! tokens then load in milliseconds within a few MiB. A `tokenizer.json` may hold any pipeline, so it goes
 //! through the `tokenizers` crate.
 
@@ -44,12 +44,16 @@ use vocabulary::{Kind, Vocabulary};
 const MAX_TEXT: usize = u32::MAX as usize / 4;
 
 /// How to encode.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct EncodeOptions {
-    /// Put BOS before and EOS after the text where the model wants them.
+    /// Put BOS before and EOS after the text where the model wants them; default false.
+    #[cfg_attr(test, ts(as = "Option<_>", optional))]
     pub add_special: bool,
     /// Recognise special tokens (`<|im_start|>`) that are spelled out in the text. For text that a chat template
-    /// made; never for a user's own text, which could otherwise speak as the system.
+    /// made; never for a user's own text, which could otherwise speak as the system. Default false.
+    #[cfg_attr(test, ts(as = "Option<_>", optional))]
     pub parse_special: bool,
 }
 

@@ -8,8 +8,9 @@ mod source;
 mod tokenizers;
 
 use crate::engine::{
-    Chat, LoadHost, LoadOptions, LoadPhase, Model, Opened, Request, RequestId, Update,
-    apply_chat_template,
+    Chat, Costs, DecodeOptions, EmbedRequest, Event, JobResult, LoadHost, LoadOptions, LoadPhase,
+    Model, ModelInfo, Opened, Progress, Request, RequestId, ScoreRequest, TemplateOptions,
+    TextOrIds, Update, apply_chat_template,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::LocalBoxFuture;
@@ -30,48 +31,52 @@ use wasm_bindgen_futures::JsFuture;
 #[cfg(feature = "cpu")]
 const MAX_THREADS: u32 = 8;
 
+/// What the declarations below name; `www/lib/generated` is made from the structs of the same names.
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r"import type {
+  ChatTemplateOptions,
+  Costs,
+  DecodeOptions,
+  EncodeOptions,
+  EngineOptions,
+  EngineProgress,
+  EmbedRequest,
+  Event,
+  GenerationResult,
+  ModelInfo,
+  Request,
+  Score,
+  ScoreRequest,
+  TextOrIds,
+} from './generated/engine.js';
+
+/** A file, as the engine reads it. */
+export interface EngineSource {
+  name: string;
+  size: number;
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** What happened to a request. */
+export type Update =
+  | Event
+  /** Logits of positions from `first` on, `[positions, vocab]`. */
+  | { type: 'logits'; first: number; values: Float32Array }
+  | { type: 'done'; result: GenerationResult | Score[] | Float32Array[] | number }
+  | { type: 'failed'; error: unknown };
+
+/** Starts workers that share the engine's memory; resolves with how many are about to join. */
+export type StartThreads = (
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+  handle: number,
+  count: number,
+) => Promise<number>;
+";
+
 #[wasm_bindgen(start)]
 fn start() {
     console_error_panic_hook::set_once();
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct TokenizeOptions {
-    add_special: bool,
-    parse_special: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct DetokenizeOptions {
-    skip_special: bool,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct TemplateOptions {
-    add_generation_prompt: Option<bool>,
-    tools: Option<serde_json::Value>,
-    chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
-    chat_template: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Progress {
-    phase: &'static str,
-    loaded: u64,
-    total: u64,
-}
-
-/// See `Costs` in www/lib.
-#[derive(Serialize)]
-struct Costs {
-    steps: u64,
-    dispatches: u64,
-    encode_ms: f64,
-    weight_bytes_per_token: u64,
-    cache_bytes_per_position: f64,
 }
 
 /// A loaded model.
@@ -81,7 +86,7 @@ pub struct Engine {
     /// Where the engine runs on one.
     gpu: Option<Gpu>,
     tokenizer: Option<Tokenizer>,
-    info: serde_json::Value,
+    info: ModelInfo,
 }
 
 #[wasm_bindgen]
@@ -91,11 +96,13 @@ impl Engine {
     /// Where threads are wanted and this module can share its memory, `start_threads(module, memory, handle, count)` is
     /// called: it is to start workers that call [`join_pool`], and returns a promise of how many are about to.
     pub async fn load(
-        sources: Vec<JsSource>,
-        options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "EngineSource[]")] sources: Vec<JsSource>,
+        #[wasm_bindgen(unchecked_param_type = "EngineOptions")] options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "(progress: EngineProgress) => void")]
         on_progress: js_sys::Function,
+        #[wasm_bindgen(unchecked_param_type = "() => Promise<unknown>")]
         on_opened: js_sys::Function,
-        start_threads: js_sys::Function,
+        #[wasm_bindgen(unchecked_param_type = "StartThreads")] start_threads: js_sys::Function,
     ) -> Result<Engine, JsValue> {
         let options: LoadOptions = from_js("load", options)?;
         let sources = sources
@@ -111,41 +118,46 @@ impl Engine {
             .await
             .map_err(to_js_error)?;
         Ok(Engine {
-            info: info(&model),
+            info: ModelInfo::new(&model),
             gpu: model.gpu().cloned(),
             tokenizer: model.tokenizer().ok().cloned(),
             model: Rc::new(RefCell::new(model)),
         })
     }
 
-    /// Model, config, device: see `ModelInfo` in www/lib.
+    /// Model, config, device.
+    #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
     pub fn info(&self) -> Result<JsValue, JsValue> {
         to_js(&self.info)
     }
 
     /// Text to token ids.
-    pub fn tokenize(&self, text: &str, options: JsValue) -> Result<Vec<u32>, JsValue> {
-        let options: TokenizeOptions = from_js("tokenize", options)?;
-        let options = EncodeOptions {
-            add_special: options.add_special,
-            parse_special: options.parse_special,
-        };
+    pub fn tokenize(
+        &self,
+        text: &str,
+        #[wasm_bindgen(unchecked_param_type = "EncodeOptions")] options: JsValue,
+    ) -> Result<Vec<u32>, JsValue> {
+        let options: EncodeOptions = from_js("tokenize", options)?;
         self.tokenizer()?.encode(text, options).map_err(to_js_error)
     }
 
     /// Token ids to text.
-    pub fn detokenize(&self, ids: Vec<u32>, options: JsValue) -> Result<String, JsValue> {
-        let options: DetokenizeOptions = from_js("detokenize", options)?;
+    pub fn detokenize(
+        &self,
+        ids: Vec<u32>,
+        #[wasm_bindgen(unchecked_param_type = "DecodeOptions")] options: JsValue,
+    ) -> Result<String, JsValue> {
+        let options: DecodeOptions = from_js("detokenize", options)?;
         self.tokenizer()?
-            .decode(&ids, options.skip_special)
+            .decode(&ids, options.skip_special.unwrap_or(false))
             .map_err(to_js_error)
     }
 
     /// A conversation as the model's chat template renders it.
     pub fn apply_chat_template(
         &self,
-        messages: JsValue,
-        options: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "readonly unknown[]")] messages: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "ChatTemplateOptions")] options: JsValue,
     ) -> Result<String, JsValue> {
         let options: TemplateOptions = from_js("apply_chat_template", options)?;
         let messages: serde_json::Value = from_js("messages", messages)?;
@@ -161,7 +173,10 @@ impl Engine {
     }
 
     /// Checks a request and queues it: [`Engine::step`] runs all that are queued. Returns its id.
-    pub fn enqueue(&self, request: JsValue) -> Result<f64, JsValue> {
+    pub fn enqueue(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Request")] request: JsValue,
+    ) -> Result<f64, JsValue> {
         let request = Request {
             now: Some(local_now()),
             ..from_js("generate", request)?
@@ -174,7 +189,11 @@ impl Engine {
     /// Runs all requests on by one step, one call at a time. `on_update(id, update)` gets what happened: events as
     /// [`Event`](crate::engine::Event) writes them, and last `{type: "done", result}` or `{type: "failed", error}`. False: nothing is
     /// left to run.
-    pub async fn step(&self, on_update: js_sys::Function) -> Result<bool, JsValue> {
+    pub async fn step(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "(id: number, update: Update) => void")]
+        on_update: js_sys::Function,
+    ) -> Result<bool, JsValue> {
         let pending = self.model()?.advance();
         // What was cancelled is answered before a step is waited for.
         self.tell(&on_update)?;
@@ -188,45 +207,59 @@ impl Engine {
         Ok(true)
     }
 
-    /// Ends a request: the next call of [`Engine::step`] gives its result, what it has by now, with finish reason
-    /// `aborted`.
+    /// Ends a request: the next call of [`Engine::updates`] or [`Engine::step`] gives its result. That of a generation is what
+    /// it has by now, with finish reason `aborted`; others fail with code `aborted`.
     pub fn cancel(&self, id: f64) -> Result<(), JsValue> {
         self.model()?.cancel(RequestId(id as u64));
         Ok(())
     }
 
-    /// Logits of every position, `[ids, vocab]`; while no request runs.
-    pub async fn logits(&self, ids: Vec<u32>) -> Result<js_sys::Float32Array, JsValue> {
-        let engine = self.model.clone();
-        let mut engine = engine.try_borrow_mut().map_err(|_| to_js_error(busy()))?;
-        let vocab = engine.plan().vocab_size;
-        let out = js_sys::Float32Array::new_with_length(ids.len() as u32 * vocab);
-        engine
-            .logits(&ids, |first, values| {
-                let at = first as u32 * vocab;
-                out.subarray(at, at + values.len() as u32).copy_from(values);
-                Ok(())
-            })
-            .await
-            .map_err(to_js_error)?;
-        Ok(out)
+    /// Queues the logits of every position of a text or of ids, which events of type `logits` tell. Returns its id.
+    pub fn enqueue_logits(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "TextOrIds")] text: JsValue,
+    ) -> Result<f64, JsValue> {
+        let text: TextOrIds = from_js("logits", text)?;
+        let id = self.model()?.enqueue_logits(&text).map_err(to_js_error)?;
+        Ok(id.0 as f64)
+    }
+
+    /// Queues the scoring of continuations. Returns its id.
+    pub fn enqueue_score(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "ScoreRequest")] request: JsValue,
+    ) -> Result<f64, JsValue> {
+        let request: ScoreRequest = from_js("score", request)?;
+        let id = self.model()?.enqueue_score(&request).map_err(to_js_error)?;
+        Ok(id.0 as f64)
+    }
+
+    /// Queues the embedding of texts. Returns its id.
+    pub fn enqueue_embed(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "EmbedRequest")] request: JsValue,
+    ) -> Result<f64, JsValue> {
+        let request: EmbedRequest = from_js("embed", request)?;
+        let id = self.model()?.enqueue_embed(&request).map_err(to_js_error)?;
+        Ok(id.0 as f64)
+    }
+
+    /// Tells what happened since the last call, as [`Engine::step`] does.
+    pub fn updates(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "(id: number, update: Update) => void")]
+        on_update: &js_sys::Function,
+    ) -> Result<(), JsValue> {
+        self.tell(on_update)
     }
 
     /// What steps cost so far, and the bytes that one reads.
+    #[wasm_bindgen(unchecked_return_type = "Costs")]
     pub fn costs(&self) -> Result<JsValue, JsValue> {
-        let engine = self.model()?;
-        let (plan, executor) = (engine.plan(), engine.executor());
-        let costs = executor.costs();
-        to_js(&Costs {
-            steps: costs.steps,
-            dispatches: costs.dispatches,
-            encode_ms: costs.encode_seconds * 1e3,
-            weight_bytes_per_token: plan.bytes_per_token(),
-            cache_bytes_per_position: executor.cache_bytes_per_position(),
-        })
+        to_js(&Costs::new(&*self.model()?))
     }
 
-    /// Bytes per second of copies on the GPU; `undefined` on the CPU. While no request runs.
+    /// Bytes per second of copies on the GPU; `undefined` on the CPU. Steps beside it make it less.
     pub async fn copy_bandwidth(&self) -> Result<Option<f64>, JsValue> {
         match self.gpu.clone() {
             Some(gpu) => gpu.copy_bandwidth().await.map(Some).map_err(to_js_error),
@@ -246,11 +279,17 @@ impl Engine {
         let updates = self.model()?.updates();
         for (id, update) in updates {
             let update = match update {
-                Update::Event(event) => to_js(&event)?,
-                Update::Done(Ok(result)) => {
-                    let generation = result.generation().map_err(to_js_error)?;
-                    object("done", "result", &to_js(&generation)?)
+                Update::Event(Event::Logits { first, values }) => {
+                    let update = object(
+                        "logits",
+                        "values",
+                        &js_sys::Float32Array::from(&values[..]).into(),
+                    );
+                    js_sys::Reflect::set(&update, &"first".into(), &first.into())?;
+                    update
                 }
+                Update::Event(event) => to_js(&event)?,
+                Update::Done(Ok(result)) => object("done", "result", &result_to_js(result)?),
                 Update::Done(Err(error)) => object("failed", "error", &to_js_error(error)),
             };
             on_update.call2(&JsValue::NULL, &JsValue::from_f64(id.0 as f64), &update)?;
@@ -258,7 +297,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The model, unless [`Engine::logits`] has it.
+    /// The model. No call borrows it over an await.
     fn model(&self) -> Result<RefMut<'_, Model>, JsValue> {
         self.model.try_borrow_mut().map_err(|_| to_js_error(busy()))
     }
@@ -285,12 +324,6 @@ struct Callbacks {
 
 impl LoadHost for Callbacks {
     fn progress(&mut self, phase: LoadPhase, loaded: u64, total: u64) -> Result<()> {
-        let phase = match phase {
-            LoadPhase::Open => "open",
-            LoadPhase::Compile => "compile",
-            LoadPhase::Weights => "download",
-            LoadPhase::Ready => "ready",
-        };
         let value = to_js(&Progress {
             phase,
             loaded,
@@ -345,31 +378,6 @@ impl LoadHost for Callbacks {
     }
 }
 
-/// See `ModelInfo` in www/lib.
-fn info(model: &Model) -> serde_json::Value {
-    let config = model.config();
-    let mut device = serde_json::to_value(model.executor().info()).unwrap_or_default();
-    if let (Some(reason), Some(device)) = (model.fallback_reason(), device.as_object_mut()) {
-        device.insert("fallback_reason".into(), reason.to_string().into());
-    }
-    let self_test = device
-        .as_object_mut()
-        .and_then(|device| device.remove("self_test"));
-    serde_json::json!({
-        "name": config.name,
-        "architecture": config.architecture,
-        "config": config,
-        "parameters": model.plan().tensors.iter().map(|t| t.rows * t.cols).sum::<u64>(),
-        "bytes": model.file_bytes(),
-        "context": model.context(),
-        "generation_config": model.generation_config(),
-        "chat_template": model.tokenizer().is_ok_and(|t| t.chat_template().is_some()),
-        "warnings": model.warnings().to_vec(),
-        "selfTest": self_test,
-        "device": device,
-    })
-}
-
 /// What a worker that shares this module's memory does: works for the pool, until its worker is ended.
 #[cfg(feature = "cpu")]
 #[wasm_bindgen]
@@ -388,6 +396,23 @@ pub fn pool_died(handle: u32) {
 
 fn busy() -> Error {
     Error::invalid_input("this model is busy: await (or cancel) the request before")
+}
+
+/// A job's result for JavaScript.
+fn result_to_js(result: JobResult) -> Result<JsValue, JsValue> {
+    match result {
+        JobResult::Generation(generation) => to_js(&generation),
+        JobResult::Scores(scores) => to_js(&scores),
+        JobResult::Logits(positions) => Ok(positions.into()),
+        JobResult::Embeddings(vectors) => Ok(vectors
+            .iter()
+            .map(|vector| js_sys::Float32Array::from(&vector[..]))
+            .collect::<js_sys::Array>()
+            .into()),
+        JobResult::Captured(_) => Err(to_js_error(Error::unsupported(
+            "captured values have no form in JavaScript yet",
+        ))),
+    }
 }
 
 /// `{type, [name]: value}`

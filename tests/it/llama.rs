@@ -104,12 +104,29 @@ fn fixtures_on_the_cpu() {
     ignore = "needs a Vulkan driver and ../shared/fixtures"
 )]
 fn fixtures_on_the_gpu() {
+    fixtures_with(&harness::everyday_variants());
+}
+
+#[test]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
+#[cfg_attr(
+    all(gpu, fixtures),
+    ignore = "left out of the everyday tests: ./build.sh test --all"
+)]
+fn fixtures_on_the_gpu_with_other_kernels() {
+    fixtures_with(&harness::other_variants());
+}
+
+fn fixtures_with(variants: &[(&str, GpuOptions)]) {
     for name in &fixture_models() {
         let (model, sequences) = load(name);
-        for (variant, options) in harness::gpu_variants() {
+        for (variant, options) in variants {
             check(
                 &format!("{name} on GPU, {variant}"),
-                &mut on_gpu(&model, CONTEXT, &options),
+                &mut on_gpu(&model, CONTEXT, options),
                 &sequences,
             );
         }

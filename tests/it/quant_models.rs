@@ -140,9 +140,26 @@ fn every_type_on_the_cpu() {
     ignore = "needs a Vulkan driver and ../shared/fixtures"
 )]
 fn every_type_on_the_gpu() {
+    every_type_with(&harness::everyday_variants());
+}
+
+#[test]
+#[cfg_attr(
+    not(all(gpu, fixtures)),
+    ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
+#[cfg_attr(
+    all(gpu, fixtures),
+    ignore = "left out of the everyday tests: ./build.sh test --all"
+)]
+fn every_type_on_the_gpu_with_other_kernels() {
+    every_type_with(&harness::other_variants());
+}
+
+fn every_type_with(variants: &[(&str, GpuOptions)]) {
     for_each_case(|case| {
-        for (variant, options) in harness::gpu_variants() {
-            case.check(variant, &mut on_gpu(&case.model, CONTEXT, &options));
+        for (variant, options) in variants {
+            case.check(variant, &mut on_gpu(&case.model, CONTEXT, options));
         }
     });
 }
@@ -188,6 +205,10 @@ fn every_type_with_rounded_activations() {
 #[cfg_attr(
     not(all(gpu, fixtures)),
     ignore = "needs a Vulkan driver and ../shared/fixtures"
+)]
+#[cfg_attr(
+    all(gpu, fixtures),
+    ignore = "left out of the everyday tests: ./build.sh test --all"
 )]
 fn every_type_split_to_small_bindings() {
     for_each_case(|case| {

@@ -1,8 +1,8 @@
 //! The default model, SmolLM2-135M-Instruct in Q4_1, against the fixtures.
 
 use crate::support::harness::{
-    DEFAULT_MODEL, FIXTURES, assert_close, executors, expected, gpu_variants, greedy, ids, logits,
-    on_cpu, on_gpu, open, reference,
+    DEFAULT_MODEL, FIXTURES, assert_close, everyday_variants, executors, expected, greedy, ids,
+    logits, on_cpu, on_gpu, open, other_variants, reference,
 };
 use crate::support::{harness, npy};
 use llamero::exec::Executor;
@@ -119,17 +119,30 @@ const ROUNDED_RMS: f64 = 0.01;
     ignore = "needs Vulkan, ../shared/fixtures and ./build.sh model"
 )]
 fn logits_and_greedy_text_on_the_gpu() {
+    // A software driver takes a third of a second for a token with its fastest kernels, and some for a prompt.
+    on_the_gpu_with(&everyday_variants(), 3, 12);
+}
+
+#[test]
+#[cfg_attr(
+    not(all(gpu, fixtures, default_model)),
+    ignore = "needs Vulkan, ../shared/fixtures and ./build.sh model"
+)]
+#[cfg_attr(
+    all(gpu, fixtures, default_model),
+    ignore = "left out of the everyday tests: ./build.sh test --all"
+)]
+fn logits_and_greedy_text_on_the_gpu_with_other_kernels() {
+    on_the_gpu_with(&other_variants(), 1, 4);
+}
+
+fn on_the_gpu_with(variants: &[(&str, GpuOptions)], prompts: usize, tokens: usize) {
     let model = open(Path::new(DEFAULT_MODEL));
-    for (variant, options) in gpu_variants() {
-        // A software driver takes a third of a second for a token with its fastest kernels, and some for a prompt.
-        let (prompts, tokens) = if variant == "subgroups, columns" {
-            (3, 12)
-        } else {
-            (1, 4)
-        };
+    for (variant, options) in variants {
+        let mut executor = on_gpu(&model, 128, options);
         check(
             variant,
-            &mut on_gpu(&model, 128, &options),
+            &mut executor,
             &expected("smollm2"),
             prompts,
             tokens,
@@ -137,8 +150,8 @@ fn logits_and_greedy_text_on_the_gpu() {
     }
 }
 
-/// A whole text on the reference. The others take minutes for one here, so they read the beginning, and are compared with
-/// the reference there; what the CPU does in a browser is measured over whole texts (tests/browser/cpu.test.mjs).
+/// The beginning of a text on every executor, beside the reference; what the CPU does in a browser is measured over whole
+/// texts (tests/browser/cpu.test.mjs). Keys and values are in f16, as the page has them.
 #[test]
 #[cfg_attr(
     not(all(fixtures, default_model)),
@@ -147,29 +160,48 @@ fn logits_and_greedy_text_on_the_gpu() {
 fn perplexity_on_every_executor() {
     const BEGINNING: usize = 128;
     let case = &expected("smollm2")["perplexity"][0];
-    let text = ids(&case["ids"]);
-    let mut beginning = f64::NAN;
-    // As the page runs it: keys and values in f16.
+    let text = &ids(&case["ids"])[..BEGINNING];
+    let mut exact = f64::NAN;
     for (name, mut engine) in executors(Path::new(DEFAULT_MODEL), 600, &GpuOptions::default()) {
-        let mut perplexity = |text: &[u32]| {
-            let (perplexity, counted) = pollster::block_on(engine.perplexity(text, 600)).unwrap();
-            assert_eq!(counted, text.len() - 1);
-            perplexity
-        };
-        let found = perplexity(&text[..BEGINNING]);
-        let ratio = if name == "reference" {
-            beginning = found;
-            perplexity(&text) / case["ppl_exact"].as_f64().unwrap()
-        } else {
-            found / beginning
-        };
+        let (found, counted) = pollster::block_on(engine.perplexity(text, 600)).unwrap();
+        assert_eq!(counted, text.len() - 1);
+        if name == "reference" {
+            exact = found;
+        }
+        let ratio = found / exact;
         eprintln!(
-            "{name}, {}: {ratio} of the exact perplexity",
+            "{name}, {}: {ratio} of the reference's perplexity",
             case["source"]
         );
         assert!(
             (ratio - 1.0).abs() < 0.005,
-            "{name}: {ratio} of the exact perplexity"
+            "{name}: {ratio} of the reference's perplexity"
         );
     }
+}
+
+#[test]
+#[cfg_attr(
+    not(all(fixtures, default_model)),
+    ignore = "needs ../shared/fixtures and ./build.sh model"
+)]
+#[cfg_attr(
+    all(fixtures, default_model),
+    ignore = "left out of the everyday tests: ./build.sh test --all"
+)]
+fn perplexity_of_a_whole_text_on_the_reference() {
+    let case = &expected("smollm2")["perplexity"][0];
+    let text = ids(&case["ids"]);
+    let engines = executors(Path::new(DEFAULT_MODEL), 600, &GpuOptions::default());
+    let (_, mut engine) = engines
+        .into_iter()
+        .find(|(name, _)| *name == "reference")
+        .unwrap();
+    let (found, counted) = pollster::block_on(engine.perplexity(&text, 600)).unwrap();
+    assert_eq!(counted, text.len() - 1);
+    let ratio = found / case["ppl_exact"].as_f64().unwrap();
+    assert!(
+        (ratio - 1.0).abs() < 0.005,
+        "{ratio} of the exact perplexity"
+    );
 }

@@ -35,14 +35,14 @@ test('progress in words', () => {
   const base = {
     loaded: 42_100_000,
     total: 98_400_000,
-    bytesPerSecond: 12_300_000,
-    secondsLeft: 4.6,
+    bytes_per_second: 12_300_000,
+    seconds_left: 4.6,
   };
   expect(progressDetail({ phase: 'download', ...base })).toBe(
     '42.1 MB of 98.4 MB · 12.3 MB/s · 5 s left',
   );
   expect(
-    progressDetail({ phase: 'download', ...base, bytesPerSecond: 0, secondsLeft: undefined }),
+    progressDetail({ phase: 'download', ...base, bytes_per_second: 0, seconds_left: undefined }),
   ).toBe('42.1 MB of 98.4 MB');
   expect(progressDetail({ phase: 'compile', ...base })).toBe('');
 });

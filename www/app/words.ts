@@ -44,13 +44,13 @@ export function progressDetail({
   phase,
   loaded,
   total,
-  bytesPerSecond,
-  secondsLeft,
+  bytes_per_second,
+  seconds_left,
 }: LoadProgress): string {
   if (phase === 'ready' || phase === 'compile') return '';
   const parts = [total > 0 ? `${megabytes(loaded)} of ${megabytes(total)}` : megabytes(loaded)];
-  if (bytesPerSecond > 0) parts.push(`${megabytes(bytesPerSecond)}/s`);
-  if (secondsLeft !== undefined && loaded < total) parts.push(`${seconds(secondsLeft)} left`);
+  if (bytes_per_second > 0) parts.push(`${megabytes(bytes_per_second)}/s`);
+  if (seconds_left !== undefined && loaded < total) parts.push(`${seconds(seconds_left)} left`);
   return parts.join(' · ');
 }
 

@@ -55,7 +55,7 @@ function startInPlace(): Started {
     onmessageerror: null,
     postMessage(message: ToWorker) {
       // Files are not copied: they do not change.
-      const copy = message.type === 'load' ? message : structuredClone(message);
+      const copy = isLoad(message) ? message : structuredClone(message);
       queueMicrotask(() => host.closed || host.receive(copy));
     },
     terminate: () => host.close(),
@@ -73,6 +73,8 @@ function startInPlace(): Started {
   });
   return { worker, missing: () => new LlameroError('internal', 'the engine did not start') };
 }
+
+const isLoad = (message: ToWorker) => message.type === 'request' && message.method === 'load';
 
 interface Files {
   stat(path: string): Promise<{ size: number; isDirectory(): boolean; isFile(): boolean }>;

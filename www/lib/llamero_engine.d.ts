@@ -1,19 +1,28 @@
 // What src/web/ exports, as wasm-bindgen writes it; the generated file takes this one's place in the package.
 
+import type {
+  ChatTemplateOptions,
+  Costs,
+  DecodeOptions,
+  EncodeOptions,
+  EngineOptions,
+  EngineProgress,
+  Event,
+  GenerationResult,
+  ModelInfo,
+  Request,
+} from './generated/engine.js';
+
 export interface EngineSource {
   name: string;
   size: number;
   read(offset: number, length: number): Promise<Uint8Array>;
 }
 
-export interface EngineOptions {
-  device?: string;
-  max_context?: number;
-  kv_cache_type?: string;
-  kernels?: Partial<Record<string, boolean | number>>;
-  tune?: boolean;
-  threads?: number;
-}
+export type Update =
+  | Event
+  | { type: 'done'; result: GenerationResult }
+  | { type: 'failed'; error: unknown };
 
 export interface InitOutput {
   readonly memory: WebAssembly.Memory;
@@ -37,8 +46,8 @@ export class Engine {
   static load(
     sources: EngineSource[],
     options: EngineOptions,
-    on_progress: (progress: { phase: string; loaded: number; total: number }) => void,
-    on_opened: () => Promise<void>,
+    on_progress: (progress: EngineProgress) => void,
+    on_opened: () => Promise<unknown>,
     start_threads: (
       module: WebAssembly.Module,
       memory: WebAssembly.Memory,
@@ -46,18 +55,15 @@ export class Engine {
       count: number,
     ) => Promise<number>,
   ): Promise<Engine>;
-  info(): any;
-  tokenize(text: string, options: { add_special?: boolean; parse_special?: boolean }): Uint32Array;
-  detokenize(ids: Uint32Array, options: { skip_special?: boolean }): string;
-  apply_chat_template(
-    messages: any,
-    options: { add_generation_prompt?: boolean; tools?: any },
-  ): string;
-  enqueue(request: any): number;
-  step(on_update: (id: number, update: any) => void): Promise<boolean>;
+  info(): ModelInfo;
+  tokenize(text: string, options: EncodeOptions): Uint32Array;
+  detokenize(ids: Uint32Array, options: DecodeOptions): string;
+  apply_chat_template(messages: readonly unknown[], options: ChatTemplateOptions): string;
+  enqueue(request: Request): number;
+  step(on_update: (id: number, update: Update) => void): Promise<boolean>;
   cancel(id: number): void;
   logits(ids: Uint32Array): Promise<Float32Array>;
-  costs(): any;
+  costs(): Costs;
   copy_bandwidth(): Promise<number | undefined>;
   heap_bytes(): number;
   free(): void;

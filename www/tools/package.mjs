@@ -1,7 +1,7 @@
 // Builds the npm package.
 //
 //   node www/tools/package.mjs ENGINE_FOLDER OUT_FOLDER [BUILD ...]   compile www/lib, add the builds of the engine that are
-//                                         named (see MODULES; unless any is: all that are there), write package.json
+//                                         named (see build/builds.mjs; unless any is: all that are there), write package.json
 //   node www/tools/package.mjs --pack FOLDER              make the tarball and print sizes
 
 import { execFileSync } from 'node:child_process';
@@ -19,19 +19,8 @@ import {
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { rolldown } from 'rolldown';
+import { BUILDS, standIn } from './build/builds.mjs';
 import { manifest, projectManifest } from './manifest.mjs';
-
-/** The package's WebAssembly modules by name, as tools/build/engine.mjs makes them, and the names of their files. */
-const MODULES = {
-  base: 'llamero_engine',
-  gpu: 'llamero_engine_gpu',
-  relaxed: 'llamero_engine_relaxed',
-  threads: 'llamero_engine_threads',
-  tokenizers: 'llamero_tokenizers',
-};
-
-/** Names that www/lib imports from a module besides its `default`. */
-const STAND_INS = { tokenizers: 'export const Pipeline = undefined;\n' };
 
 const root = path.resolve(
   import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname),
@@ -51,7 +40,7 @@ async function build(engine, out, wanted) {
     { stdio: 'inherit' },
   );
   const left = [];
-  for (const [name, file] of Object.entries(MODULES)) {
+  for (const [name, { file }] of Object.entries(BUILDS)) {
     const chosen = wanted.length === 0 || wanted.includes(name);
     if (chosen && existsSync(path.join(engine, `${file}_bg.wasm`))) {
       for (const ending of ['.js', '.d.ts', '_bg.wasm'])
@@ -62,10 +51,8 @@ async function build(engine, out, wanted) {
     if (name === 'base') throw new Error(`${engine} has no ${file}_bg.wasm`);
     console.log(`   the package is made without ${file}_bg.wasm`);
     left.push(file);
-    writeFileSync(
-      path.join(fresh, `${file}.js`),
-      `// This package was made without this module.\nexport default undefined;\n${STAND_INS[name] ?? ''}`,
-    );
+    writeFileSync(path.join(fresh, `${file}.js`), standIn(name));
+    copyFileSync(path.join(root, 'www/lib', `${file}.d.ts`), path.join(fresh, `${file}.d.ts`));
   }
   // JavaScript that the engine brings along (src/exec/gpu/web.rs).
   if (existsSync(path.join(engine, 'snippets')))
@@ -130,7 +117,7 @@ async function bundleWorker(folder) {
 function embed(folder) {
   const worker = readFileSync(path.join(folder, 'worker.js'), 'utf8');
   const packed = (name) => {
-    const file = path.join(folder, `${MODULES[name]}_bg.wasm`);
+    const file = path.join(folder, `${BUILDS[name].file}_bg.wasm`);
     return existsSync(file) ? gzipSync(readFileSync(file), { level: 9 }).toString('base64') : '';
   };
   writeFileSync(

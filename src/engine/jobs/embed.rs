@@ -9,6 +9,7 @@ use serde::Deserialize;
 /// Which positions make an embedding.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Pooling {
     /// The mean over all positions.
     #[default]
@@ -22,10 +23,12 @@ pub enum Pooling {
 /// Which texts are embedded, and how.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
 pub struct EmbedRequest {
     /// The texts; each has the model's prefix (BOS) before it.
     pub texts: Vec<TextOrIds>,
     /// Which positions count.
+    #[cfg_attr(test, ts(as = "Option<_>", optional))]
     pub pooling: Pooling,
     /// Divide each vector by its Euclidean length; default: yes.
     pub normalize: Option<bool>,

@@ -40,6 +40,7 @@ impl Host for () {
 
 /// A generated token's log-probabilities.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct TokenLogprobs {
     /// Token id.
     pub id: u32,
@@ -51,21 +52,25 @@ pub struct TokenLogprobs {
 
 /// One generated sequence.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "GeneratedSequence"))]
 pub struct Sequence {
     /// Generated ids, the end-of-text token included.
     pub ids: Vec<u32>,
     /// Their text, special tokens and stop text left out.
     pub text: String,
-    /// `stop` (the model, a stop text or a constraint ended it), `length` (the token limit or the context did) or `aborted`
-    /// (the caller did, by [`Model::cancel`]).
+    /// `stop`: the model, a stop text or a constraint ended it; `length`: the token limit or the context did; `aborted`:
+    /// the caller did, maybe before its first token.
+    #[cfg_attr(test, ts(type = "'stop' | 'length' | 'aborted'"))]
     pub finish_reason: &'static str,
     /// One per token, where they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, ts(as = "Option<Vec<TokenLogprobs>>", optional))]
     pub logprobs: Vec<TokenLogprobs>,
 }
 
 /// Token counts, as OpenAI names them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
@@ -79,6 +84,7 @@ pub struct Usage {
 
 /// Where the time went, in milliseconds and tokens per second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Timings {
     /// Until the first token; where the request was cancelled before it, until then.
     pub prefill_ms: f64,
@@ -92,6 +98,7 @@ pub struct Timings {
 
 /// The result of a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "GenerationResult"))]
 pub struct Generation {
     /// One per requested sequence.
     pub sequences: Vec<Sequence>,

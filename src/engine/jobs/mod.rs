@@ -103,6 +103,7 @@ pub(super) trait Job {
 /// What happens while a job runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Event {
     /// Prompt tokens processed so far.
     Prefill {
@@ -121,13 +122,16 @@ pub enum Event {
         text: String,
         /// Its log-probability, where that was asked for.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
         logprob: Option<f32>,
         /// The most likely tokens there, where these were asked for.
         #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[cfg_attr(test, ts(as = "Option<Vec<TokenLogprob>>", optional))]
         top_logprobs: Vec<TokenLogprob>,
     },
     /// Logits of some positions.
     #[serde(skip)]
+    #[cfg_attr(test, ts(skip))]
     Logits {
         /// The first position.
         first: u32,
@@ -182,6 +186,7 @@ pub enum Update {
 /// A text, or token ids.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum TextOrIds {
     /// A text, which the model's tokenizer encodes.
     Text(String),

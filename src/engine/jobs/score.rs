@@ -10,6 +10,7 @@ use std::rc::Rc;
 /// What is scored. The prompt is computed once for all continuations.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ScoreRequest {
     /// What comes before each continuation; a text has the model's prefix (BOS) before it.
     pub prompt: TextOrIds,
@@ -19,6 +20,7 @@ pub struct ScoreRequest {
 
 /// The score of a continuation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Score {
     /// Natural logarithm of the probability of all its tokens, after the prompt. 0 for none.
     pub logprob: f64,

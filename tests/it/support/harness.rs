@@ -143,6 +143,19 @@ pub fn gpu_variants() -> Vec<(&'static str, GpuOptions)> {
     variants
 }
 
+/// Of `gpu_variants` the fastest, which devices with all features use. Every kernel's tests run all of them every day
+/// (kernels.rs, self_test.rs); whole models run the others with `./build.sh test --all`.
+pub fn everyday_variants() -> Vec<(&'static str, GpuOptions)> {
+    gpu_variants().split_off(gpu_variants().len() - 1)
+}
+
+/// Those of `gpu_variants` that are not among `everyday_variants`.
+pub fn other_variants() -> Vec<(&'static str, GpuOptions)> {
+    let mut variants = gpu_variants();
+    variants.pop();
+    variants
+}
+
 /// Kernels that round activations.
 pub fn rounding_variants() -> Vec<(&'static str, GpuOptions)> {
     let (_, columns) = gpu_variants().pop().expect("there are some");

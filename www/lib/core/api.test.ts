@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { asLlameroError, fromWire, LlameroAbortError, LlameroError, toWire } from './errors.js';
-import { chatRequest, checkLoadOptions, sourceSpec, textRequest, tokenIds } from './options.js';
+import { chatRequest, checkLoadOptions, textRequest, tokenIds } from './options.js';
+import type { Progress } from './progress.js';
 import { ProgressMeter } from './progress.js';
+import { sourceSpec } from './source-spec.js';
 import { GenerationStream } from './stream.js';
-import type { ByteSource, GenerationResult, LoadProgress, TokenEvent } from './types.js';
+import type { ByteSource, GenerationResult, TokenEvent } from './types.js';
 
 const thrown = (call: () => unknown): LlameroError => {
   try {
@@ -255,7 +257,7 @@ describe('GenerationStream', () => {
 
 describe('ProgressMeter', () => {
   test('rate and time left over the last seconds; not too often; ends and new phases always', () => {
-    const seen: LoadProgress[] = [];
+    const seen: Progress[] = [];
     let now = 0;
     const meter = new ProgressMeter(
       (p) => seen.push(p),
@@ -270,17 +272,17 @@ describe('ProgressMeter', () => {
       phase: 'download',
       loaded: 1000,
       total: 1000,
-      secondsLeft: 0,
+      seconds_left: 0,
     });
-    expect(seen.at(-1)?.bytesPerSecond).toBeCloseTo(200, 5);
-    expect(seen[10]?.secondsLeft).toBeCloseTo((1000 - 200) / 200, 5);
+    expect(seen.at(-1)?.bytes_per_second).toBeCloseTo(200, 5);
+    expect(seen[10]?.seconds_left).toBeCloseTo((1000 - 200) / 200, 5);
     meter.report('compile', 0, 3);
     expect(seen.at(-1)).toEqual({
       phase: 'compile',
       loaded: 0,
       total: 3,
-      bytesPerSecond: 0,
-      secondsLeft: undefined,
+      bytes_per_second: 0,
+      seconds_left: undefined,
     });
   });
 });

@@ -1,40 +1,15 @@
 // The one error class of the package. Everything that a call can throw is a LlameroError; what to match on is `code`.
 
-/** What went wrong; the engine's `ErrorKind::code`, and `unsupported_environment`, which the engine never sees. */
-export type ErrorCode =
-  | 'invalid_file'
-  | 'unsupported'
-  /** The engine cannot run here: no workers, no WebAssembly, a policy that forbids them. The message says what would work. */
-  | 'unsupported_environment'
-  | 'invalid_input'
-  | 'context_overflow'
-  | 'model_too_large'
-  | 'io'
-  | 'network'
-  | 'webgpu_unavailable'
-  | 'device_lost'
-  | 'template'
-  | 'aborted'
-  | 'internal';
+import type { ErrorCode } from '../generated/engine.js';
+import { ERROR_CODES } from '../generated/engine.js';
 
-const CODES: ReadonlySet<string> = new Set<ErrorCode>([
-  'invalid_file',
-  'unsupported',
-  'unsupported_environment',
-  'invalid_input',
-  'context_overflow',
-  'model_too_large',
-  'io',
-  'network',
-  'webgpu_unavailable',
-  'device_lost',
-  'template',
-  'aborted',
-  'internal',
-]);
+export type { ErrorCode };
+
+const CODES: ReadonlySet<string> = new Set<string>(ERROR_CODES);
 
 /** Any failure. `message` says what happened and what to do next; `code` is for programs. */
 export class LlameroError extends Error {
+  /** What went wrong, to match on. */
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
@@ -52,6 +27,11 @@ export class LlameroAbortError extends LlameroError {
   }
 }
 
+/** The text of anything thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** An error as it crosses the worker's border. */
 export interface WireError {
   code: ErrorCode;
@@ -63,19 +43,21 @@ export interface WireError {
 export function asLlameroError(error: unknown): LlameroError {
   if (error instanceof LlameroError) return error;
   const code = (error as { code?: unknown } | null)?.code;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   if (typeof code === 'string' && CODES.has(code)) return make(code as ErrorCode, message, error);
   if ((error as { name?: unknown } | null)?.name === 'AbortError')
     return make('aborted', message, error);
   return make('internal', `${message} (a fault of llamero itself; please report it)`, error);
 }
 
+/** Anything thrown, as it crosses the worker's border. */
 export function toWire(error: unknown): WireError {
   const { code, message, stack, cause } = asLlameroError(error);
   const inner = cause instanceof Error ? cause.stack : undefined;
   return { code, message, ...((inner ?? stack) ? { stack: inner ?? stack } : {}) };
 }
 
+/** An error that has crossed the worker's border. */
 export function fromWire({ code, message, stack }: WireError): LlameroError {
   const error = make(code, message);
   if (stack && code === 'internal') error.stack = stack;

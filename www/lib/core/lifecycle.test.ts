@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { WorkerClient } from '../rpc/client.js';
 import type { FromWorker, ToWorker } from '../rpc/protocol.js';
+import { answers } from '../rpc/reads.js';
 import { LlameroError } from './errors.js';
 import { GenerationStream } from './stream.js';
 import type { GenerationResult } from './types.js';
@@ -23,7 +24,7 @@ class SilentWorker {
     this.onmessage?.({ data: message });
   }
   types(): string[] {
-    return this.told.map(({ type }) => type);
+    return this.told.map((told) => (told.type === 'request' ? told.method : told.type));
   }
 }
 
@@ -54,14 +55,23 @@ const result = (finish_reason: 'stop' | 'aborted', ids: number[]): GenerationRes
   },
 });
 
+function load(
+  page: WorkerClient,
+  { onOpened, signal }: { onOpened?: () => Promise<void>; signal?: AbortSignal },
+): Promise<unknown> {
+  const request = { sources: [], options: {}, timeout: undefined, wasm: {} };
+  const onQuestion = answers([], onOpened);
+  return page.request('load', [request], { onQuestion, signal, endsWorker: true }).result;
+}
+
 describe('a load', () => {
   test('that is aborted rejects without a word of the worker, which is ended', async () => {
     const { worker, client: page } = client();
     const abort = new AbortController();
-    const load = page.load([], [], {}, undefined, {}, {}, abort.signal);
+    const loading = load(page, { signal: abort.signal });
     const reason = new Error('another model was chosen');
     abort.abort(reason);
-    await expect(load).rejects.toMatchObject({
+    await expect(loading).rejects.toMatchObject({
       name: 'AbortError',
       code: 'aborted',
       cause: reason,
@@ -69,7 +79,7 @@ describe('a load', () => {
     expect(worker.types()).toEqual(['load']);
     expect(worker.ended).toBe(true);
     // What the worker had under way comes to nothing, and nothing is told to it.
-    worker.says({ type: 'opened', id: 1 });
+    worker.says({ type: 'question', id: 1, ask: 5, name: 'opened', question: undefined });
     worker.says({ type: 'done', id: 1, value: {} as never });
     await expect(page.call('memory')).rejects.toMatchObject({ code: 'aborted' });
     expect(worker.types()).toEqual(['load']);
@@ -77,8 +87,8 @@ describe('a load', () => {
 
   test('whose signal is aborted before it begins tells the worker nothing', async () => {
     const { worker, client: page } = client();
-    const load = page.load([], [], {}, undefined, {}, {}, AbortSignal.abort());
-    await expect(load).rejects.toMatchObject({ code: 'aborted' });
+    const loading = load(page, { signal: AbortSignal.abort() });
+    await expect(loading).rejects.toMatchObject({ code: 'aborted' });
     expect(worker.told).toEqual([]);
   });
 
@@ -86,31 +96,23 @@ describe('a load', () => {
     const { worker, client: page } = client();
     let ready = () => {};
     const onOpened = () => new Promise<void>((resolve) => (ready = resolve));
-    const load = page.load([], [], {}, undefined, {}, { onOpened }, undefined);
-    worker.says({ type: 'opened', id: 1 });
+    const loading = load(page, { onOpened });
+    worker.says({ type: 'question', id: 1, ask: 5, name: 'opened', question: undefined });
     await Promise.resolve();
     expect(worker.types()).toEqual(['load']);
     ready();
     await new Promise((resolve) => setTimeout(resolve));
-    expect(worker.told.at(-1)).toEqual({ type: 'go_on', id: 1 });
+    expect(worker.told.at(-1)).toEqual({ type: 'answer', ask: 5, answer: undefined });
     worker.says({ type: 'done', id: 1, value: { name: 'm' } as never });
-    expect(await load).toEqual({ name: 'm' });
+    expect(await loading).toEqual({ name: 'm' });
   });
 
   test('fails with what its caller throws', async () => {
     const { worker, client: page } = client();
     const fault = new Error('no room');
-    const load = page.load(
-      [],
-      [],
-      {},
-      undefined,
-      {},
-      { onOpened: () => Promise.reject(fault) },
-      undefined,
-    );
-    worker.says({ type: 'opened', id: 1 });
-    await expect(load).rejects.toBe(fault);
+    const loading = load(page, { onOpened: () => Promise.reject(fault) });
+    worker.says({ type: 'question', id: 1, ask: 5, name: 'opened', question: undefined });
+    await expect(loading).rejects.toBe(fault);
     expect(worker.types()).toEqual(['load']);
   });
 });
@@ -118,9 +120,15 @@ describe('a load', () => {
 describe('a generation', () => {
   function stream(signal?: AbortSignal) {
     const { worker, client: page } = client();
-    const stream = new GenerationStream((onToken) => page.generate({}, { onToken }, signal));
+    const stream = new GenerationStream((onToken) =>
+      page.request('generate', [{}], { onEvent: onToken as never, signal }),
+    );
     const token = (id: number) =>
-      worker.says({ type: 'token', id: 1, token: { index: 0, id, text: `<${id}>` } });
+      worker.says({
+        type: 'event',
+        id: 1,
+        event: { type: 'token', index: 0, id, text: `<${id}>` },
+      });
     return { worker, page, stream, token };
   }
 

@@ -1,7 +1,18 @@
 // `Llama`: a loaded model. Everything that computes happens in its worker.
 
+import type * as engine from '../generated/engine.js';
+import type {
+  ChatTemplateOptions,
+  Costs,
+  DecodeOptions,
+  EncodeOptions,
+  Event,
+  Request,
+} from '../generated/engine.js';
+import { DECODE_OPTIONS, ENCODE_OPTIONS, TEMPLATE_OPTIONS } from '../generated/engine.js';
 import { WorkerClient } from '../rpc/client.js';
-import type { EngineOptions, GenerationRequest } from '../rpc/protocol.js';
+import type { LoadEvent } from '../rpc/protocol.js';
+import { answers } from '../rpc/reads.js';
 import type { HttpSource } from '../storage/http.js';
 import { openInPage, settled } from '../storage/page.js';
 import type { Place } from '../worker/place.js';
@@ -9,26 +20,25 @@ import { PAGE, wasmAt } from '../worker/place.js';
 import { abortError } from './errors.js';
 import {
   accessOf,
-  CHAT,
-  chatOptions,
   chatRequest,
   checkLoadOptions,
   checkMessages,
   checkNames,
+  engineOptions,
   invalid,
-  sourceSpec,
+  templateOptions,
   textRequest,
   tokenIds,
 } from './options.js';
+import { sourceSpec } from './source-spec.js';
 import { GenerationStream } from './stream.js';
 import type {
   ByteSource,
   ChatMessage,
-  ChatTemplateOptions,
-  Costs,
   FileSource,
   GenerationOptions,
   LoadOptions,
+  LoadProgress,
   ModelInfo,
   ModelSource,
 } from './types.js';
@@ -39,67 +49,70 @@ export class Tokenizer {
   constructor(private readonly client: WorkerClient) {}
 
   /**
-   * Token ids of a text. `add_special`: with the model's prefix (BOS), default false; `parse_special`: text that
-   * spells a special token becomes that token, default false.
+   * Token ids of a text.
+   *
+   * @throws LlameroError `invalid_input` for what is no text, or an unknown option.
    */
-  async encode(
-    text: string,
-    options: { add_special?: boolean; parse_special?: boolean } = {},
-  ): Promise<Uint32Array> {
+  async encode(text: string, options: EncodeOptions = {}): Promise<Uint32Array> {
     if (typeof text !== 'string') throw invalid('encode wants a text');
-    checkNames(options, ['add_special', 'parse_special'], 'encode');
+    checkNames(options, ENCODE_OPTIONS, 'encode');
     return this.client.call('tokenize', text, options);
   }
 
-  /** The text of token ids. `skip_special`: leave special tokens out, default false. */
-  async decode(
-    ids: readonly number[] | Uint32Array,
-    options: { skip_special?: boolean } = {},
-  ): Promise<string> {
-    checkNames(options, ['skip_special'], 'decode');
+  /**
+   * The text of token ids.
+   *
+   * @throws LlameroError `invalid_input` for an id that is not in the vocabulary, or an unknown option.
+   */
+  async decode(ids: readonly number[] | Uint32Array, options: DecodeOptions = {}): Promise<string> {
+    checkNames(options, DECODE_OPTIONS, 'decode');
     return this.client.call('detokenize', tokenIds(ids), options);
   }
 
-  /** How many tokens a text has. */
-  async count(
-    text: string,
-    options: { add_special?: boolean; parse_special?: boolean } = {},
-  ): Promise<number> {
+  /** How many tokens a text has; throws as `encode` does. */
+  async count(text: string, options: EncodeOptions = {}): Promise<number> {
     return (await this.encode(text, options)).length;
   }
 
-  /** The conversation as the model's chat template writes it. */
+  /**
+   * The conversation as the model's chat template writes it.
+   *
+   * @throws LlameroError `template` where the template is missing, broken, or refuses the conversation; `invalid_input` for
+   * messages or options that cannot be used.
+   */
   async applyChatTemplate(
     messages: readonly ChatMessage[],
     options: ChatTemplateOptions = {},
   ): Promise<string> {
-    checkNames(options, ['add_generation_prompt', ...CHAT], 'applyChatTemplate');
+    checkNames(options, TEMPLATE_OPTIONS, 'applyChatTemplate');
     checkMessages(messages);
-    const { add_generation_prompt = true } = options;
-    return this.client.call('apply_chat_template', messages, {
-      add_generation_prompt,
-      ...chatOptions(options),
-    });
+    return this.client.call('apply_chat_template', messages, templateOptions(options));
   }
 }
 
+/** A loaded model. */
 export class Llama {
   /** What was loaded, and which device runs it. */
   readonly info: ModelInfo;
+  /** Its vocabulary. */
   readonly tokenizer: Tokenizer;
 
   /** @internal */
   protected constructor(
     private readonly client: WorkerClient,
-    info: ModelInfo,
+    info: engine.ModelInfo,
   ) {
-    this.info = info;
+    this.info = { ...info, selfTest: info.self_test };
     this.tokenizer = new Tokenizer(client);
   }
 
   /**
    * Loads a GGUF file or a folder of safetensors from an address, a file, bytes, or a list of these. Weights go to the
    * device piece by piece, so the page's memory holds a small part of the files at any time.
+   *
+   * @throws LlameroError, by its `code`: `invalid_file` and `unsupported` for files that cannot be run, `network` and `io` where
+   * their bytes do not come, `model_too_large` where they do not fit, `webgpu_unavailable` and `device_lost` where the device
+   * that was asked for does not serve, `unsupported_environment` where the engine cannot run, `invalid_input` for options.
    */
   static load(source: ModelSource, options: LoadOptions = {}): Promise<Llama> {
     return Llama.loadAt(PAGE, source, options);
@@ -110,48 +123,31 @@ export class Llama {
     checkLoadOptions(options);
     const { signal } = options;
     if (signal?.aborted) throw abortError(signal);
-    const isList =
-      Array.isArray(source) || (typeof FileList !== 'undefined' && source instanceof FileList);
-    const given = isList ? Array.from(source as readonly FileSource[]) : [source as FileSource];
-    const local = place.files && (await Promise.all(given.map((file) => place.files!(file))));
-    const list = given.flatMap((file, i) => local?.[i] ?? [file]);
-    if (list.length === 0) throw invalid('the list of files is empty');
+    const files = await filesOf(place, source, options);
     const remotes: ByteSource[] = [];
     const access = accessOf(options);
-    const files = await Promise.all(list.map((file) => settled(file, options.timeout, signal)));
     let specs = files.map((file) => sourceSpec(file, remotes, access));
     if (specs.length > 1 && specs.some((spec) => spec.kind === 'folder')) {
       throw invalid(
         'the address of a folder (ending in a slash) stands alone; give one folder, or a list of files',
       );
     }
-    const engineOptions: EngineOptions = {};
-    if (options.device !== undefined) engineOptions.device = options.device;
-    if (options.max_context !== undefined) engineOptions.max_context = options.max_context;
-    if (options.kv_cache_type !== undefined) engineOptions.kv_cache_type = options.kv_cache_type;
-    if (options.kernels !== undefined) engineOptions.kernels = options.kernels;
-    if (options.tune !== undefined) engineOptions.tune = options.tune;
-    if (options.threads !== undefined) engineOptions.threads = options.threads;
-    if (options.quantize !== undefined) engineOptions.quantize = options.quantize;
     const wasm =
       options.wasmUrl === undefined ? await place.wasm() : await wasmAt(options.wasmUrl, place);
     const client = new WorkerClient(place.start(options));
     const opened: HttpSource[] = [];
     try {
-      const { fetch } = options;
+      const { fetch, onProgress, onOpened, timeout } = options;
       if (fetch)
         specs = await openInPage(specs, remotes, opened, { fetch, ...(signal ? { signal } : {}) });
-      const { onProgress, onOpened, timeout } = options;
-      const info = await client.load(
-        specs,
-        remotes,
-        engineOptions,
-        timeout,
-        wasm,
-        { onProgress, onOpened },
+      const request = { sources: specs, options: engineOptions(options), timeout, wasm };
+      const { result } = client.request('load', [request], {
+        onEvent: (event) => onProgress?.(progressOf(event)),
+        onQuestion: answers(remotes, onOpened),
         signal,
-      );
-      return new this(client, info);
+        endsWorker: true,
+      });
+      return new this(client, await result);
     } catch (error) {
       client.terminate();
       throw error;
@@ -160,7 +156,12 @@ export class Llama {
     }
   }
 
-  /** Continues a text, or token ids. Starts at once; calls that overlap run together. */
+  /**
+   * Continues a text, or token ids. Starts at once; calls that overlap run together.
+   *
+   * @throws LlameroError `invalid_input` for options that cannot be used. What goes wrong later, the stream throws:
+   * `context_overflow` for a prompt that does not fit, `device_lost`, and `invalid_input` for values out of their range.
+   */
   generate(
     prompt: string | readonly number[] | Uint32Array,
     options: GenerationOptions = {},
@@ -168,7 +169,7 @@ export class Llama {
     return this.start(textRequest(prompt, options), options);
   }
 
-  /** Answers a conversation, written out by the model's own chat template. */
+  /** Answers a conversation, written out by the model's own chat template. Throws as `generate` does, and `template`. */
   chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): GenerationStream {
     return this.start(chatRequest(messages, options), options);
   }
@@ -194,12 +195,17 @@ export class Llama {
     return sequences[0]?.text ?? '';
   }
 
-  /** Logits of every position, row after row: `[ids.length, vocab_size]`. */
+  /**
+   * Logits of every position, row after row: `[ids.length, vocab_size]`.
+   *
+   * @throws LlameroError `context_overflow` for more ids than the context has positions; `invalid_input` for none, or for
+   * one that is not in the vocabulary.
+   */
   async logits(ids: readonly number[] | Uint32Array): Promise<Float32Array> {
     return this.client.call('logits', tokenIds(ids));
   }
 
-  /** Memory in use. `wasm_heap_bytes` never shrinks, so it is also the most that was used. */
+  /** Memory in use, in bytes. `wasm_heap_bytes` never shrinks, so it is also the most that was used. */
   async memory(): Promise<{ wasm_heap_bytes: number }> {
     return this.client.call('memory');
   }
@@ -222,10 +228,37 @@ export class Llama {
     this.client.terminate();
   }
 
-  private start(request: GenerationRequest, options: GenerationOptions): GenerationStream {
+  private start(request: Request, options: GenerationOptions): GenerationStream {
     const { signal, onPrefill } = options;
     return new GenerationStream((onToken) =>
-      this.client.generate(request, { onToken, onPrefill }, signal),
+      this.client.request('generate', [request], {
+        onEvent: (event: Event) => {
+          const { type, ...rest } = event;
+          if (type === 'token') onToken(rest as Omit<typeof event, 'type'>);
+          else onPrefill?.(rest as Omit<typeof event, 'type'>);
+        },
+        signal,
+      }),
     );
   }
+}
+
+/** The files that the caller means, each as one that is here or has an address. */
+async function filesOf(
+  place: Place,
+  source: ModelSource,
+  { timeout, signal }: LoadOptions,
+): Promise<FileSource[]> {
+  const isList =
+    Array.isArray(source) || (typeof FileList !== 'undefined' && source instanceof FileList);
+  const given = isList ? Array.from(source as readonly FileSource[]) : [source as FileSource];
+  const local = await Promise.all(given.map((file) => place.files?.(file)));
+  const list = given.flatMap((file, i) => local[i] ?? [file]);
+  if (list.length === 0) throw invalid('the list of files is empty');
+  return Promise.all(list.map((file) => settled(file, timeout, signal)));
+}
+
+function progressOf({ type: _, ...progress }: LoadEvent): LoadProgress {
+  const { bytes_per_second, seconds_left } = progress;
+  return { ...progress, bytesPerSecond: bytes_per_second, secondsLeft: seconds_left };
 }

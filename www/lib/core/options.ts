@@ -1,80 +1,55 @@
-// Checks of what the caller passes: an unknown option throws here, a value out of range in the engine.
+// Checks of what the caller passes: an unknown option throws here, and so does a value that no engine takes; what depends on
+// the model is checked by the engine. The names of the engine's options are generated (generated/engine.ts).
 
-import type { Access, GenerationRequest, SourceSpec } from '../rpc/protocol.js';
-import { inTemplates } from '../storage/answer.js';
-import { HttpSource } from '../storage/http.js';
-import { LlameroError } from './errors.js';
-import type {
-  ByteSource,
-  ChatMessage,
-  ChatTemplateOptions,
-  FileSource,
-  GenerationOptions,
-  Kernels,
-  LoadOptions,
-} from './types.js';
+import type { ChatTemplateOptions, EngineOptions, Kernels, Request } from '../generated/engine.js';
+import {
+  CACHE_TYPES,
+  DEVICES,
+  ENGINE_OPTIONS,
+  KERNELS,
+  LANES,
+  QUANTIZE,
+  REQUEST,
+  TEMPLATE_OPTIONS,
+} from '../generated/engine.js';
+import type { Access } from '../rpc/protocol.js';
+import { LlameroError, messageOf } from './errors.js';
+import type { ChatMessage, GenerationOptions, LoadOptions } from './types.js';
 
-const LOAD_OPTIONS = [
-  'device',
-  'max_context',
-  'kv_cache_type',
-  'threads',
-  'quantize',
-  'kernels',
-  'tune',
-  'onProgress',
-  'onOpened',
-  'signal',
-  'timeout',
-  'headers',
-  'credentials',
-  'fetch',
-  'wasmUrl',
-  'workerUrl',
-  'worker',
-] as const satisfies readonly (keyof LoadOptions)[];
-const KERNELS: readonly string[] = [
-  'subgroups',
-  'int8',
-  'f16',
-  'columns',
-  'splits',
-] satisfies (keyof Kernels)[];
-const LANES: readonly unknown[] = [4, 8, 16, 32, 64];
-const QUANTIZE: readonly string[] = [
-  'q8_0',
-  'q4_0',
-  'q4_1',
-  'q5_0',
-  'q5_1',
-] satisfies LoadOptions['quantize'][];
-const SETTINGS = [
-  'max_new_tokens',
-  'max_length',
-  'do_sample',
-  'temperature',
-  'top_k',
-  'top_p',
-  'min_p',
-  'seed',
-  'repetition_penalty',
-  'presence_penalty',
-  'frequency_penalty',
-  'logit_bias',
-  'suppress_tokens',
-  'allowed_tokens',
-  'stop',
-  'ignore_eos',
-  'num_return_sequences',
-] as const satisfies readonly (keyof GenerationOptions)[];
+/** Options of a load that the package itself minds; the engine's are `ENGINE_OPTIONS`. */
+const PAGE_OPTIONS = {
+  onProgress: true,
+  onOpened: true,
+  signal: true,
+  timeout: true,
+  headers: true,
+  credentials: true,
+  fetch: true,
+  wasmUrl: true,
+  workerUrl: true,
+  worker: true,
+} satisfies Record<Exclude<keyof LoadOptions, keyof EngineOptions>, true>;
 
-/** Options of `chat` and `applyChatTemplate` that the chat template sees. */
-export const CHAT = [
-  'tools',
-  'chat_template_kwargs',
-  'chat_template',
-] as const satisfies readonly (keyof GenerationOptions)[];
+/** What a request is about; the rest of its fields are settings. */
+const PROMPTS = { prompt: true, ids: true, messages: true } satisfies Partial<
+  Record<keyof Request, true>
+>;
+/** Settings of a generation that the package itself minds. */
+const CALLBACKS = { onPrefill: true, signal: true } satisfies Record<
+  Exclude<keyof GenerationOptions, keyof Request>,
+  true
+>;
+/** Settings of a text prompt alone. */
+const OF_TEXT: readonly string[] = ['add_special'] satisfies (keyof Request)[];
+/** Settings of a conversation alone: what its chat template sees. */
+const OF_CHAT: readonly string[] = TEMPLATE_OPTIONS;
 
+/** The engine's settings of a generation. */
+const SETTINGS = REQUEST.filter(
+  (name): name is Exclude<keyof Request, keyof typeof PROMPTS> => !(name in PROMPTS),
+);
+
+/** An error for an argument that cannot be used. */
 export function invalid(message: string): LlameroError {
   return new LlameroError('invalid_input', message);
 }
@@ -90,49 +65,70 @@ export function checkNames(options: object, known: readonly string[], where: str
   }
 }
 
+/** Throws for an option of a load that is unknown, or has a value that no load takes. */
 export function checkLoadOptions(options: LoadOptions): void {
-  checkNames(options, LOAD_OPTIONS, 'Llama.load');
-  const { device, max_context: context } = options;
-  if (device !== undefined && !['auto', 'webgpu', 'cpu', 'reference'].includes(device)) {
-    throw invalid(
-      `device is ${JSON.stringify(device)}; it must be "auto", "webgpu", "cpu" or "reference"`,
-    );
-  }
-  if (context !== undefined && !(Number.isInteger(context) && context > 0)) {
-    throw invalid(`max_context is ${String(context)}; it must be a whole number above 0`);
-  }
-  const { kv_cache_type: cache, threads } = options;
-  if (threads !== undefined && !(Number.isInteger(threads) && threads > 0 && threads <= 256)) {
-    throw invalid(`threads is ${String(threads)}; it must be a whole number from 1 to 256`);
-  }
-  if (cache !== undefined && !['f16', 'f32', 'q8_0'].includes(cache)) {
-    throw invalid(`kv_cache_type is ${JSON.stringify(cache)}; it must be "f16", "f32" or "q8_0"`);
-  }
-  for (const [name, on] of Object.entries(options.kernels ?? {})) {
-    if (
-      name === 'lanes' ? !LANES.includes(on) : !KERNELS.includes(name) || typeof on !== 'boolean'
-    ) {
-      throw invalid(
-        `kernels.${name} is ${JSON.stringify(on)}; there are ${KERNELS.join(', ')}, each true or false, and lanes: ${LANES.join(', ')}`,
-      );
-    }
-  }
-  if (options.tune !== undefined && typeof options.tune !== 'boolean') {
-    throw invalid(`tune is ${JSON.stringify(options.tune)}; it must be true or false`);
-  }
+  checkNames(options, [...ENGINE_OPTIONS, ...Object.keys(PAGE_OPTIONS)], 'Llama.load');
+  checkChoice(options, 'device', DEVICES);
+  checkChoice(options, 'kv_cache_type', CACHE_TYPES);
+  checkChoice(options, 'quantize', QUANTIZE);
+  checkCount(options, 'max_context', Infinity);
+  checkCount(options, 'threads', 256);
+  const { tune } = options;
+  if (tune !== undefined && typeof tune !== 'boolean')
+    throw invalid(`tune is ${JSON.stringify(tune)}; it must be true or false`);
+  checkKernels(options.kernels ?? {});
   checkAccess(options);
-  const { quantize } = options;
-  if (quantize !== undefined && !QUANTIZE.includes(quantize)) {
+}
+
+function checkChoice<N extends 'device' | 'kv_cache_type' | 'quantize'>(
+  options: LoadOptions,
+  name: N,
+  choices: readonly string[],
+): void {
+  const value: unknown = options[name];
+  if (value === undefined || choices.includes(value as string)) return;
+  const words = choices.map((choice) => JSON.stringify(choice));
+  throw invalid(
+    `${name} is ${JSON.stringify(value)}; it must be ${words.slice(0, -1).join(', ')} or ${words.at(-1)}`,
+  );
+}
+
+function checkCount(options: LoadOptions, name: 'max_context' | 'threads', most: number): void {
+  const value: unknown = options[name];
+  if (
+    value === undefined ||
+    (Number.isInteger(value) && (value as number) > 0 && (value as number) <= most)
+  )
+    return;
+  const range = most === Infinity ? 'above 0' : `from 1 to ${most}`;
+  throw invalid(`${name} is ${String(value)}; it must be a whole number ${range}`);
+}
+
+function checkKernels(kernels: Kernels): void {
+  const switches = KERNELS.filter((name) => name !== 'lanes');
+  for (const [name, value] of Object.entries(kernels)) {
+    const known =
+      value === undefined ||
+      (name === 'lanes'
+        ? LANES.some((lanes) => lanes === value)
+        : switches.some((one) => one === name) && typeof value === 'boolean');
+    if (known) continue;
     throw invalid(
-      `quantize is ${JSON.stringify(quantize)}; it must be one of ${QUANTIZE.join(', ')}`,
+      `kernels.${name} is ${JSON.stringify(value)}; there are ${switches.join(', ')}, each true or false, and lanes: ${LANES.join(', ')}`,
     );
   }
 }
 
-/** Headers that a page's requests carry as the browser likes, whatever the page says; and those that say which bytes are asked for. */
+/** The options of a load that the engine takes. */
+export function engineOptions(options: LoadOptions): EngineOptions {
+  return given(options, ENGINE_OPTIONS);
+}
+
+/** Headers that a page's requests carry as the browser likes, whatever the page says. */
 const NOT_OURS =
   /^(accept-(charset|encoding)|access-control-.*|connection|content-length|cookie2?|date|dnt|expect|host|keep-alive|origin|referer|set-cookie|te|trailer|transfer-encoding|upgrade|via|(proxy|sec)-.*)$/i;
-const RANGES = /^(if-)?range$/i;
+/** Headers that say which bytes are asked for. */
+export const RANGES = /^(if-)?range$/i;
 
 function checkAccess({ timeout, credentials, fetch, headers }: LoadOptions): void {
   if (timeout !== undefined && !(typeof timeout === 'number' && timeout >= 0)) {
@@ -159,9 +155,7 @@ function plainHeaders(given: LoadOptions['headers']): [string, string][] {
   try {
     list = [...new Headers(given)];
   } catch (cause) {
-    throw invalid(
-      `headers must be names and texts, as of fetch (${cause instanceof Error ? cause.message : String(cause)})`,
-    );
+    throw invalid(`headers must be names and texts, as of fetch (${messageOf(cause)})`);
   }
   for (const [name] of list) {
     if (RANGES.test(name))
@@ -188,29 +182,28 @@ export function accessOf({ timeout, headers, credentials }: LoadOptions): Access
 export function textRequest(
   prompt: string | readonly number[] | Uint32Array,
   options: GenerationOptions,
-): GenerationRequest {
-  checkNames(options, [...SETTINGS, 'add_special', 'onPrefill', 'signal'], 'generate');
-  const request = settings(options);
-  if (typeof prompt === 'string') {
-    if (options.add_special !== undefined) request['add_special'] = options.add_special;
-    return { ...request, prompt };
-  }
+): Request {
+  checkNames(options, namesWithout(OF_CHAT), 'generate');
+  const settings = given(options, SETTINGS);
+  if (typeof prompt === 'string') return { ...settings, prompt };
   if (options.add_special !== undefined)
     throw invalid('add_special is for text prompts; token ids are taken as they are');
-  return { ...request, ids: tokenIds(prompt) };
+  return { ...settings, ids: tokenIds(prompt) };
 }
 
-export function chatRequest(
-  messages: readonly ChatMessage[],
-  options: GenerationOptions,
-): GenerationRequest {
-  checkNames(options, [...SETTINGS, ...CHAT, 'onPrefill', 'signal'], 'chat');
+/** The engine's request out of a conversation and the caller's options. */
+export function chatRequest(messages: readonly ChatMessage[], options: GenerationOptions): Request {
+  checkNames(options, namesWithout(OF_TEXT), 'chat');
   checkMessages(messages);
-  return { ...settings(options), ...chatOptions(options), messages };
+  return { ...given(options, SETTINGS), ...templateOptions(options), messages };
+}
+
+function namesWithout(others: readonly string[]): string[] {
+  return [...SETTINGS, ...Object.keys(CALLBACKS)].filter((name) => !others.includes(name));
 }
 
 /** What of the caller's options is for the chat template, checked. */
-export function chatOptions(options: ChatTemplateOptions): ChatTemplateOptions {
+export function templateOptions(options: ChatTemplateOptions): ChatTemplateOptions {
   const { chat_template_kwargs: kwargs, chat_template: template } = options;
   if (
     kwargs !== undefined &&
@@ -225,11 +218,10 @@ export function chatOptions(options: ChatTemplateOptions): ChatTemplateOptions {
       "chat_template must be the name of one of the model's templates, or a template's text",
     );
   }
-  return Object.fromEntries(
-    CHAT.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]),
-  );
+  return given(options, TEMPLATE_OPTIONS);
 }
 
+/** Throws for messages that no chat template can write out. */
 export function checkMessages(messages: unknown): asserts messages is readonly ChatMessage[] {
   if (!Array.isArray(messages) || messages.length === 0) {
     throw invalid('messages must be a non-empty array of {role, content}');
@@ -245,6 +237,7 @@ export function checkMessages(messages: unknown): asserts messages is readonly C
   });
 }
 
+/** Token ids, checked. */
 export function tokenIds(ids: unknown): Uint32Array {
   if (ids instanceof Uint32Array) return ids;
   if (!Array.isArray(ids)) throw invalid('a prompt is a text, or an array of token ids');
@@ -256,89 +249,10 @@ export function tokenIds(ids: unknown): Uint32Array {
   return Uint32Array.from(ids as number[]);
 }
 
-function settings(options: GenerationOptions): GenerationRequest {
-  const request: GenerationRequest = {};
-  for (const name of SETTINGS) {
-    // As everywhere in JavaScript, `undefined` is the same as not given.
-    if (options[name] !== undefined) request[name] = options[name];
-  }
-  return request;
-}
-
-/** A file's name; that of a named chat template with its folder, by which the engine knows it. */
-function nameOf(file: File): string {
-  return inTemplates(file.webkitRelativePath || file.name) ?? file.name;
-}
-
-/** How a source is sent to the worker. `remotes` collects those that the page itself has to read. */
-export function sourceSpec(
-  source: FileSource,
-  remotes: ByteSource[],
-  access: Access = {},
-): SourceSpec {
-  if (typeof Request !== 'undefined' && source instanceof Request) {
-    if (source.method !== 'GET')
-      throw invalid(`the given Request has method ${source.method}; a file is read by GET`);
-    const own = [...source.headers].filter(([name]) => !RANGES.test(name));
-    const headers = [
-      ...(access.headers ?? []).filter(([name]) => !source.headers.has(name)),
-      ...own,
-    ];
-    return sourceSpec(source.url, remotes, {
-      credentials: source.credentials,
-      ...access,
-      ...(headers.length ? { headers } : {}),
-    });
-  }
-  if (typeof source === 'string' || source instanceof URL) {
-    let url: URL;
-    try {
-      url = new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
-    } catch {
-      throw invalid(`${JSON.stringify(String(source))} is not an address`);
-    }
-    if (
-      !['http:', 'https:', 'blob:', 'data:'].includes(url.protocol) &&
-      !url.protocol.endsWith('-extension:')
-    ) {
-      throw invalid(
-        `an address beginning with ${url.protocol} cannot be fetched by a page; use https, or a File`,
-      );
-    }
-    url.hash = '';
-    return { kind: url.pathname.endsWith('/') ? 'folder' : 'http', url: url.href, ...access };
-  }
-  if (source instanceof Blob) {
-    return { kind: 'blob', blob: source, name: source instanceof File ? nameOf(source) : 'model' };
-  }
-  if (source instanceof ArrayBuffer || source instanceof Uint8Array) {
-    return { kind: 'blob', blob: new Blob([source as BlobPart]), name: 'model' };
-  }
-  const own = source as ByteSource;
-  if (
-    typeof source === 'object' &&
-    source !== null &&
-    typeof own.read === 'function' &&
-    Number.isSafeInteger(own.size)
-  ) {
-    const { concurrency } = own;
-    if (concurrency !== undefined && !(Number.isInteger(concurrency) && concurrency > 0)) {
-      throw invalid(
-        `concurrency of the source ${String(own.name)} is ${String(concurrency)}; it must be a whole number above 0`,
-      );
-    }
-    remotes.push(own);
-    return {
-      kind: 'remote',
-      source: remotes.length - 1,
-      name: String(own.name),
-      size: own.size,
-      ...(concurrency !== undefined ? { concurrency } : {}),
-      // It minds its own time, over several attempts.
-      ...(own instanceof HttpSource ? { network: true } : {}),
-    };
-  }
-  throw invalid(
-    'a model is given as an address, a File, Blob or file handle, bytes, a Request or Response, or an object with name, size and read()',
-  );
+/** The options of these names. As everywhere in JavaScript, `undefined` is the same as not given. */
+function given<T extends object, N extends keyof T>(options: T, names: readonly N[]): Pick<T, N> {
+  const found: Partial<Pick<T, N>> = {};
+  for (const name of names) if (options[name] !== undefined) found[name] = options[name];
+  // Whatever is not there is optional: the names are those of options.
+  return found as Pick<T, N>;
 }

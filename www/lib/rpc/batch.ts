@@ -1,24 +1,19 @@
 // The generations under way in one engine: all of them run together, driven by one loop.
 
-import type { GenerationResult, TokenEvent } from '../core/types.js';
-import type { GenerationRequest } from './protocol.js';
+import type { Event, GenerationResult, Request } from '../generated/engine.js';
+import type { Update } from '../llamero_engine.js';
 
-/** What the engine tells of a request; see `step` in src/web/mod.rs. */
-export type Update =
-  | { type: 'prefill'; done: number; total: number }
-  | ({ type: 'token' } & TokenEvent)
-  | { type: 'done'; result: GenerationResult }
-  | { type: 'failed'; error: unknown };
+export type { Update };
 
 /** The part of the engine that generates. */
 export interface BatchEngine {
-  enqueue(request: GenerationRequest): number;
+  enqueue(request: Request): number;
   step(onUpdate: (id: number, update: Update) => void): Promise<boolean>;
   cancel(id: number): void;
 }
 
 interface Caller {
-  onEvent(event: Update & { type: 'prefill' | 'token' }): void;
+  onEvent(event: Event): void;
   resolve(result: GenerationResult): void;
   reject(error: unknown): void;
 }
@@ -38,7 +33,7 @@ export class Batch {
    * has, at the engine's next step.
    */
   generate(
-    request: GenerationRequest,
+    request: Request,
     onEvent: Caller['onEvent'],
     signal: AbortSignal,
   ): Promise<GenerationResult> {

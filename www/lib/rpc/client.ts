@@ -1,40 +1,49 @@
 // The page's end of the worker: requests out, answers in.
 
 import { abortError, fromWire, LlameroAbortError, LlameroError, toWire } from '../core/errors.js';
-import type {
-  ByteSource,
-  GenerationResult,
-  LoadProgress,
-  ModelInfo,
-  TokenEvent,
-} from '../core/types.js';
-import { HttpSource } from '../storage/http.js';
 import type { Started, WorkerLike } from '../worker/place.js';
 import type {
-  Calls,
-  EngineOptions,
+  Args,
+  EventOf,
   FromWorker,
-  GenerationRequest,
-  SourceSpec,
+  Methods,
+  QuestionMessage,
+  Questions,
+  Result,
   ToWorker,
-  WasmFiles,
 } from './protocol.js';
+
+/** What a request's caller does while it runs. */
+export interface Handlers<M extends keyof Methods> {
+  onEvent?: ((event: EventOf<M>) => void) | undefined;
+  /** Answers the request's questions; what it throws ends the request, unless it is of a `read`. */
+  onQuestion?:
+    | ((message: QuestionMessage) => Promise<Questions[keyof Questions]['answer']>)
+    | undefined;
+  signal?: AbortSignal | undefined;
+  /** Aborting the request ends the worker, with all that it holds: it may be deep in a computation. */
+  endsWorker?: boolean;
+}
+
+/** A request under way. */
+export interface Running<T> {
+  result: Promise<T>;
+  /** Asks the worker to end it; does nothing once it is over. */
+  cancel: () => void;
+}
 
 interface Pending {
   resolve(value: unknown): void;
   reject(error: unknown): void;
-  onProgress?: ((progress: LoadProgress) => void) | undefined;
-  onOpened?: (() => void | Promise<void>) | undefined;
-  onPrefill?: ((progress: { done: number; total: number }) => void) | undefined;
-  onToken?: ((token: TokenEvent) => void) | undefined;
+  onEvent(event: EventOf<keyof Methods>): void;
+  onQuestion: Handlers<keyof Methods>['onQuestion'];
 }
 
+/** Sends requests to a worker. Once the worker is gone, all that is asked of it fails with the reason. */
 export class WorkerClient {
   private readonly pending = new Map<number, Pending>();
   private nextId = 1;
   private dead: LlameroError | undefined;
-  private remotes: readonly ByteSource[] = [];
-
   private readonly worker: WorkerLike;
 
   constructor({ worker, missing }: Started) {
@@ -50,76 +59,33 @@ export class WorkerClient {
       this.die(new LlameroError('internal', 'a message of the worker could not be read'));
   }
 
-  load(
-    sources: SourceSpec[],
-    remotes: readonly ByteSource[],
-    options: EngineOptions,
-    timeout: number | undefined,
-    wasm: WasmFiles,
-    handlers: Pick<Pending, 'onProgress' | 'onOpened'>,
-    signal: AbortSignal | undefined,
-  ): Promise<ModelInfo> {
-    this.remotes = remotes;
-    // The worker may be deep in a computation: it is not asked, but ended, with all that it holds.
-    const abort = () => this.die(abortError(signal!));
-    const call = this.request(
-      (id) => ({ type: 'load', id, sources, options, timeout, wasm }),
-      handlers,
-      signal,
-      abort,
-    );
-    return call.result as Promise<ModelInfo>;
-  }
-
-  call<M extends keyof Calls>(method: M, ...args: Calls[M]['args']): Promise<Calls[M]['result']> {
-    const call = this.request(
-      (id) => ({ type: 'call', id, method, args }) as ToWorker,
-      {},
-      undefined,
-    );
-    return call.result as Promise<Calls[M]['result']>;
-  }
-
-  generate(
-    request: GenerationRequest,
-    handlers: Pick<Pending, 'onPrefill' | 'onToken'>,
-    signal: AbortSignal | undefined,
-  ): { result: Promise<GenerationResult>; cancel: () => void } {
-    const call = this.request((id) => ({ type: 'generate', id, request }), handlers, signal);
-    return call as { result: Promise<GenerationResult>; cancel: () => void };
-  }
-
-  /** Ends the worker; what is under way fails with an AbortError. */
-  terminate(): void {
-    this.die(new LlameroAbortError('the model was disposed of'));
-  }
-
-  private request(
-    message: (id: number) => ToWorker,
-    handlers: Omit<Pending, 'resolve' | 'reject'>,
-    signal: AbortSignal | undefined,
-    abort?: () => void,
-  ): { result: Promise<unknown>; cancel: () => void } {
+  /** Begins a request. */
+  request<M extends keyof Methods>(
+    method: M,
+    args: Args<M>,
+    { onEvent, onQuestion, signal, endsWorker }: Handlers<M> = {},
+  ): Running<Result<M>> {
     const id = this.nextId++;
     const cancel = () => {
       if (!this.pending.has(id)) return;
-      if (abort) abort();
-      else this.worker.postMessage({ type: 'cancel', id } satisfies ToWorker);
+      if (endsWorker) this.die(signal?.aborted ? abortError(signal) : new LlameroAbortError());
+      else this.tell({ type: 'cancel', id });
     };
-    const result = new Promise((resolve, reject) => {
+    const result = new Promise<Result<M>>((resolve, reject) => {
       if (this.dead) return reject(this.dead);
       if (signal?.aborted) return reject(abortError(signal));
       this.pending.set(id, {
-        ...handlers,
-        resolve,
+        resolve: (value) => resolve(value as Result<M>),
         // The worker does not know the signal's reason.
         reject: (error) =>
           reject(
             error instanceof LlameroAbortError && signal?.aborted ? abortError(signal) : error,
           ),
+        onEvent: (event) => onEvent?.(event as EventOf<M>),
+        onQuestion,
       });
       try {
-        this.worker.postMessage(message(id));
+        this.tell({ type: 'request', id, method, args } as ToWorker);
       } catch (cause) {
         this.pending.delete(id);
         reject(new LlameroError('invalid_input', 'an argument is not plain data', { cause }));
@@ -129,22 +95,29 @@ export class WorkerClient {
     return { result: result.finally(() => signal?.removeEventListener('abort', cancel)), cancel };
   }
 
+  /** A request without events: its result. */
+  call<M extends keyof Methods>(method: M, ...args: Args<M>): Promise<Result<M>> {
+    return this.request(method, args).result;
+  }
+
+  /** Ends the worker; what is under way fails with an AbortError. */
+  terminate(): void {
+    this.die(new LlameroAbortError('the model was disposed of'));
+  }
+
+  private tell(message: ToWorker, transfer: Transferable[] = []): void {
+    this.worker.postMessage(message, transfer);
+  }
+
   private receive(message: FromWorker): void {
-    if (message.type === 'read') return void this.readRemote(message);
     if (message.type === 'joining') return;
     const pending = this.pending.get(message.id);
     if (!pending) return;
     switch (message.type) {
-      case 'progress':
-        return this.callBack(() => pending.onProgress?.(message.progress));
-      case 'opened':
-        return void this.goOn(message.id, pending);
-      case 'prefill':
-        return this.callBack(() =>
-          pending.onPrefill?.({ done: message.done, total: message.total }),
-        );
-      case 'token':
-        return pending.onToken?.(message.token);
+      case 'event':
+        return callBack(() => pending.onEvent(message.event));
+      case 'question':
+        return void this.answer(message, pending);
       case 'done':
         this.pending.delete(message.id);
         return pending.resolve(message.value);
@@ -154,57 +127,21 @@ export class WorkerClient {
     }
   }
 
-  /** A load waits for what the caller does before memory is taken; a fault there ends it. */
-  private async goOn(id: number, pending: Pending): Promise<void> {
+  private async answer(message: QuestionMessage, pending: Pending): Promise<void> {
+    const { ask } = message;
     try {
-      await pending.onOpened?.();
+      const answer = await pending.onQuestion?.(message);
+      const transfer = ArrayBuffer.isView(answer) ? [answer.buffer as ArrayBuffer] : [];
+      if (!this.dead) this.tell({ type: 'answer', ask, answer }, transfer);
     } catch (error) {
-      this.pending.delete(id);
-      return pending.reject(error);
-    }
-    if (!this.dead) this.worker.postMessage({ type: 'go_on', id } satisfies ToWorker);
-  }
-
-  /** A fault in the caller's own callback is the caller's: reported as such, it does not break the protocol. */
-  private callBack(call: () => void): void {
-    try {
-      call();
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
-  }
-
-  private async readRemote({
-    id,
-    source,
-    offset,
-    length,
-  }: FromWorker & { type: 'read' }): Promise<void> {
-    let answer: ToWorker;
-    let transfer: Transferable[] = [];
-    try {
-      const remote = this.remotes[source];
-      const bytes = await remote?.read(offset, length);
-      if (!(bytes instanceof Uint8Array) || bytes.length !== length) {
-        throw new LlameroError(
-          'io',
-          `read(${offset}, ${length}) of the given source must give a Uint8Array of ${length} bytes`,
-        );
+      if (message.name === 'read') {
+        if (!this.dead) this.tell({ type: 'refusal', ask, error: toWire(error) });
+        return;
       }
-      // Copied where the buffer may be the caller's; a part of a large one would be sent with all of it.
-      const sent = remote instanceof HttpSource ? bytes : bytes.slice();
-      answer = { type: 'read_done', id, bytes: sent };
-      transfer = [sent.buffer as ArrayBuffer];
-    } catch (error) {
-      const coded =
-        typeof (error as { code?: unknown } | null)?.code === 'string'
-          ? error
-          : new LlameroError('io', String(error));
-      answer = { type: 'read_failed', id, error: toWire(coded) };
+      // The caller's own fault ends the request, as it is.
+      this.pending.delete(message.id);
+      pending.reject(error);
     }
-    if (!this.dead) this.worker.postMessage(answer, transfer);
   }
 
   private die(error: LlameroError): void {
@@ -213,5 +150,16 @@ export class WorkerClient {
     this.worker.terminate();
     for (const pending of this.pending.values()) pending.reject(error);
     this.pending.clear();
+  }
+}
+
+/** A fault in the caller's own callback is the caller's: reported as such, it does not break the protocol. */
+function callBack(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }

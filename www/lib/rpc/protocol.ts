@@ -1,17 +1,21 @@
-// What the page's side and the worker say to each other. Every request has an `id` that its answers repeat.
+// What the page's side and the worker say to each other. The page makes requests (`Methods`): each has a result, and may
+// have events and questions to the page while it runs. `client.ts` is the page's end, `worker/engine-host.ts` the other.
 
 import type { WireError } from '../core/errors.js';
 import type {
   ChatTemplateOptions,
   Costs,
+  DecodeOptions,
+  EncodeOptions,
+  EngineOptions,
+  Event,
   GenerationResult,
-  Kernels,
-  LoadProgress,
   ModelInfo,
-  TokenEvent,
-} from '../core/types.js';
+  Phase,
+  Request,
+} from '../generated/engine.js';
 
-/** A file as it is sent to the worker. `remote` stays with the page, which answers `read` messages. */
+/** A file as it is sent to the worker. `remote` stays with the page, which answers `read` questions. */
 export type SourceSpec =
   | ({ kind: 'http'; url: string } & Access)
   /** A Hugging Face folder; `url` ends in a slash. */
@@ -46,67 +50,84 @@ export const BUILD_FILES = {
 /** Where these files are: absolute addresses, or a module's bytes, gzipped; those that are not to be had are absent. */
 export type WasmFiles = Partial<Record<keyof typeof BUILD_FILES, string | Uint8Array>>;
 
-/** What the engine's `load` is asked; see LoadOptions. */
-export interface EngineOptions {
-  device?: string;
-  max_context?: number;
-  kv_cache_type?: string;
-  threads?: number;
-  quantize?: string;
-  kernels?: Partial<Kernels>;
-  tune?: boolean;
+/** What a load needs. */
+export interface LoadRequest {
+  sources: SourceSpec[];
+  options: EngineOptions;
+  /** Milliseconds, see LoadOptions. */
+  timeout: number | undefined;
+  wasm: WasmFiles;
 }
 
-/** What `generate` of the engine is asked; see GenerationOptions. */
-export type GenerationRequest = Record<string, unknown>;
-
-/** The engine's other calls: name -> arguments and result. */
-export interface Calls {
-  tokenize: {
-    args: [text: string, options: { add_special?: boolean; parse_special?: boolean }];
-    result: Uint32Array;
-  };
-  detokenize: { args: [ids: Uint32Array, options: { skip_special?: boolean }]; result: string };
-  apply_chat_template: {
-    args: [messages: unknown, options: ChatTemplateOptions];
-    result: string;
-  };
-  logits: { args: [ids: Uint32Array]; result: Float32Array };
-  memory: { args: []; result: { wasm_heap_bytes: number } };
-  costs: { args: []; result: Costs };
-  copy_bandwidth: { args: []; result: number | undefined };
+/** How far a load is; see LoadProgress. */
+export interface LoadEvent {
+  type: 'progress';
+  phase: Exclude<Phase, 'open'> | 'upload';
+  loaded: number;
+  total: number;
+  bytes_per_second: number;
+  seconds_left: number | undefined;
 }
+
+interface Method<Args extends unknown[], Result, Event = never> {
+  args: Args;
+  event: Event;
+  result: Result;
+}
+
+/** The requests: name -> arguments, events, result. */
+export interface Methods {
+  load: Method<[LoadRequest], ModelInfo, LoadEvent>;
+  generate: Method<[Request], GenerationResult, Event>;
+  tokenize: Method<[text: string, options: EncodeOptions], Uint32Array>;
+  detokenize: Method<[ids: Uint32Array, options: DecodeOptions], string>;
+  apply_chat_template: Method<[messages: readonly unknown[], ChatTemplateOptions], string>;
+  logits: Method<[ids: Uint32Array], Float32Array>;
+  memory: Method<[], { wasm_heap_bytes: number }>;
+  costs: Method<[], Costs>;
+  copy_bandwidth: Method<[], number | undefined>;
+}
+
+export type Args<M extends keyof Methods> = Methods[M]['args'];
+export type EventOf<M extends keyof Methods> = Methods[M]['event'];
+export type Result<M extends keyof Methods> = Methods[M]['result'];
+
+/** What a request may ask the page: name -> question and answer. */
+export interface Questions {
+  /** Bytes of a `remote` source. */
+  read: { question: { source: number; offset: number; length: number }; answer: Uint8Array };
+  /** The files are understood, and memory for the weights is about to be taken: the load waits. */
+  opened: { question: undefined; answer: undefined };
+}
+
+export type RequestMessage<M extends keyof Methods = keyof Methods> = {
+  [N in M]: { type: 'request'; id: number; method: N; args: Args<N> };
+}[M];
+
+export type QuestionMessage<Q extends keyof Questions = keyof Questions> = {
+  [N in Q]: {
+    type: 'question';
+    /** Of the request. */
+    id: number;
+    /** Of the question; its answer repeats it. */
+    ask: number;
+    name: N;
+    question: Questions[N]['question'];
+  };
+}[Q];
 
 export type ToWorker =
-  | {
-      type: 'load';
-      id: number;
-      sources: SourceSpec[];
-      options: EngineOptions;
-      timeout: number | undefined;
-      wasm: WasmFiles;
-    }
-  /** Makes a worker one of the engine's threads: it works for the pool until it is ended. */
-  | { type: 'thread'; module: WebAssembly.Module; memory: WebAssembly.Memory; handle: number }
-  | {
-      [M in keyof Calls]: { type: 'call'; id: number; method: M; args: Calls[M]['args'] };
-    }[keyof Calls]
-  | { type: 'generate'; id: number; request: GenerationRequest }
+  | RequestMessage
   | { type: 'cancel'; id: number }
-  /** Answers `opened`: the load goes on. */
-  | { type: 'go_on'; id: number }
-  | { type: 'read_done'; id: number; bytes: Uint8Array }
-  | { type: 'read_failed'; id: number; error: WireError };
+  | { type: 'answer'; ask: number; answer: Questions[keyof Questions]['answer'] }
+  | { type: 'refusal'; ask: number; error: WireError }
+  /** Makes a worker one of the engine's threads: it works for the pool until it is ended. */
+  | { type: 'thread'; module: WebAssembly.Module; memory: WebAssembly.Memory; handle: number };
 
 export type FromWorker =
-  | { type: 'progress'; id: number; progress: LoadProgress }
-  /** Of a load: the files are understood, and memory for the weights is about to be taken; it waits for `go_on`. */
-  | { type: 'opened'; id: number }
-  | { type: 'prefill'; id: number; done: number; total: number }
-  | { type: 'token'; id: number; token: TokenEvent }
-  /** Asks the page for bytes of a `remote` source; answered by `read_done` or `read_failed` with this `id`. */
-  | { type: 'read'; id: number; source: number; offset: number; length: number }
+  | { type: 'event'; id: number; event: EventOf<keyof Methods> }
+  | QuestionMessage
+  | { type: 'done'; id: number; value: Result<keyof Methods> }
+  | { type: 'failed'; id: number; error: WireError }
   /** Of a thread, to the worker that started it: it is about to join the pool. */
-  | { type: 'joining' }
-  | { type: 'done'; id: number; value: ModelInfo | GenerationResult | Calls[keyof Calls]['result'] }
-  | { type: 'failed'; id: number; error: WireError };
+  | { type: 'joining' };

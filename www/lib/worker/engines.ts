@@ -2,12 +2,13 @@
 // reads tokenizer.json.
 
 import { builtin } from '../core/environment.js';
-import { LlameroError } from '../core/errors.js';
+import { LlameroError, messageOf } from '../core/errors.js';
 import initBase, * as base from '../llamero_engine.js';
 import initGpu, * as gpu from '../llamero_engine_gpu.js';
 import initRelaxed, * as relaxed from '../llamero_engine_relaxed.js';
 import initThreads, * as threads from '../llamero_engine_threads.js';
 import initTokenizers, { Pipeline } from '../llamero_tokenizers.js';
+import type { InitOutput } from '../llamero_engine.js';
 import type { WasmFiles } from '../rpc/protocol.js';
 import { BUILD_FILES } from '../rpc/protocol.js';
 
@@ -45,7 +46,7 @@ const THREADS: Build = {
 };
 
 /** The build with threads, as one of its threads sees it. */
-export const THREAD = { init: initThreads!, exports: threads as unknown as typeof base };
+export const THREAD = { init: initThreads, exports: threads as unknown as typeof base };
 
 /** Builds to try one after the other. */
 export interface Candidates {
@@ -97,6 +98,42 @@ export function cpuBuilds(threads: number, wasm: WasmFiles): Candidates {
   return { builds: [threaded, ...plain] };
 }
 
+/** A build that runs. */
+export interface Running {
+  memory: InitOutput;
+  build: Build;
+  /** Why it has one thread though more are wanted. */
+  reason?: string;
+}
+
+/** Starts the first of the builds that starts. */
+export async function start(
+  { builds, reason }: Candidates,
+  wasm: WasmFiles,
+): Promise<Running> {
+  let cause: unknown;
+  const [first] = builds;
+  for (const build of builds) {
+    const place = wasm[build.name];
+    if (!build.init || place === undefined) continue;
+    try {
+      const memory = await build.init({ module_or_path: await moduleOf(place) });
+      build.exports.set_tokenizers?.((json, adjustments) => openTokenizer(wasm, json, adjustments));
+      const why =
+        cause === undefined || first?.name !== 'threads'
+          ? reason
+          : `${first.file} could not be loaded (${messageOf(cause)})`;
+      return { memory, build, ...(why === undefined ? {} : { reason: why }) };
+    } catch (error) {
+      cause ??= error;
+    }
+  }
+  if (cause instanceof LlameroError) throw cause;
+  const { name, file } = first ?? BASE;
+  const why = cause ?? new Error('no address is known');
+  throw notLoaded("the engine's WebAssembly module", file, wasm[name], why);
+}
+
 /** A module that was not loaded from `place`, and what to do about it. */
 export function notLoaded(
   what: string,
@@ -107,7 +144,7 @@ export function notLoaded(
   const where = typeof place === 'string' && !place.startsWith('data:') ? ` from ${place}` : '';
   return new LlameroError(
     'network',
-    `${what} could not be loaded${where} (${cause instanceof Error ? cause.message : String(cause)}); is ${file} served ` +
+    `${what} could not be loaded${where} (${messageOf(cause)}); is ${file} served ` +
       "there, as application/wasm, and does the content security policy allow it (script-src 'wasm-unsafe-eval', and " +
       "connect-src for its address)? A bundler that copies no files leaves it out: copy the package's .wasm files to where " +
       'your scripts are served, and give the address of that folder as option wasmUrl',

@@ -2,7 +2,7 @@
 
 import { absolute, wasmAddresses, workerAddress } from '../assets.js';
 import { missingWorker, noWorkers, refusedWorker, watchPolicy } from '../core/environment.js';
-import { LlameroError } from '../core/errors.js';
+import { LlameroError, messageOf } from '../core/errors.js';
 import type { FileSource, LoadOptions } from '../core/types.js';
 import type { WasmFiles } from '../rpc/protocol.js';
 import { BUILD_FILES } from '../rpc/protocol.js';
@@ -45,7 +45,7 @@ export function chosenWorker({ worker, workerUrl }: LoadOptions): Started | unde
     } catch (cause) {
       throw new LlameroError(
         'invalid_input',
-        `option worker: the function failed: ${cause instanceof Error ? cause.message : String(cause)}`,
+        `option worker: the function failed: ${messageOf(cause)}`,
         { cause },
       );
     }

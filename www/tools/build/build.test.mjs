@@ -1,13 +1,24 @@
 // The build's own functions, those that need no tools.
 
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { placesOf } from './bench.mjs';
+import { BUILDS, standIn } from './builds.mjs';
 import { line } from './check.mjs';
 import { inLibrary, isEngineSource, latest, withVite } from './dev.mjs';
-import { BUILDS, engineSources, isNoEngineSource, isOthers, recipe } from './engine.mjs';
+import { engineSources, isNoEngineSource, isOthers, recipe } from './engine.mjs';
 import { main } from './main.mjs';
 import { servingOptions } from './page.mjs';
 import { ROOT } from './paths.mjs';
@@ -117,7 +128,7 @@ describe('engines', () => {
 
   test('each build has its recipe; the one for development is not optimised', () => {
     for (const name of Object.keys(BUILDS)) {
-      expect(recipe(name).optimise).toContain('-O3');
+      expect(recipe(name).optimise[0]).toBe(BUILDS[name].small ? '-Oz' : '-O3');
       expect(recipe(name).profile).toBe('release');
       expect(recipe(name, { dev: true }).optimise).toBeUndefined();
       expect(recipe(name, { dev: true }).profile).toBe('dev-web');
@@ -127,6 +138,11 @@ describe('engines', () => {
     expect(recipe('threads').folder).not.toBe(recipe('base').folder);
     expect(recipe('threads').flags).toContain('-Clink-arg=--shared-memory');
     expect(() => recipe('quick')).toThrow(/unknown engine quick/);
+  });
+
+  test('a module that is left out has a stand-in with the names that are imported from it', () => {
+    expect(standIn('relaxed')).toMatch(/^export default undefined;$/m);
+    expect(standIn('tokenizers')).toMatch(/^export const Pipeline = undefined;$/m);
   });
 
   test('files of builds that are left out are known by their names', () => {
@@ -438,6 +454,77 @@ describe('development', () => {
     expect(inLibrary('/lib/index.ts', folder)).toBeUndefined();
     expect(inLibrary('/worker.js', folder)).toBeUndefined();
     expect(inLibrary('/lib/../../secret_bg.wasm', folder)).toBeUndefined();
+  });
+});
+
+describe('build.sh without Node.js', () => {
+  /** Runs build.sh with these programs alone; `stubs` are scripts. Gives {status, stdout, stderr}. */
+  function runWith(stubs) {
+    const bin = path.join(folder, 'bin');
+    mkdirSync(bin, { recursive: true });
+    for (const name of [
+      'bash',
+      'env',
+      'dirname',
+      'sort',
+      'head',
+      'awk',
+      'tr',
+      'mkdir',
+      'tail',
+      'chmod',
+    ])
+      symlinkSync(which(name), path.join(bin, name));
+    for (const [name, text] of Object.entries(stubs)) {
+      const script = path.join(bin, name);
+      writeFileSync(script, `#!${which('bash')}\n${text}\n`, { mode: 0o755 });
+    }
+    // In a copy of the project, where it may write.
+    copyFileSync('build.sh', path.join(folder, 'build.sh'));
+    const options = { env: { PATH: bin }, encoding: 'utf8', cwd: folder };
+    return spawnSync(path.join(bin, 'bash'), [path.join(folder, 'build.sh'), 'check'], options);
+  }
+  const NODE = 'if [ "$1" = --version ]; then echo v22.3.0; else echo "ran $*"; fi';
+  const asRoot = (version) => ({
+    id: 'echo 0',
+    'apt-get': `[ "$1" = install ] || exit 0
+      [[ "$*" = *nodejs*npm* ]] || exit 1
+      for name in node npm; do
+        printf '#!%s\\n%s\\n' "$BASH" '${NODE}' >"\${0%/*}/$name"
+        chmod +x "\${0%/*}/$name"
+      done`,
+    'apt-cache': `echo "  Candidate: ${version}"`,
+  });
+
+  test('without leave to install, it says what to do', () => {
+    const { status: code, stderr } = runWith({ id: 'echo 1000', 'apt-get': 'exit 1' });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/Node\.js 20\.19 or newer \(with npm\) is missing/);
+    expect(stderr).toMatch(/packages nodejs and npm/);
+  });
+
+  test('an old one counts as missing', () => {
+    const old = { node: 'echo v18.19.0', npm: '', id: 'echo 1000' };
+    expect(runWith(old).stderr).toMatch(/is missing/);
+  });
+
+  test("a distribution's that is too old is not installed", () => {
+    const { status: code, stdout, stderr } = runWith(asRoot('18.20.4+dfsg-1~deb12u1'));
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/nodejs 18\.20\.4.*too old/);
+    expect(stderr).toMatch(/is missing/);
+  });
+
+  test("a distribution's that is new enough is installed, and runs the verb", () => {
+    const { status: code, stdout } = runWith(asRoot('20.19.2+dfsg-1'));
+    expect(stdout).toMatch(/installing nodejs npm\n.*ran www\/tools\/build\/main\.mjs check\n$/s);
+    expect(code).toBe(0);
+  });
+
+  test('one that is new enough runs the verb', () => {
+    const { status: code, stdout } = runWith({ node: NODE, npm: '' });
+    expect(stdout).toBe('ran www/tools/build/main.mjs check\n');
+    expect(code).toBe(0);
   });
 });
 

@@ -4,7 +4,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { answerer } from '../serve.mjs';
-import { BUILDS, buildEngine, isNoEngineSource } from './engine.mjs';
+import { BUILDS, standIn } from './builds.mjs';
+import { buildEngine, isNoEngineSource } from './engine.mjs';
 import { servingOptions } from './page.mjs';
 import { DEV_FOLDER, MODEL, ROOT } from './paths.mjs';
 import { together } from './run.mjs';
@@ -129,13 +130,15 @@ export function fromSources(engine) {
     // Before Vite's own, which would look for the files.
     enforce: 'pre',
     resolveId(source, importer) {
-      const name = /\/(llamero_engine\w*)\.js$/.exec(source)?.[1];
-      if (!name || !importer?.startsWith(library)) return undefined;
-      return name === BUILDS[ENGINE].file ? path.resolve(ROOT, engine, `${name}.js`) : `\0${name}`;
+      if (!importer?.startsWith(library)) return undefined;
+      const name = path.posix.basename(source, '.js');
+      const build = Object.keys(BUILDS).find((key) => BUILDS[key].file === name);
+      if (build === undefined) return undefined;
+      return build === ENGINE ? path.resolve(ROOT, engine, `${name}.js`) : `\0without ${build}`;
     },
     load(id) {
-      // A build that is not there, as the package has it.
-      return id.startsWith('\0llamero_engine') ? 'export default undefined;' : undefined;
+      const build = /^\0without (.*)$/.exec(id)?.[1];
+      return build === undefined ? undefined : standIn(build);
     },
     transformIndexHtml(html) {
       return withVite(html);

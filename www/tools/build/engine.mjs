@@ -4,6 +4,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
+import { BUILDS } from './builds.mjs';
 import { DEV_FOLDER, ROOT, WASM_FOLDER, WEB_FOLDER } from './paths.mjs';
 import { output, run, together } from './run.mjs';
 import { digest, filesIn, isFresh, stamp } from './stamps.mjs';
@@ -19,68 +20,6 @@ import {
   wantThreadsRust,
 } from './toolchain.mjs';
 import { note, Problem, step } from './words.mjs';
-
-/**
- * The engine's builds, from the same sources, and the module that reads tokenizer.json; the package picks at run time. Only
- * the threads build has a std of its own.
- *
- * @typedef {object} Build
- * @property {string[]} parts       features of Cargo.toml: what of the crate is in it
- * @property {string} file          name of its files
- * @property {string} about
- * @property {string[]} features    of the target, for everything that is compiled
- * @property {string[]} [own]       of the target, for this crate alone: what it depends on is shared with the base build
- * @property {boolean} [small]      this crate is compiled for size: a GPU does what takes time
- * @property {string[]} [link]      options of the linker
- * @property {string[]} [optimise]  options of wasm-opt besides `WASM_FEATURES`
- */
-/** @type {Record<string, Build>} */
-export const BUILDS = {
-  base: {
-    file: 'llamero_engine',
-    about: 'WebGPU, and the CPU with SIMD: every browser with WebAssembly SIMD',
-    parts: ['gpu', 'cpu'],
-    features: ['+simd128'],
-  },
-  gpu: {
-    file: 'llamero_engine_gpu',
-    about: 'WebGPU alone',
-    parts: ['gpu'],
-    features: ['+simd128'],
-    small: true,
-  },
-  relaxed: {
-    file: 'llamero_engine_relaxed',
-    about: 'the CPU with relaxed SIMD: quicker sums of products of bytes',
-    parts: ['cpu'],
-    features: ['+simd128'],
-    own: ['+simd128', '+relaxed-simd'],
-    optimise: ['--enable-relaxed-simd'],
-  },
-  threads: {
-    file: 'llamero_engine_threads',
-    about: 'the CPU with relaxed SIMD, and memory shared among threads',
-    parts: ['cpu'],
-    features: ['+simd128', '+relaxed-simd', '+atomics', '+bulk-memory', '+mutable-globals'],
-    link: [
-      '--shared-memory',
-      '--import-memory',
-      '--max-memory=4294967296',
-      '--export=__wasm_init_tls',
-      '--export=__tls_size',
-      '--export=__tls_align',
-      '--export=__tls_base',
-    ],
-    optimise: ['--enable-relaxed-simd', '--enable-threads'],
-  },
-  tokenizers: {
-    file: 'llamero_tokenizers',
-    about: 'what reads tokenizer.json: the crate tokenizers, and its regular expressions',
-    parts: ['tokenizer-json'],
-    features: ['+simd128'],
-    small: true,
-  },
-};
 
 // What the module may use: no more than every browser with WebGPU has. (--all-features writes import sections that
 // Chromium 156 does not read.)

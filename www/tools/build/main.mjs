@@ -1,9 +1,10 @@
 // What ./build.sh runs: a verb and its arguments.
 
 import { bench } from './bench.mjs';
+import { BUILDS } from './builds.mjs';
 import { check } from './check.mjs';
 import { dev } from './dev.mjs';
-import { BUILDS, buildEngine } from './engine.mjs';
+import { buildEngine } from './engine.mjs';
 import { pack } from './package.mjs';
 import { buildPage, serve } from './page.mjs';
 import { ROOT } from './paths.mjs';

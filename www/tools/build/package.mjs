@@ -1,7 +1,8 @@
 // The npm package, pkg/, out of engines and www/lib. ../package.mjs does the work.
 
 import { existsSync } from 'node:fs';
-import { BUILDS, buildEngines, engineFiles } from './engine.mjs';
+import { BUILDS } from './builds.mjs';
+import { buildEngines, engineFiles } from './engine.mjs';
 import { WEB_FOLDER } from './paths.mjs';
 import { run } from './run.mjs';
 import { digest, filesIn, isFresh, stamp } from './stamps.mjs';
@@ -16,6 +17,7 @@ const SOURCES = [
   'www/lib',
   'www/tools/package.mjs',
   'www/tools/manifest.mjs',
+  'www/tools/build/builds.mjs',
   'package.json',
   'package-lock.json',
   'LICENSE',

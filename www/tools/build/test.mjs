@@ -246,13 +246,13 @@ async function unitTests() {
   return reports.withStatus(reports.read(report, reports.vitest), code);
 }
 
-/** What the npm package holds. */
-function packageTests() {
+/** The two packages: what they hold, their documentation, and whether their registries would take them. */
+function packageTests({ all }) {
   const files = readdirSync('tests/package').filter((name) => name.endsWith('.test.mjs'));
   return nodeTests(
     'package',
     files.map((name) => `tests/package/${name}`),
-    { timeout: 1200 },
+    { timeout: all ? 3600 : 1800 },
   );
 }
 
@@ -273,10 +273,13 @@ async function nodeTests(name, files, { timeout, concurrency = 1 }) {
   const args = ['--test', `--test-concurrency=${concurrency}`];
   args.push('--test-reporter=spec', '--test-reporter-destination=stdout');
   args.push('--test-reporter=tap', `--test-reporter-destination=${report}`, ...files);
+  const rust = nativeCargo();
   const code = await status(process.execPath, args, {
     timeout,
     // The command line, which the native tests built, makes the tiny model that these tests run by default.
     env: {
+      ...rust.env,
+      LLAMERO_CARGO: rust.cargo,
       LLAMERO_CLI: path.join(ROOT, 'target/debug/llamero'),
       CHROMIUM: findChromium() ?? '',
       FIREFOX: findFirefox() ?? '',

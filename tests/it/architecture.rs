@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "engine",
         &["model", "exec", "plan", "tokenizer", "format", "quant"],
     ),
-    ("web", &["engine", "exec", "tokenizer", "format"]),
+    ("web", &["engine", "model", "exec", "tokenizer", "format"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

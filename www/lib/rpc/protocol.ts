@@ -7,12 +7,15 @@ import type {
   Costs,
   DecodeOptions,
   EncodeOptions,
+  EmbedRequest,
   EngineOptions,
   Event,
   GenerationResult,
   ModelInfo,
   Phase,
   Request,
+  Score,
+  ScoreRequest,
 } from '../generated/engine.js';
 
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` questions. */
@@ -82,7 +85,9 @@ export interface Methods {
   tokenize: Method<[text: string, options: EncodeOptions], Uint32Array>;
   detokenize: Method<[ids: Uint32Array, options: DecodeOptions], string>;
   apply_chat_template: Method<[messages: readonly unknown[], ChatTemplateOptions], string>;
-  logits: Method<[ids: Uint32Array], Float32Array>;
+  logits: Method<[text: string | number[]], Float32Array>;
+  score: Method<[ScoreRequest], Score[]>;
+  embed: Method<[EmbedRequest], Float32Array[]>;
   memory: Method<[], { wasm_heap_bytes: number }>;
   costs: Method<[], Costs>;
   copy_bandwidth: Method<[], number | undefined>;

@@ -12,7 +12,7 @@ use crate::engine::{
     Model, ModelInfo, Opened, Progress, Request, RequestId, ScoreRequest, TemplateOptions,
     TextOrIds, Update, apply_chat_template,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::exec::LocalBoxFuture;
 #[cfg(feature = "cpu")]
 use crate::exec::cpu::Pool;

@@ -339,7 +339,10 @@ describe('what a page gets that asks for nothing', {
         const source = {
           name: 'big.gguf',
           size: bytes.length,
-          read: async (at, n) => ((read = Math.max(read, at + n)), bytes.slice(at, at + n)),
+          read: async (at, n) => {
+            read = Math.max(read, at + n);
+            return bytes.slice(at, at + n);
+          },
         };
         const error = await failure(() =>
           lib.Llama.load(source, { device: 'cpu', max_context: 2 ** 29 }),

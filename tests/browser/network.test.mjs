@@ -239,7 +239,7 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
       ),
       'fetch',
     );
-    await page.evaluate(() => (document.cookie = 'key=1; path=/'));
+    await page.context().addCookies([{ name: 'key', value: '1', url: server.url }]);
     server.faults.clear();
     server.requests.length = 0;
     works(await load(tiny, { credentials: 'omit' }));
@@ -302,7 +302,8 @@ describe('network', { skip: needs('chromium', 'package', 'tiny'), timeout: 300_0
           ...(concurrency ? { concurrency } : {}),
           most: 0,
           async read(offset, length) {
-            source.most = Math.max(source.most, (under += 1));
+            under += 1;
+            source.most = Math.max(source.most, under);
             await new Promise((resolve) => setTimeout(resolve, wait));
             under -= 1;
             return bytes.slice(offset, offset + length);

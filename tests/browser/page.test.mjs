@@ -5,7 +5,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gpuProcess, started } from '../bench/processes.mjs';
-import { AXE, chromium, needs, OUTPUT, ROOT, SMOLLM2, site, TINY } from './support.mjs';
+import { AXE, chromium, needs, OUTPUT, SMOLLM2, site, TINY } from './support.mjs';
 
 const DESKTOP = { width: 1200, height: 800 };
 const PHONE = { width: 390, height: 844 };
@@ -399,9 +399,9 @@ describe('the page', { skip: needs('chromium', 'page') }, () => {
       const bad = path.join(OUTPUT, 'bad.gguf');
       const bytes = readFileSync(TINY);
       writeFileSync(bad, bytes.fill(0xff, bytes.length - 4096));
-      await page.evaluate(
-        () => void (window.before = document.querySelector('llamero-app').model.llama),
-      );
+      await page.evaluate(() => {
+        window.before = document.querySelector('llamero-app').model.llama;
+      });
       await page.locator('model-card #file').setInputFiles(bad);
       await alert.waitFor();
       assert.match(

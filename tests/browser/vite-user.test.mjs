@@ -183,6 +183,9 @@ const llama: Llama = await Llama.load(new File([], 'm.gguf'), { device: 'webgpu'
 const info: ModelInfo = llama.info;
 const result: GenerationResult = await llama.chat([{ role: 'user', content: 'Hi' }], { temperature: 0 }).result();
 for await (const { id, text } of llama.generate('a')) console.log(id.toFixed(), text.trim(), info.context, result.usage.total_tokens);
+await Llama.load(new Request('/m.gguf'));
+// @ts-expect-error an object that is no source
+await Llama.load({ prompt: 'a' });
 // @ts-expect-error an option that does not exist
 llama.generate('a', { max_tokens: 3 });
 if (llama instanceof Object) throw new LlameroError('network', 'x');

@@ -26,15 +26,19 @@ export { HttpSource } from './storage/http.js';
 export class Llama extends Anywhere {
   /** Loads a model, as `Llama.load` of `llamero` does. */
   static override load(source: ModelSource, options: LoadOptions = {}): Promise<Llama> {
-    return super.loadAt.call(Llama, EMBEDDED, source, options);
+    return Anywhere.loadAt.call(Llama, EMBEDDED, source, options);
   }
 }
 
 let address: string | undefined;
 
 const EMBEDDED: Place = {
-  start: (options) =>
-    chosenWorker(options) ?? startWorker((address ??= scriptAddress(worker)), trusted),
+  start(options) {
+    const chosen = chosenWorker(options);
+    if (chosen) return chosen;
+    address ??= scriptAddress(worker);
+    return startWorker(address, trusted);
+  },
   wasm: () => ({
     base: bytes(wasm),
     // Empty in a package that was made without it.

@@ -28,7 +28,7 @@ export { HttpSource } from './storage/http.js';
 export class Llama extends Anywhere {
   /** Loads a model, as `Llama.load` of `llamero` does; in Node, Bun and Deno also from paths and `file:` addresses. */
   static override load(source: ModelSource, options: LoadOptions = {}): Promise<Llama> {
-    return super.loadAt.call(Llama, IN_PLACE, source, options);
+    return Anywhere.loadAt.call(Llama, IN_PLACE, source, options);
   }
 }
 

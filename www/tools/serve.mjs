@@ -64,7 +64,7 @@ export const CSP = [
 
 /**
  * Serves `mounts` ({'/prefix/': folder, '/name': file}; the longest prefix wins).
- * @returns {Promise<{url: string, port: number, requests: object[], faults: Map<string, Fault>, close(): Promise<void>}>}
+ * @returns {Promise<{url: string, port: number, requests: {method: string, path: string, range: string|null, headers: Record<string, string>, status: number, sent: number}[], faults: Map<string, Fault>, close(): Promise<void>}>}
  */
 export async function serve(mounts, { port = 0, host = '127.0.0.1', ...options } = {}) {
   const { answer, requests, faults } = answerer(mounts, options);
@@ -100,8 +100,8 @@ export function answerer(mounts, { isolate = true, csp = CSP, cors = false } = {
       if (!prefix.endsWith('/')) {
         if (name === prefix) return target;
       } else if (name.startsWith(prefix)) {
-        const relative = path.posix.normalize('/' + name.slice(prefix.length));
-        return path.join(target, relative.endsWith('/') ? relative + 'index.html' : relative);
+        const relative = path.posix.normalize(`/${name.slice(prefix.length)}`);
+        return path.join(target, relative.endsWith('/') ? `${relative}index.html` : relative);
       }
     }
     return undefined;

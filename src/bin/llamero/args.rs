@@ -180,8 +180,11 @@ pub(crate) struct ChatArgs {
     /// A JSON file with a list of tools.
     #[arg(long)]
     pub(crate) tools: Option<PathBuf>,
-    /// Variables of the template's own, a JSON object: '{"`enable_thinking"`: false}'.
-    #[arg(long)]
+    // An attribute, since rustdoc and the terminal mark names in different ways.
+    #[arg(
+        long,
+        help = r#"Variables of the template's own, a JSON object: '{"enable_thinking": false}'"#
+    )]
     pub(crate) chat_template_kwargs: Option<String>,
     /// The name of one of the model's templates (default: `tool_use` where there are tools, else default).
     #[arg(long)]

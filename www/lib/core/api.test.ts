@@ -196,8 +196,15 @@ describe('GenerationStream', () => {
     let cancelled = 0;
     const stream = new GenerationStream((onToken) => {
       emit = onToken;
-      const result = new Promise<GenerationResult>((yes, no) => ([resolve, reject] = [yes, no]));
-      return { result, cancel: () => void (cancelled += 1) };
+      const result = new Promise<GenerationResult>((yes, no) => {
+        [resolve, reject] = [yes, no];
+      });
+      return {
+        result,
+        cancel: () => {
+          cancelled += 1;
+        },
+      };
     });
     return { stream, emit, resolve, reject, cancelled: () => cancelled };
   }

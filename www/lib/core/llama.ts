@@ -242,8 +242,11 @@ export class Llama {
     return this.client.request('embed', [request], { signal }).result;
   }
 
-  /** Memory in use, in bytes. `wasm_heap_bytes` never shrinks, so it is also the most that was used. */
-  async memory(): Promise<{ wasm_heap_bytes: number }> {
+  /** Memory in use. */
+  async memory(): Promise<{
+    /** Bytes of the engine's WebAssembly memory. It never shrinks, so this is also the most that was used. */
+    wasm_heap_bytes: number;
+  }> {
     return this.client.call('memory');
   }
 

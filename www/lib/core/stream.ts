@@ -54,6 +54,7 @@ export class GenerationStream implements AsyncIterable<TokenEvent> {
     return (await this.outcome).sequences[0]?.text ?? '';
   }
 
+  /** The tokens as they come, once: a second loop over one stream throws. Throws what made the generation fail. */
   async *[Symbol.asyncIterator](): AsyncGenerator<TokenEvent, void, undefined> {
     if (this.iterated)
       throw new LlameroError(

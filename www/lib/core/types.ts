@@ -3,9 +3,11 @@
 // (generated/engine.ts); here is what the package adds to it.
 
 import type * as engine from '../generated/engine.js';
-import type { EngineOptions, Event, Request } from '../generated/engine.js';
+// The browser's own `Request` is a source of a model.
+import type { EngineOptions, Request as EngineRequest, Event } from '../generated/engine.js';
 
 export type {
+  Architecture,
   CacheType,
   ChatTemplateOptions,
   Costs,
@@ -18,9 +20,12 @@ export type {
   GenerationConfig,
   GenerationResult,
   Kernels,
+  Llama4Config,
+  MixtureConfig,
   ModelConfig,
   Pooling,
   Quantize,
+  RopeScaling,
   Score,
   SelfTest,
   Timings,
@@ -142,7 +147,9 @@ export interface LoadOptions extends EngineOptions {
 
 /** What `trustedTypes` makes of the address of a script. */
 export interface TrustedScriptURL {
+  /** The address. */
   toString(): string;
+  /** The address. */
   toJSON(): string;
 }
 
@@ -162,7 +169,7 @@ export interface ChatMessage {
 }
 
 /** Settings of one generation; names and meaning as in Transformers and OpenAI. An unknown name throws. */
-export interface GenerationOptions extends Omit<Request, 'prompt' | 'ids' | 'messages'> {
+export interface GenerationOptions extends Omit<EngineRequest, 'prompt' | 'ids' | 'messages'> {
   /** Called while the prompt is read: positions done, of all. */
   onPrefill?: (progress: { done: number; total: number }) => void;
   /**

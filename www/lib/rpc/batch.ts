@@ -75,7 +75,10 @@ export class Batch<E extends BatchEngine = BatchEngine> {
   private update(id: number, update: Update): void {
     const caller = this.requests.get(id);
     if (!caller) return;
-    if (update.type !== 'done' && update.type !== 'failed') return caller.onEvent(update);
+    if (update.type !== 'done' && update.type !== 'failed') {
+      caller.onEvent(update);
+      return;
+    }
     this.requests.delete(id);
     if (update.type === 'done') caller.resolve(update.result);
     else caller.reject(update.error);

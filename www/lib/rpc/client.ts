@@ -115,15 +115,18 @@ export class WorkerClient {
     if (!pending) return;
     switch (message.type) {
       case 'event':
-        return callBack(() => pending.onEvent(message.event));
+        callBack(() => pending.onEvent(message.event));
+        break;
       case 'question':
-        return void this.answer(message, pending);
+        void this.answer(message, pending);
+        break;
       case 'done':
         this.pending.delete(message.id);
-        return pending.resolve(message.value);
+        pending.resolve(message.value);
+        break;
       case 'failed':
         this.pending.delete(message.id);
-        return pending.reject(fromWire(message.error));
+        pending.reject(fromWire(message.error));
     }
   }
 

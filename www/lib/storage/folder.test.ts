@@ -11,7 +11,7 @@ const INDEX = 'model.safetensors.index.json';
 const weights = (n: number) => new Uint8Array(3 << 20).fill(n);
 
 let root: string;
-let server: any;
+let server: Awaited<ReturnType<typeof serve>>;
 beforeAll(async () => {
   root = mkdtempSync(path.join(tmpdir(), 'llamero-folder-'));
   for (const folder of ['single', 'sharded', 'hostile', 'stale', 'broken', 'pointer', 'utf16'])
@@ -35,7 +35,7 @@ beforeAll(async () => {
       ),
     }),
   );
-  shards.forEach((shard, i) => put(`sharded/${shard}`, weights(i)));
+  for (const [i, shard] of shards.entries()) put(`sharded/${shard}`, weights(i));
   put('hostile/config.json', '{}');
   put(`hostile/${INDEX}`, JSON.stringify({ weight_map: { a: '../single/model.safetensors' } }));
   const index = (...names: string[]) =>
@@ -75,7 +75,7 @@ test('takes what is there, and does without the rest', async () => {
   expect(server.requests.map((r: { path: string }) => r.path)).not.toContain(
     '/single/tokenizer.model',
   );
-  sources.forEach((source) => source.close());
+  for (const source of sources) source.close();
 });
 
 test('takes the named template that tools ask for, under its whole name', async () => {
@@ -84,7 +84,7 @@ test('takes the named template that tools ask for, under its whole name', async 
   const sources = await open('single');
   const template = 'additional_chat_templates/tool_use.jinja';
   expect(names(sources)).toEqual([template, 'config.json', 'model.safetensors', 'tokenizer.json']);
-  sources.forEach((source) => source.close());
+  for (const source of sources) source.close();
   rmSync(path.join(root, 'single/additional_chat_templates'), { recursive: true });
 });
 
@@ -105,7 +105,7 @@ test('finds the shards by the index, and reads more of them than a browser holds
     (r: { path: string; range?: string }) => r.path.includes('model-00009') && r.range,
   );
   expect(ranges.length).toBeGreaterThan(1);
-  sources.forEach((source) => source.close());
+  for (const source of sources) source.close();
 });
 
 test('follows redirects, and goes on after a failure that passes', async () => {
@@ -116,7 +116,7 @@ test('follows redirects, and goes on after a failure that passes', async () => {
   const sources = await open('single');
   const model = sources.find((source) => source.name === 'model.safetensors') as HttpSource;
   expect((await model.read(5, 1))[0]).toBe(1);
-  sources.forEach((source) => source.close());
+  for (const source of sources) source.close();
 });
 
 test('says what is missing', async () => {
@@ -135,7 +135,7 @@ test('a page in place of a file that may be missing is a missing file', async ()
   server.faults.set('/single/generation_config.json', { html: '<!doctype html>' });
   const sources = await open('single');
   expect(names(sources)).toEqual(['config.json', 'model.safetensors', 'tokenizer.json']);
-  sources.forEach((source) => source.close());
+  for (const source of sources) source.close();
 });
 
 test('an index whose shards are not all there gives way to model.safetensors', async () => {
@@ -144,7 +144,7 @@ test('an index whose shards are not all there gives way to model.safetensors', a
   expect(names(sources)).toEqual(['config.json', 'model.safetensors', INDEX]);
   const model = sources.find((source) => source.name === 'model.safetensors') as HttpSource;
   expect((await model.read(0, 1))[0]).toBe(2);
-  sources.forEach((source) => source.close());
+  for (const source of sources) source.close();
   await expect(open('broken')).rejects.toMatchObject({
     code: 'network',
     message: expect.stringContaining('model-00002-of-00002.safetensors'),
@@ -174,7 +174,7 @@ test('an index that is a git LFS pointer is called that, and one in UTF-16 is re
   });
   const sources = await open('utf16');
   expect(names(sources)).toContain('model-00001-of-00002.safetensors');
-  sources.forEach((source) => source.close());
+  for (const source of sources) source.close();
 });
 
 test('an index that reaches out of the folder is refused', async () => {

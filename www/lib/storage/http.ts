@@ -27,7 +27,9 @@ const FIRST_ATTEMPTS = 3;
 /** The same for a server that says nothing: each costs the whole timeout. */
 const SILENT_ATTEMPTS = 3;
 
+/** How an `HttpSource` asks its server. */
 export interface HttpOptions {
+  /** Ends all requests; reads under way reject. */
   signal?: AbortSignal;
   /** Called as bytes arrive, with how far into the file they reach, and its size; no size while the server does not tell. */
   onReceived?: (end: number, size: number | undefined) => void;

@@ -28,9 +28,9 @@ for (let i = 0, x = 1; i < SIZE; i += 1) {
 const quick: HttpOptions = { pace: 0.01, timeout: 300 };
 
 let folder: string;
-let server: any;
+let server: Awaited<ReturnType<typeof serve>>;
 const url = (name = '/m.gguf') => server.url + name;
-const asked = (name = '/m.gguf') => server.requests.filter((r: any) => r.path === name);
+const asked = (name = '/m.gguf') => server.requests.filter((r) => r.path === name);
 
 beforeAll(async () => {
   folder = mkdtempSync(path.join(tmpdir(), 'llamero-network-'));
@@ -108,7 +108,7 @@ describe('a server that hangs', () => {
   test('in the middle of a compressed file, which is then read on from its start', async () => {
     server.faults.set('/m.gguf', { encoding: 'gzip', hangAt: 2 * MiB, times: 2 });
     await loads();
-    expect(asked().map((r: any) => r.range)).toEqual(['bytes=0-', null, null]);
+    expect(asked().map((r) => r.range)).toEqual(['bytes=0-', null, null]);
   });
 
   test('a reader that is slow is no server that hangs', async () => {
@@ -264,7 +264,7 @@ describe('a file that is stored compressed', () => {
       expect(ends.at(-1)).toEqual([SIZE, undefined]);
       await readAll(source);
       expect((await source.read(5, 1))[0]).toBe(content[5]);
-      expect(asked().map((r: any) => r.range)).toEqual(['bytes=0-', null]);
+      expect(asked().map((r) => r.range)).toEqual(['bytes=0-', null]);
     });
   }
 
@@ -284,7 +284,7 @@ describe('a file that is stored compressed', () => {
       server.faults.set('/m.gguf', { encoding: 'gzip' });
       await loads({ ...quick, fetch: given });
       // Another origin does not show the header: only a second failure tells.
-      expect(asked().map((r: any) => r.range)).toEqual(
+      expect(asked().map((r) => r.range)).toEqual(
         hidden ? ['bytes=0-', null, 'bytes=0-'] : ['bytes=0-', null],
       );
     }
@@ -297,7 +297,7 @@ describe('a file that is stored compressed', () => {
       return fetch(address, init);
     };
     await loads({ ...quick, fetch: given });
-    expect(asked().map((r: any) => r.range)).toEqual([null, 'bytes=0-']);
+    expect(asked().map((r) => r.range)).toEqual([null, 'bytes=0-']);
   });
 
   test('no room to keep it', async () => {
@@ -439,9 +439,7 @@ describe('answers that cannot be', () => {
   test('a server that gives less than asked is asked for the rest', async () => {
     server.faults.set('/m.gguf', { most: 2 * MiB });
     await loads({ ...quick, pace: 1000 }); // without a pause
-    expect(asked().map((r: any) => r.range)).toEqual(
-      [0, 1, 2, 3].map((i) => `bytes=${2 * i * MiB}-`),
-    );
+    expect(asked().map((r) => r.range)).toEqual([0, 1, 2, 3].map((i) => `bytes=${2 * i * MiB}-`));
   });
 
   test('a 200 in answer to a later range is read through to the place', async () => {
@@ -652,7 +650,8 @@ describe('ReadAhead', () => {
       ...(concurrency ? { concurrency } : {}),
       read: (offset, length) =>
         new Promise((resolve) => {
-          most = Math.max(most, (under += 1));
+          under += 1;
+          most = Math.max(most, under);
           const answer = () => {
             under -= 1;
             const bytes = new Uint8Array(length);
@@ -688,7 +687,10 @@ describe('ReadAhead', () => {
       const asked: [number, number][] = [];
       const noted = {
         ...source,
-        read: (at: number, n: number) => (asked.push([at, n]), source.read(at, n)),
+        read(at: number, n: number) {
+          asked.push([at, n]);
+          return source.read(at, n);
+        },
       };
       const ahead = new ReadAhead(noted, { ahead: 16 * MiB });
       let furthest = 0;
@@ -712,7 +714,10 @@ describe('ReadAhead', () => {
     const asked: [number, number][] = [];
     const noted = {
       ...source,
-      read: (at: number, n: number) => (asked.push([at, n]), source.read(at, n)),
+      read(at: number, n: number) {
+        asked.push([at, n]);
+        return source.read(at, n);
+      },
     };
     const ahead = new ReadAhead(noted);
     for (const at of [50 * MiB, 10 * MiB, 90 * MiB, 3])

@@ -46,8 +46,14 @@ export function within<T>(work: Promise<T>, ms: number, signal?: AbortSignal): P
       );
     };
     work.then(
-      (value) => (done(), resolve(value)),
-      (error: unknown) => (done(), reject(error)),
+      (value) => {
+        done();
+        resolve(value);
+      },
+      (error: unknown) => {
+        done();
+        reject(error);
+      },
     );
     if (signal?.aborted) return stop();
     signal?.addEventListener('abort', stop, { once: true });

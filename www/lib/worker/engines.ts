@@ -3,12 +3,12 @@
 
 import { builtin } from '../core/environment.js';
 import { LlameroError, messageOf } from '../core/errors.js';
+import type { InitOutput } from '../llamero_engine.js';
 import initBase, * as base from '../llamero_engine.js';
 import initGpu, * as gpu from '../llamero_engine_gpu.js';
 import initRelaxed, * as relaxed from '../llamero_engine_relaxed.js';
 import initThreads, * as threads from '../llamero_engine_threads.js';
 import initTokenizers, { Pipeline } from '../llamero_tokenizers.js';
-import type { InitOutput } from '../llamero_engine.js';
 import type { WasmFiles } from '../rpc/protocol.js';
 import { BUILD_FILES } from '../rpc/protocol.js';
 
@@ -107,10 +107,7 @@ export interface Running {
 }
 
 /** Starts the first of the builds that starts. */
-export async function start(
-  { builds, reason }: Candidates,
-  wasm: WasmFiles,
-): Promise<Running> {
+export async function start({ builds, reason }: Candidates, wasm: WasmFiles): Promise<Running> {
   let cause: unknown;
   const [first] = builds;
   for (const build of builds) {

@@ -3,7 +3,8 @@
 use super::jobs::capture::FileOrder;
 use super::scheduler::Scheduler;
 use super::{
-    Chat, GenerationConfig, Opened, RequestId, TextOrIds, Update, apply_chat_template, overflow,
+    Chat, GenerationConfig, Host, JobResult, Opened, RequestId, TextOrIds, Update,
+    apply_chat_template, overflow,
 };
 use crate::error::{Error, Result, Warnings};
 use crate::exec::gpu::Gpu;
@@ -152,6 +153,38 @@ impl Model {
         let output = pending.await;
         self.arrived(output);
         true
+    }
+
+    /// Runs a request to its end, and with it all that is queued. A host that cancels gets what the request has by then.
+    ///
+    /// # Errors
+    ///
+    /// The request's, the host's, and the device's.
+    pub async fn finish(&mut self, id: RequestId, host: &mut dyn Host) -> Result<JobResult> {
+        let mut cancelled = false;
+        loop {
+            let goes_on = cancelled || self.step().await;
+            for (_, update) in self.scheduler.take_updates(Some(id)) {
+                match update {
+                    Update::Done(result) => return result,
+                    Update::Event(event) => {
+                        if let Err(error) = host.event(event) {
+                            self.cancel(id);
+                            self.scheduler.take_updates(Some(id));
+                            return Err(error);
+                        }
+                    }
+                }
+            }
+            if !goes_on {
+                return Err(Error::internal("a request was not answered"));
+            }
+            if host.cancelled() {
+                self.cancel(id);
+                // Its answer is there already: no step is made for it.
+                cancelled = true;
+            }
+        }
     }
 
     /// The first half of [`Model::step`], for callers that cannot lend the model while they wait: submits what can be

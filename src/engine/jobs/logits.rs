@@ -1,6 +1,6 @@
 //! Logits of every position of a text.
 
-use super::super::{Host, Model, RequestId, Update};
+use super::super::{Host, Model, RequestId};
 use super::{Arrived, Event, Job, JobResult, Progress, SequenceSpec, TextOrIds};
 use crate::error::{Error, Result};
 use crate::exec::Want;
@@ -83,37 +83,5 @@ impl Model {
         }
         let id = self.enqueue_logits(&TextOrIds::Ids(ids.to_vec()))?;
         self.finish(id, &mut Rows(rows)).await.map(drop)
-    }
-
-    /// Runs a request to its end, and with it all that is queued. A host that cancels gets what the request has by then.
-    ///
-    /// # Errors
-    ///
-    /// The request's, the host's, and the device's.
-    pub async fn finish(&mut self, id: RequestId, host: &mut dyn Host) -> Result<JobResult> {
-        let mut cancelled = false;
-        loop {
-            let goes_on = cancelled || self.step().await;
-            for (_, update) in self.scheduler.take_updates(Some(id)) {
-                match update {
-                    Update::Done(result) => return result,
-                    Update::Event(event) => {
-                        if let Err(error) = host.event(event) {
-                            self.cancel(id);
-                            self.scheduler.take_updates(Some(id));
-                            return Err(error);
-                        }
-                    }
-                }
-            }
-            if !goes_on {
-                return Err(Error::internal("a request was not answered"));
-            }
-            if host.cancelled() {
-                self.cancel(id);
-                // Its answer is there already: no step is made for it.
-                cancelled = true;
-            }
-        }
     }
 }

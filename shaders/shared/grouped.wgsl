@@ -1,10 +1,11 @@
 // Pairs of (row, slot) sorted by expert, as moe_group left them in `state`; "t" here counts in that order.
+#import shared/expert_tiles
 
 // Expert (counted in this part; of another part: not below `params.experts`), first pair, end.
 fn expert_tile(tile: u32) -> vec3<u32> {
-    let at = params.groups_at + params.max_pairs + 3u * tile;
+    let at = params.groups_at + params.max_pairs + TILE_WORDS * tile;
     let expert = state[at];
-    if expert == 0xffffffffu { return vec3<u32>(expert, 0u, 0u); }
+    if expert == NO_EXPERT { return vec3<u32>(expert, 0u, 0u); }
     return vec3<u32>(expert - params.first_expert, state[at + 1u], state[at + 2u]);
 }
 

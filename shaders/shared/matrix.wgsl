@@ -1,5 +1,12 @@
 // A weight matrix in planes (host: quant/planes.rs): `weights` holds the quants in 16-byte words, `scales` what
-// belongs to each block; after the scales, at `params.bias_at`, the bias (0: none).
+// belongs to each block; after the scales, at `bias_at`, the bias (0: none).
+
+struct MatrixParams {
+    rows: u32,           // rows of W that this dispatch has; gate_up: of each half
+    blocks: u32,         // blocks of 32 per row
+    scale_stride: u32,   // u32 of scales per row
+    bias_at: u32,        // u32 index of the bias in `scales`; 0: no bias
+}
 
 @group(0) @binding(1) var<storage, read> weights: array<vec4<u32>>;  // [rows, blocks, QUANT_WORDS]
 #ifdef WIDE_SCALES
@@ -13,7 +20,7 @@ fn scale_word(at: u32) -> u32 { return scales[at]; }
 #endif
 
 fn bias_of(row: u32) -> f32 {
-    return select(0.0, bitcast<f32>(scale_word(params.bias_at + row)), params.bias_at != 0u);
+    return select(0.0, bitcast<f32>(scale_word(params.matrix.bias_at + row)), params.matrix.bias_at != 0u);
 }
 
 // One of the two f16 in a word: the first for even i.

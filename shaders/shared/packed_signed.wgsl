@@ -1,5 +1,5 @@
 // Four int8 weights of a word against four int8 activations.
-#import packed
+#import shared/packed
 
 fn load_block(row: u32, b: u32) -> Block {
     let p = load_packed(row, b);

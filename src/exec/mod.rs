@@ -18,7 +18,7 @@ pub use futures_core::future::LocalBoxFuture;
 
 /// Positions per cache page: small enough that a forked sequence recomputes little, large enough that page tables
 /// stay short.
-const PAGE_SIZE: u32 = 32;
+pub const PAGE_SIZE: u32 = 32;
 
 /// Sequence slots; decoding more than these at once would not fit a step.
 const MAX_SEQS: u32 = 16;

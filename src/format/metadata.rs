@@ -10,35 +10,60 @@ use crate::error::{Error, Result};
 /// One metadata value, of one of GGUF's types.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// A number of type `u8`.
     U8(u8),
+    /// A number of type `i8`.
     I8(i8),
+    /// A number of type `u16`.
     U16(u16),
+    /// A number of type `i16`.
     I16(i16),
+    /// A number of type `u32`.
     U32(u32),
+    /// A number of type `i32`.
     I32(i32),
+    /// A number of type `u64`.
     U64(u64),
+    /// A number of type `i64`.
     I64(i64),
+    /// A number of type `f32`.
     F32(f32),
+    /// A number of type `f64`.
     F64(f64),
+    /// A boolean.
     Bool(bool),
+    /// A text.
     String(String),
+    /// A list whose elements have one type.
     Array(Array),
 }
 
 /// A metadata array; all elements have one type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Array {
+    /// Elements of `u8`.
     U8(Vec<u8>),
+    /// Elements of `i8`.
     I8(Vec<i8>),
+    /// Elements of `u16`.
     U16(Vec<u16>),
+    /// Elements of `i16`.
     I16(Vec<i16>),
+    /// Elements of `u32`.
     U32(Vec<u32>),
+    /// Elements of `i32`.
     I32(Vec<i32>),
+    /// Elements of `u64`.
     U64(Vec<u64>),
+    /// Elements of `i64`.
     I64(Vec<i64>),
+    /// Elements of `f32`.
     F32(Vec<f32>),
+    /// Elements of `f64`.
     F64(Vec<f64>),
+    /// Booleans.
     Bool(Vec<bool>),
+    /// Texts.
     String(StringArray),
 }
 

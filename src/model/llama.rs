@@ -23,15 +23,6 @@ pub struct ModelPlan {
     pub sources: Vec<Vec<Source>>,
 }
 
-/// Weight types that matrices can be quantised to while they load.
-pub const QUANTIZE_TO: &[DType] = &[
-    DType::Q8_0,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-];
-
 /// A type that weights can be quantised to while they load, by its name in any case (`q8_0`).
 ///
 /// # Errors
@@ -39,10 +30,9 @@ pub const QUANTIZE_TO: &[DType] = &[
 /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for another, with those that there are.
 pub fn quantize_type(name: &str) -> Result<DType> {
     DType::from_name(name)
-        .filter(|dtype| QUANTIZE_TO.contains(dtype))
+        .filter(|dtype| DType::quantizable().any(|other| other == *dtype))
         .ok_or_else(|| {
-            let names: Vec<String> = QUANTIZE_TO
-                .iter()
+            let names: Vec<String> = DType::quantizable()
                 .map(|dtype| dtype.name().to_lowercase())
                 .collect();
             Error::invalid_input(format!(

@@ -16,7 +16,7 @@ mod source;
 mod weights;
 
 pub use config::{Architecture, Config, Llama4Config, MixtureConfig};
-pub use llama::{ModelPlan, QUANTIZE_TO, plan, quantize_type};
+pub use llama::{ModelPlan, plan, quantize_type};
 pub use rope::RopeScaling;
 pub use source::{Arrangement, Source};
 pub use weights::{LoadProgress, load_weights};

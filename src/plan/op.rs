@@ -377,34 +377,35 @@ impl Op {
     }
 
     /// The values that this operation writes. What goes into a cache is none.
-    pub fn writes(&self) -> Vec<ValueId> {
-        match self {
-            Op::Sample { .. } | Op::StoreKv { .. } => Vec::new(),
-            Op::QkvRope { query, .. } => vec![*query],
-            Op::Linears { linears, .. } => linears.iter().map(|(_, out)| *out).collect(),
-            Op::Embed { out, .. }
-            | Op::QkNorm { out, .. }
-            | Op::Attention { out, .. }
-            | Op::Residual { out, .. }
-            | Op::GateUpSilu { out, .. }
-            | Op::MoeRoute { out, .. }
-            | Op::MoeGateUpSilu { out, .. }
-            | Op::MoeDownResidual { out, .. }
-            | Op::LmHead { out, .. }
-            | Op::NormScale { out, .. }
-            | Op::Normalize { out, .. }
-            | Op::Weigh { out, .. }
-            | Op::Rope { out, .. }
-            | Op::HeadNorm { out, .. }
-            | Op::Scores { out, .. }
-            | Op::Softmax { out, .. }
-            | Op::Mix { out, .. }
-            | Op::SiluMul { out, .. }
-            | Op::Zero { out }
-            | Op::Add { out, .. }
-            | Op::ExpertWeights { out, .. }
-            | Op::PickExperts { out, .. } => vec![*out],
-        }
+    pub fn writes(&self) -> impl Iterator<Item = ValueId> + '_ {
+        let (one, several): (Option<ValueId>, &[(Linear, ValueId)]) = match self {
+            Self::Sample { .. } | Self::StoreKv { .. } => (None, &[]),
+            Self::Linears { linears, .. } => (None, linears),
+            Self::QkvRope { query, .. } => (Some(*query), &[]),
+            Self::Embed { out, .. }
+            | Self::QkNorm { out, .. }
+            | Self::Attention { out, .. }
+            | Self::Residual { out, .. }
+            | Self::GateUpSilu { out, .. }
+            | Self::MoeRoute { out, .. }
+            | Self::MoeGateUpSilu { out, .. }
+            | Self::MoeDownResidual { out, .. }
+            | Self::LmHead { out, .. }
+            | Self::NormScale { out, .. }
+            | Self::Normalize { out, .. }
+            | Self::Weigh { out, .. }
+            | Self::Rope { out, .. }
+            | Self::HeadNorm { out, .. }
+            | Self::Scores { out, .. }
+            | Self::Softmax { out, .. }
+            | Self::Mix { out, .. }
+            | Self::SiluMul { out, .. }
+            | Self::Zero { out }
+            | Self::Add { out, .. }
+            | Self::ExpertWeights { out, .. }
+            | Self::PickExperts { out, .. } => (Some(*out), &[]),
+        };
+        one.into_iter().chain(several.iter().map(|(_, out)| *out))
     }
 
     /// The value that this operation overwrites, and what it is then.

@@ -479,7 +479,7 @@ impl Opener<'_> {
 
     /// Writes an operation; true if the next one is written too.
     fn op(&mut self, op: &Op, after: &[Op]) -> Result<bool> {
-        if let Some(out) = op.writes().first() {
+        if let Some(out) = &op.writes().next() {
             let layer = self.from.value_spec(*out).layer;
             if layer != self.layer {
                 self.norms.clear();
@@ -819,8 +819,8 @@ impl Opener<'_> {
                 let adds = matches!(op, Op::Residual { .. } | Op::MoeDownResidual { .. });
                 adds && op
                     .writes()
-                    .first()
-                    .is_some_and(|out| self.from.value_spec(*out).layer == layer)
+                    .next()
+                    .is_some_and(|out| self.from.value_spec(out).layer == layer)
             });
         if more {
             return;

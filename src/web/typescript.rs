@@ -10,7 +10,7 @@ use crate::engine::{
 };
 use crate::error::ErrorKind;
 use crate::exec::{CacheType, gpu::lower::Tuning};
-use crate::model::QUANTIZE_TO;
+use crate::quant::DType;
 use crate::tokenizer::EncodeOptions;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
@@ -246,8 +246,7 @@ fn render() -> String {
     let cache = CacheType::ALL.map(CacheType::name);
     list(&mut out, "Every `CacheType`.", "CACHE_TYPES", &cache);
     out += "/** How cached keys and values are stored. */\nexport type CacheType = (typeof CACHE_TYPES)[number];\n\n";
-    let quantize: Vec<String> = QUANTIZE_TO
-        .iter()
+    let quantize: Vec<String> = DType::quantizable()
         .map(|dtype| dtype.name().to_lowercase())
         .collect();
     list(&mut out, "Every `Quantize`.", "QUANTIZE", &quantize);

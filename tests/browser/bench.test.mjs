@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { test } from 'node:test';
-import { needs, ROOT, TINY } from './support.mjs';
+import { long, needs, ROOT, TINY } from './support.mjs';
 
 const skip = needs('chromium', 'package', 'tiny');
 
@@ -65,7 +65,7 @@ test('measures the package, and tells on what', { skip, timeout: 120_000 }, asyn
   assert.ok(line.renderer_peak_mb > 10 && line.renderer_peak_mb < 1000, lines[0]);
 });
 
-test('on WebGPU it tells what a step costs', { skip, timeout: 300_000 }, async () => {
+test('on WebGPU it tells what a step costs', { skip: skip || long, timeout: 300_000 }, async () => {
   const sizes = [
     '--device',
     'webgpu',

@@ -10,6 +10,7 @@ import {
   FIXTURES,
   json,
   libraryPage,
+  long,
   needs,
   ROOT,
   SMOLLM2,
@@ -142,6 +143,8 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
     });
 
     test('tune measures once for an adapter, and later loads start with what it found', {
+      // What is kept and how is tested every day in www/lib (tuning.test.ts).
+      skip: long,
       timeout: 240_000,
     }, async (t) => {
       const got = await page.evaluate(async (url) => {
@@ -157,7 +160,7 @@ describe('the package in Chromium', { skip: needs('chromium', 'package') }, () =
           await llama.dispose();
           return {
             device: llama.info.device,
-            selfTest: llama.info.selfTest,
+            selfTest: llama.info.self_test,
             ids: sequences[0].ids,
           };
         };

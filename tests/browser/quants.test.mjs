@@ -48,7 +48,7 @@ describe('weight types in Chromium', {
           many: [...many],
           one: [...one],
           kind: llama.info.device.kind,
-          selfTest: llama.info.selfTest,
+          selfTest: llama.info.self_test,
         };
         await llama.dispose();
       }
@@ -91,7 +91,7 @@ describe('weight types in Chromium', {
           const logits = [];
           for (const n of [1, 2, 4, 8, tokens.length])
             logits.push([...(await llama.logits(tokens.slice(0, n)))]);
-          const { selfTest } = llama.info;
+          const { self_test: selfTest } = llama.info;
           const { features } = llama.info.device;
           await llama.dispose();
           return { logits, selfTest, features };

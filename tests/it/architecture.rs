@@ -17,7 +17,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "engine",
         &["model", "exec", "plan", "tokenizer", "format", "quant"],
     ),
-    ("web", &["engine", "model", "exec", "tokenizer", "format"]),
+    (
+        "web",
+        &["engine", "model", "exec", "tokenizer", "format", "quant"],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
@@ -144,7 +147,7 @@ fn executors_know_no_model() {
 fn every_shader_binding_states_its_shape() {
     let shaders = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
     let mut bindings = 0;
-    for folder in [shaders.to_owned(), shaders.join("shared")] {
+    for folder in ["kernels", "weights", "epilogues", "kv", "shared"].map(|f| shaders.join(f)) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_none_or(|e| e != "wgsl") {

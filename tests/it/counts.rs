@@ -2,9 +2,9 @@
 //! device that counts.
 
 use crate::support::harness::{Random, assign_pages, gpu};
-use llamero::exec::gpu::kernels::FAMILIES;
+use llamero::exec::gpu::kernels::{FACTS, FAMILIES, FamilyId};
 use llamero::exec::gpu::lower::{
-    CacheType, Lowered, Recording, Region, Rows, Settings, Shape, Slot, Tuning,
+    Buffer, CacheType, Lowered, Recording, Region, RowBucket, Rows, Settings, Tuning,
 };
 use llamero::exec::gpu::{GpuExecutor, GpuOptions};
 use llamero::exec::{Executor, Head, Limits, Step, Want};
@@ -146,7 +146,7 @@ fn head(step: &Recording) -> &[llamero::exec::gpu::lower::Dispatch] {
     let (_, head) = step
         .heads
         .iter()
-        .find(|(shape, _)| *shape == Shape::Few(1))
+        .find(|(bucket, _)| *bucket == RowBucket::Few(1))
         .unwrap();
     head
 }
@@ -173,7 +173,7 @@ fn a_decode_step_reads_each_weight_once_in_few_dispatches() {
                 )
                 .unwrap();
                 let step = lowered
-                    .record(Shape::Few(1), Region::Sampled, false)
+                    .record(RowBucket::Few(1), Region::Sampled, false)
                     .unwrap();
                 let all: Vec<_> = step
                     .body
@@ -189,13 +189,14 @@ fn a_decode_step_reads_each_weight_once_in_few_dispatches() {
 
                 let mut bytes = 0;
                 for dispatch in &all {
-                    let slot = |slot: &Slot| matches!(slot, Slot::Weights(_));
-                    let Some(Slot::Weights(part)) = dispatch.slots.iter().find(|s| slot(s)) else {
+                    let slot = |slot: &Buffer| matches!(slot, Buffer::Weights(_));
+                    let Some(Buffer::Weights(part)) = dispatch.buffers.iter().find(|s| slot(s))
+                    else {
                         continue;
                     };
                     let part = &lowered.parts[*part];
                     let row = part.layout.quant_row_bytes() + part.layout.scale_row_bytes();
-                    let is_embed = dispatch.variant.family.name == "embed";
+                    let is_embed = dispatch.variant.family == FamilyId::Embed;
                     bytes += if is_embed { row } else { row * part.rows };
                     let name = dispatch.variant.name();
                     assert!(
@@ -222,22 +223,22 @@ fn a_decode_step_reads_each_weight_once_in_few_dispatches() {
 #[test]
 fn every_kernel_loads_weights_in_16_bytes_and_keeps_to_the_guaranteed_limits() {
     let mut with_weights = 0;
-    for family in FAMILIES {
-        assert_eq!(family.narrow_loads, 0, "{}", family.name);
+    for (family, facts) in FAMILIES.iter().zip(FACTS) {
+        assert_eq!(facts.narrow_loads, 0, "{}", family.name);
         assert!(
-            family.written.len() <= 8,
+            facts.written.len() <= 8,
             "{}: {} storage buffers",
             family.name,
-            family.written.len()
+            facts.written.len()
         );
         assert!(
-            family.workgroup_bytes <= 16 << 10,
+            facts.workgroup_bytes <= 16 << 10,
             "{}: {} bytes",
             family.name,
-            family.workgroup_bytes
+            facts.workgroup_bytes
         );
-        assert!(family.workgroup_size <= 256, "{}", family.name);
-        with_weights += usize::from(family.slots.iter().any(|slot| slot.slot == "weights"));
+        assert!(facts.workgroup_size <= 256, "{}", family.name);
+        with_weights += usize::from(family.holes.iter().any(|hole| hole.name == "weights"));
     }
     assert!(with_weights >= 14, "{with_weights} families read weights");
 }
@@ -258,13 +259,13 @@ fn more_rows_do_not_read_the_weights_more_often() {
         (65, 2),
         (256, 4),
     ] {
-        let shape = TUNING.shape(rows);
-        let step = lowered.record(shape, Region::Host, false).unwrap();
+        let bucket = TUNING.bucket(rows);
+        let step = lowered.record(bucket, Region::Host, false).unwrap();
         let products = step
             .body
             .iter()
-            .filter(|d| d.slots.iter().any(|s| matches!(s, Slot::Weights(_))));
-        for dispatch in products.filter(|d| d.variant.family.name != "embed") {
+            .filter(|d| d.buffers.iter().any(|s| matches!(s, Buffer::Weights(_))));
+        for dispatch in products.filter(|d| d.variant.family != FamilyId::Embed) {
             assert_eq!(
                 dispatch.grid(rows, 1, 1).1,
                 passes,
@@ -287,14 +288,14 @@ fn tensors_beyond_the_guaranteed_binding_are_split() {
             .all(|p| p.weights_bytes() <= 128 << 20 && p.scales_bytes() <= 128 << 20)
     );
     let step = lowered
-        .record(Shape::Few(1), Region::Sampled, false)
+        .record(RowBucket::Few(1), Region::Sampled, false)
         .unwrap();
     // Only the head and the embedding table are that large: 128256 rows of 4096 bytes are 4 parts.
     assert_eq!(head(&step).len(), 4);
     assert_eq!(
         step.body
             .iter()
-            .filter(|d| d.variant.family.name == "embed")
+            .filter(|d| d.variant.family == FamilyId::Embed)
             .count(),
         4
     );

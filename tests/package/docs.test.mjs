@@ -1,4 +1,4 @@
-// The reference documentation of the npm package is made without a warning.
+// The reference documentation of both packages is made without a warning.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -12,7 +12,8 @@ import { SUBPATHS } from '../../www/tools/manifest.mjs';
 
 const run = promisify(execFile);
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const PLAIN = { NO_COLOR: '1', FORCE_COLOR: '0' };
+const CARGO = process.env.LLAMERO_CARGO ?? 'cargo';
+const PLAIN = { NO_COLOR: '1', FORCE_COLOR: '0', CARGO_TERM_COLOR: 'never' };
 
 const FOLDER = path.join(ROOT, 'www/tools/typedoc');
 
@@ -70,4 +71,13 @@ describe('TypeDoc', () => {
       rmSync(folder, { recursive: true, force: true });
     }
   });
+});
+
+test('rustdoc has no warning about the crate', { timeout: 1_200_000 }, async () => {
+  const { code = 0, stderr } = await run(
+    CARGO,
+    ['doc', '--no-deps', '--lib', '--features', 'cli', '--quiet'],
+    { cwd: ROOT, env: { ...process.env, ...PLAIN, RUSTDOCFLAGS: '-D warnings' } },
+  ).catch((error) => error);
+  assert.equal(code, 0, stderr);
 });

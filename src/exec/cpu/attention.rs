@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{CacheSpec, Heads, Mask, Row};
 
 /// Positions per page that the kernels are made for.
-pub const PAGE: usize = 32;
+pub const PAGE: usize = crate::exec::PAGE_SIZE as usize;
 /// Vectors of a page's positions.
 const VECTORS: usize = PAGE / 4;
 /// Rows that go through the pages together.

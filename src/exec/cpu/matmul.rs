@@ -3,8 +3,9 @@
 //! For each block of 32 columns the products of small integers are summed in integers, exactly; the sums are then scaled
 //! and added up in f32. Four rows are the four lanes, so that nothing is ever summed across a vector.
 
-use super::formats::{self, BLOCK, Format, ROWS, pack, pack_int8, relaxed, unit_row};
+use super::formats::{BLOCK, Format, ROWS, pack_row, relaxed, unit_row};
 use super::input::{Input, Needs, TILE, Tile};
+use super::kernels::{int8, kernels_of};
 use super::simd::*;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quant::{DType, Int8Groups};
@@ -13,20 +14,33 @@ use crate::quant::{DType, Int8Groups};
 type BandKernel = unsafe fn(weights: *const u8, units: usize, x: &Tile, out: &mut [V; TILE]);
 
 /// The kernels of a format, and how it is laid out.
-struct Kernels {
+pub(super) struct Kernels {
     one: BandKernel,
     many: BandKernel,
     row: unsafe fn(*const u8, usize, &mut [f32]),
+    /// Writes a stored row, of blocks of so many bytes, into a row of a band. `false`: it holds what is no number.
+    pack: fn(stored: &[u8], block_bytes: usize, band: &mut [u8], r: usize) -> bool,
     unit_bytes: usize,
     unit_cols: usize,
     needs: Needs,
+    /// A matrix is kept as it is stored, and takes the form that these read a band at a time, as it is used.
+    expanded: bool,
 }
 
-const fn kernels<F: Format>() -> Kernels {
+impl Kernels {
+    /// For matrices that are kept as they are stored.
+    pub(super) const fn expanded(mut self) -> Kernels {
+        self.expanded = true;
+        self
+    }
+}
+
+pub(super) const fn kernels<F: Format>() -> Kernels {
     Kernels {
         one: band::<F, 1>,
         many: band::<F, TILE>,
         row: unit_row::<F>,
+        pack: pack_row::<F>,
         unit_bytes: F::BYTES,
         unit_cols: F::BLOCKS * BLOCK,
         needs: Needs {
@@ -34,14 +48,16 @@ const fn kernels<F: Format>() -> Kernels {
             halves: !relaxed::<F>(),
             floats: false,
         },
+        expanded: false,
     }
 }
 
-const fn float_kernels<F: Floats>() -> Kernels {
+pub(super) const fn float_kernels<F: Floats>() -> Kernels {
     Kernels {
         one: float_band::<F, 1, 4>,
         many: float_band::<F, TILE, 2>,
         row: float_row::<F>,
+        pack: pack_floats::<F>,
         unit_bytes: F::BYTES,
         unit_cols: 1,
         needs: Needs {
@@ -49,50 +65,8 @@ const fn float_kernels<F: Floats>() -> Kernels {
             halves: false,
             floats: true,
         },
+        expanded: false,
     }
-}
-
-fn kernels_of(dtype: DType) -> &'static Kernels {
-    macro_rules! table {
-        ($($pattern:pat => $kernels:expr,)*) => { match dtype { $($pattern => { const K: Kernels = $kernels; &K })* } };
-    }
-    table! {
-        DType::F32 => float_kernels::<F32>(),
-        DType::F16 => float_kernels::<F16>(),
-        DType::BF16 => float_kernels::<BF16>(),
-        DType::Q4_0 => kernels::<formats::Q4_0>(),
-        DType::Q4_1 => kernels::<formats::Q4_1>(),
-        DType::Q5_0 => kernels::<formats::Q5_0>(),
-        DType::Q5_1 => kernels::<formats::Q5_1>(),
-        DType::Q8_0 => kernels::<formats::Q8_0>(),
-        DType::Q2_K => kernels::<formats::Q2K>(),
-        DType::Q3_K => kernels::<formats::Q3K>(),
-        DType::Q4_K => kernels::<formats::Q4K>(),
-        DType::Q5_K => kernels::<formats::Q5K>(),
-        DType::Q6_K => kernels::<formats::Q6K>(),
-        DType::IQ4_NL => kernels::<formats::Iq4Nl>(),
-        DType::IQ4_XS => kernels::<formats::Iq4Xs>(),
-        DType::MXFP4 => kernels::<formats::Mxfp4>(),
-        _ => kernels::<formats::Int8>(),
-    }
-}
-
-/// Whether a type is kept as it is stored and takes the form of [`formats::Int8`] a band at a time, as it is used: the
-/// types of less than 4 bits that no one kernel reads, which that form would make several times larger.
-fn expanded(dtype: DType) -> bool {
-    matches!(
-        dtype,
-        DType::IQ1_S
-            | DType::IQ1_M
-            | DType::IQ2_XXS
-            | DType::IQ2_XS
-            | DType::IQ2_S
-            | DType::IQ3_XXS
-            | DType::IQ3_S
-            | DType::TQ1_0
-            | DType::TQ2_0
-            | DType::NVFP4
-    )
 }
 
 /// A weight matrix `[stack * rows, cols]` in the form that the kernels read. Bands do not reach from one of the stacked
@@ -118,7 +92,7 @@ pub struct Scratch {
 impl Matrix {
     /// Bytes that a matrix takes; see [`Matrix::new`]. `None` on overflow.
     pub fn size(dtype: DType, stack: u64, rows: u64, cols: u64) -> Option<u64> {
-        let band = if expanded(dtype) {
+        let band = if kernels_of(dtype).expanded {
             dtype.row_bytes(cols)?.checked_mul(ROWS as u64)?
         } else {
             let kernels = kernels_of(dtype);
@@ -184,40 +158,14 @@ impl Matrix {
             .bytes
             .get_mut(index * self.band..(index + 1) * self.band)
             .ok_or_else(|| Error::internal("rows beyond the tensor"))?;
-        let broken = || {
-            Error::new(
+        let kernels = kernels_of(self.dtype);
+        if kernels.expanded {
+            band[r * stored.len()..][..stored.len()].copy_from_slice(stored);
+        } else if !(kernels.pack)(stored, self.dtype.block_bytes(), band, r) {
+            return Err(Error::new(
                 ErrorKind::InvalidFile,
                 "holds weights that are infinite or not numbers; the file is broken, download it again",
-            )
-        };
-        match self.dtype {
-            DType::F32 => {
-                for (k, x) in stored.chunks_exact(4).enumerate() {
-                    band[16 * k + 4 * r..][..4].copy_from_slice(x);
-                }
-            }
-            DType::F16 | DType::BF16 => {
-                for (k, x) in stored.chunks_exact(2).enumerate() {
-                    if self.dtype == DType::F16 && x[1] & 0x7c == 0x7c {
-                        return Err(broken());
-                    }
-                    band[8 * k + 2 * r..][..2].copy_from_slice(x);
-                }
-            }
-            dtype if expanded(dtype) => {
-                band[r * stored.len()..][..stored.len()].copy_from_slice(stored)
-            }
-            dtype => {
-                let unit_bytes = kernels_of(dtype).unit_bytes;
-                for (block, unit) in stored
-                    .chunks_exact(dtype.block_bytes())
-                    .zip(band.chunks_exact_mut(unit_bytes))
-                {
-                    if !pack(dtype, block, unit, r) {
-                        return Err(broken());
-                    }
-                }
-            }
+            ));
         }
         Ok(())
     }
@@ -230,7 +178,7 @@ impl Matrix {
             .bytes
             .get(index * self.band..(index + 1) * self.band)
             .ok_or_else(|| Error::internal("a row beyond the tensor"))?;
-        if expanded(self.dtype) {
+        if kernels_of(self.dtype).expanded {
             return self
                 .dtype
                 .dequantize(&band[r * self.band / ROWS..][..self.band / ROWS], out);
@@ -271,7 +219,7 @@ impl Matrix {
         for index in bands {
             let at = (matrix * self.bands() + index) * self.band;
             let stored = &self.bytes[at..at + self.band];
-            let band = if expanded(self.dtype) {
+            let band = if kernels_of(self.dtype).expanded {
                 self.expand(stored, scratch)
             } else {
                 stored
@@ -303,33 +251,16 @@ impl Matrix {
         }
     }
 
-    /// A stored band as units of [`formats::Int8`].
+    /// A stored band in the form that [`int8`]'s kernels read.
     fn expand<'a>(&self, stored: &[u8], scratch: &'a mut Scratch) -> &'a [u8] {
-        let cols = self.cols;
-        if scratch
-            .groups
-            .as_ref()
-            .is_none_or(|g| g.levels.len() != cols)
-        {
-            scratch.groups = Some(Int8Groups::new(cols));
+        let Scratch { groups, band } = scratch;
+        if groups.as_ref().is_none_or(|g| g.levels.len() != self.cols) {
+            *groups = None;
         }
-        let unit = <formats::Int8 as Format>::BYTES;
-        scratch.band.resize(cols / BLOCK * unit, 0);
-        if let Some(groups) = &mut scratch.groups {
-            for (r, row) in stored.chunks_exact(stored.len() / ROWS).enumerate() {
-                // The row is whole blocks of a type that has this form: there is no other error.
-                let done = self.dtype.int8_groups(row, groups);
-                debug_assert!(done.is_ok());
-                let blocks = groups
-                    .levels
-                    .chunks_exact(BLOCK)
-                    .zip(groups.scales.chunks_exact(2));
-                for ((levels, scales), unit) in blocks.zip(scratch.band.chunks_exact_mut(unit)) {
-                    pack_int8(levels, scales, unit, r);
-                }
-            }
-        }
-        &scratch.band
+        let groups = groups.get_or_insert_with(|| Int8Groups::new(self.cols));
+        band.resize(int8::expanded_bytes(self.cols), 0);
+        int8::expand(self.dtype, stored, groups, band);
+        band
     }
 }
 
@@ -456,7 +387,7 @@ unsafe fn products<F: Format, const N: usize>(
 }
 
 /// A type of plain floats: `[K, 4]`, four rows of each column together.
-trait Floats {
+pub(super) trait Floats {
     /// Bytes of four.
     const BYTES: usize;
     /// Reads four.
@@ -464,33 +395,16 @@ trait Floats {
     /// # Safety
     /// `at` starts [`Floats::BYTES`] readable bytes.
     unsafe fn four(at: *const u8) -> V;
+    /// Whether a stored value is one that a file may hold.
+    fn finite(x: &[u8]) -> bool;
 }
 
-struct F32;
-impl Floats for F32 {
-    const BYTES: usize = 16;
-    #[inline(always)]
-    unsafe fn four(at: *const u8) -> V {
-        unsafe { load(at) }
-    }
-}
-
-struct F16;
-impl Floats for F16 {
-    const BYTES: usize = 8;
-    #[inline(always)]
-    unsafe fn four(at: *const u8) -> V {
-        f16_to_f32(unsafe { load8(at) })
-    }
-}
-
-struct BF16;
-impl Floats for BF16 {
-    const BYTES: usize = 8;
-    #[inline(always)]
-    unsafe fn four(at: *const u8) -> V {
-        i_shl::<16>(w_to_i(unsafe { load8(at) }))
-    }
+fn pack_floats<F: Floats>(stored: &[u8], bytes: usize, band: &mut [u8], r: usize) -> bool {
+    let columns = band.chunks_exact_mut(F::BYTES);
+    stored.chunks_exact(bytes).zip(columns).all(|(x, four)| {
+        four[bytes * r..][..bytes].copy_from_slice(x);
+        F::finite(x)
+    })
 }
 
 /// `U` sums per column, so that additions need not wait for each other.

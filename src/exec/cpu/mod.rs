@@ -10,6 +10,7 @@ mod attention;
 mod executor;
 mod formats;
 mod input;
+mod kernels;
 mod matmul;
 mod ops;
 pub mod pool;

@@ -53,6 +53,12 @@ pub struct Pool {
     shared: Arc<Shared>,
 }
 
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
 impl Pool {
     /// The calling thread alone, until others [`join`](Pool::join).
     pub fn new() -> Pool {

@@ -101,6 +101,12 @@ pub struct Gpu {
     failure: Arc<Mutex<Option<String>>>,
 }
 
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu").finish_non_exhaustive()
+    }
+}
+
 impl Gpu {
     /// The best adapter of this machine, with every limit and feature it offers that the kernels can use.
     pub async fn request() -> Result<Gpu> {

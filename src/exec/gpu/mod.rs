@@ -4,7 +4,6 @@
 //! for it at load and replays it: a decode step is one submit that creates nothing. `wgpu` types do not leave this
 //! module. What a browser needs beyond wgpu is in `web`.
 
-pub mod assemble;
 mod bandwidth;
 mod device;
 mod executor;

@@ -1,18 +1,18 @@
 //! Pipelines: compiled once a device for each kernel variant and its override constants, and kept.
 
 use super::device::{Gpu, add};
-use super::kernels::{Family, Variant};
+use super::kernels::{FamilyId, Variant};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// A variant's name and its override constants.
-type Key = (String, Vec<(&'static str, u32)>);
+/// A variant and its override constants.
+type Key = (Variant, Vec<(&'static str, u32)>);
 
 #[derive(Default)]
 pub(super) struct Pipelines {
     /// By family.
-    layouts: BTreeMap<&'static str, wgpu::BindGroupLayout>,
+    layouts: BTreeMap<FamilyId, wgpu::BindGroupLayout>,
     pipelines: BTreeMap<Key, Rc<wgpu::ComputePipeline>>,
 }
 
@@ -27,14 +27,14 @@ impl Gpu {
         let mut made = self.pipelines.borrow_mut();
         let layout = made
             .layouts
-            .entry(variant.family.name)
+            .entry(variant.family)
             .or_insert_with(|| bind_group_layout(gpu, variant.family));
         let layout = layout.clone();
-        let name = variant.name();
-        let key = (name.clone(), constants.to_vec());
+        let key = (*variant, constants.to_vec());
         if let Some(pipeline) = made.pipelines.get(&key) {
             return Ok((pipeline.clone(), layout));
         }
+        let name = variant.name();
         let mut source = variant.source().map_err(Error::internal)?;
         if variant.subgroups() {
             source.insert_str(0, gpu.capabilities().subgroups_preamble);
@@ -81,7 +81,7 @@ impl Gpu {
     }
 }
 
-fn bind_group_layout(gpu: &Gpu, family: &Family) -> wgpu::BindGroupLayout {
+fn bind_group_layout(gpu: &Gpu, family: FamilyId) -> wgpu::BindGroupLayout {
     let entry =
         |binding: u32, ty: wgpu::BufferBindingType, size: Option<u64>| wgpu::BindGroupLayoutEntry {
             binding,
@@ -96,9 +96,9 @@ fn bind_group_layout(gpu: &Gpu, family: &Family) -> wgpu::BindGroupLayout {
     let mut entries = vec![entry(
         0,
         wgpu::BufferBindingType::Uniform,
-        Some(u64::from(family.params_bytes)),
+        Some(u64::from(family.facts().params_bytes)),
     )];
-    for (i, written) in family.written.iter().enumerate() {
+    for (i, written) in family.facts().written.iter().enumerate() {
         entries.push(entry(
             i as u32 + 1,
             wgpu::BufferBindingType::Storage {
@@ -109,7 +109,7 @@ fn bind_group_layout(gpu: &Gpu, family: &Family) -> wgpu::BindGroupLayout {
     }
     gpu.device
         .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(family.name),
+            label: Some(family.family().name),
             entries: &entries,
         })
 }

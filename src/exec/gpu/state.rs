@@ -1,11 +1,10 @@
 //! Layout of the small buffers that host and kernels share: the rows of a step, page tables, sampling settings. The
-//! twin of `shaders/shared/state.wgsl` and of `Sampling` in `shaders/sample.wgsl`.
+//! twin of `shaders/shared/state.wgsl`.
 
+use super::kernels::moe_group::{EXPERT_TILE, ROW_WORDS, TILE_WORDS};
+use super::kernels::{self, sample};
 use crate::exec::{Head, HeadCounts, Limits};
 use crate::plan::{MAX_BIASES, Penalties, Row, Sampling};
-
-/// Words of a region's header, and of a row.
-const ROW_WORDS: u32 = 4;
 
 /// u32 offsets into the state buffer.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -39,13 +38,10 @@ impl StateLayout {
             pages_at,
             routes_at,
             groups_at,
-            words: groups_at + limits.max_rows * experts_used + 3 * tiles,
+            words: groups_at + limits.max_rows * experts_used + TILE_WORDS * tiles,
         }
     }
 }
-
-/// Pairs of row and slot per tile of the grouped products; twin of `shaders/moe_group.wgsl`.
-pub const EXPERT_TILE: u32 = 32;
 
 /// Tiles that the pairs of `rows` rows fill at most, each expert's last one being a part.
 pub fn expert_tiles(rows: u32, used: u32, experts: u32) -> u32 {
@@ -63,33 +59,39 @@ pub fn region_words(rows: &[Row], heads: &[Head], counts: HeadCounts) -> Vec<u32
     words
 }
 
-/// Words of [`sampling_words`].
-pub const SAMPLING_WORDS: u32 = 12;
-
-/// `Sampling` as `shaders/sample.wgsl` declares it.
-pub fn sampling_words(sampling: &Sampling) -> [u32; SAMPLING_WORDS as usize] {
+/// A sequence's settings as `shaders/kernels/sample.wgsl` reads them.
+pub fn device_sampling(sampling: &Sampling) -> kernels::Sampling {
     let Penalties {
         repetition,
         presence,
         frequency,
     } = sampling.penalties;
-    [
-        sampling.temperature.to_bits(),
-        sampling.top_k,
-        sampling.top_p.to_bits(),
-        sampling.min_p.to_bits(),
-        sampling.seed as u32,
-        (sampling.seed >> 32) as u32,
-        sampling.bias.as_ref().map_or(0, |bias| bias.len() as u32),
-        u32::from(sampling.penalises()) | u32::from(sampling.mask.is_some()) << 1,
-        repetition.to_bits(),
-        (1.0 / repetition).to_bits(),
-        presence.to_bits(),
-        frequency.to_bits(),
-    ]
+    let counted = if sampling.penalises() {
+        sample::COUNTED
+    } else {
+        0
+    };
+    let masked = if sampling.mask.is_some() {
+        sample::MASKED
+    } else {
+        0
+    };
+    kernels::Sampling {
+        temperature: sampling.temperature,
+        top_k: sampling.top_k,
+        top_p: sampling.top_p,
+        min_p: sampling.min_p,
+        seed: [sampling.seed as u32, (sampling.seed >> 32) as u32],
+        biases: sampling.bias.as_ref().map_or(0, |bias| bias.len() as u32),
+        flags: counted | masked,
+        repetition,
+        inverse_repetition: 1.0 / repetition,
+        presence,
+        frequency,
+    }
 }
 
-/// What [`crate::plan::SequenceSampling`] keeps of a sequence, as `shaders/sample.wgsl` reads it: u32 offsets into its
+/// What [`crate::plan::SequenceSampling`] keeps of a sequence, as `shaders/kernels/sample.wgsl` reads it: u32 offsets into its
 /// part of the buffer. Counts come first.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct AdjustmentLayout {

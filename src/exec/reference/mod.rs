@@ -24,6 +24,12 @@ pub struct ReferenceExecutor {
     host: Host,
 }
 
+impl std::fmt::Debug for ReferenceExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReferenceExecutor").finish_non_exhaustive()
+    }
+}
+
 impl ReferenceExecutor {
     /// Allocates weights and cache. `limits` are taken as given.
     pub fn new(plan: Plan, limits: Limits) -> Result<ReferenceExecutor> {

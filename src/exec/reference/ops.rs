@@ -6,6 +6,7 @@ use crate::plan::{AttentionSpec, CacheSpec, Rope, Row};
 use crate::quant::DType;
 
 /// A weight in its stored type.
+#[derive(Copy, Clone, Debug)]
 pub struct Matrix<'a> {
     /// Stored type.
     pub dtype: DType,
@@ -41,6 +42,7 @@ impl Matrix<'_> {
 }
 
 /// Keys and values of one cache, in pages: `[page, k or v, KV, page_size, D]`.
+#[derive(Debug)]
 pub struct Cache {
     spec: CacheSpec,
     page_size: u32,

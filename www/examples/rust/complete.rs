@@ -1,4 +1,4 @@
-//! Continues a text, natively: on the GPU where there is one, else on the CPU.
+//! Continues a text, natively: on the GPU where a Vulkan driver is installed, else on the CPU.
 //!
 //! ```sh
 //! cargo run --release --example complete -- MODEL.gguf "Once upon a time"

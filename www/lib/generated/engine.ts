@@ -149,11 +149,11 @@ export type CacheType = (typeof CACHE_TYPES)[number];
 
 /** Every `Quantize`. */
 export const QUANTIZE = [
-  'q8_0',
   'q4_0',
   'q4_1',
   'q5_0',
   'q5_1',
+  'q8_0',
 ] as const;
 
 /** Weight types that matrices can be quantised to while they load. */

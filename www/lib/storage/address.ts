@@ -28,6 +28,16 @@ export class Address {
     if (origin) answered.add(origin);
   }
 
+  /** Reads the body of an answer. */
+  readerOf({ body }: Response): ReadableStreamDefaultReader<Uint8Array> {
+    if (!body) throw this.network('sent no body');
+    if (body.locked)
+      throw this.network(
+        'answered with a body that something else has read; the given fetch must return a fresh one',
+      );
+    return body.getReader();
+  }
+
   /** Throws for an answer that is not the file. `first`: it is asked for from its beginning, and never came before. */
   judge(response: Response, first: boolean): void {
     const { status, type } = response;

@@ -92,3 +92,8 @@ export function seconds(ms: number): string {
   const count = Math.round(ms / 100) / 10;
   return `${count} second${count === 1 ? '' : 's'}`;
 }
+
+/** Throws the error for a call that its signal has ended. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw abortError(signal);
+}

@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { placesOf } from './bench.mjs';
 import { BUILDS, standIn } from './builds.mjs';
 import { line } from './check.mjs';
@@ -129,6 +129,7 @@ describe('engines', () => {
   test('each build has its recipe; the one for development is not optimised', () => {
     for (const name of Object.keys(BUILDS)) {
       expect(recipe(name).optimise[0]).toBe(BUILDS[name].small ? '-Oz' : '-O3');
+      expect(recipe(name).cargo).toContain('--no-default-features');
       expect(recipe(name).profile).toBe('release');
       expect(recipe(name, { dev: true }).optimise).toBeUndefined();
       expect(recipe(name, { dev: true }).profile).toBe('dev-web');
@@ -136,6 +137,10 @@ describe('engines', () => {
     expect(recipe('relaxed').own).toEqual(['-Ctarget-feature=+simd128,+relaxed-simd']);
     expect(recipe('relaxed').flags).toEqual(recipe('base').flags);
     expect(recipe('threads').folder).not.toBe(recipe('base').folder);
+    expect(recipe('gpu').cargo).toContain('gpu');
+    expect(recipe('gpu').own).toEqual(['-Copt-level=s']);
+    // One module does everything while developing.
+    expect(recipe('base', { dev: true }).cargo).toContain('gpu,cpu,tokenizer-json');
     expect(recipe('threads').flags).toContain('-Clink-arg=--shared-memory');
     expect(() => recipe('quick')).toThrow(/unknown engine quick/);
   });
@@ -148,6 +153,9 @@ describe('engines', () => {
   test('files of builds that are left out are known by their names', () => {
     expect(isOthers('llamero_engine_relaxed_bg.wasm', ['base'])).toBe(true);
     expect(isOthers('llamero_engine_threads.d.ts', ['base', 'relaxed'])).toBe(true);
+    expect(isOthers('llamero_engine_gpu_bg.wasm.d.ts', ['base'])).toBe(true);
+    expect(isOthers('llamero_tokenizers_bg.wasm', ['base'])).toBe(true);
+    expect(isOthers('llamero_tokenizers.js', ['tokenizers'])).toBe(false);
     expect(isOthers('llamero_engine_bg.wasm', ['base'])).toBe(false);
     expect(isOthers('llamero_engine.js', ['base'])).toBe(false);
     expect(isOthers('snippets', ['base'])).toBe(false);
@@ -351,11 +359,16 @@ describe('arguments', () => {
   });
 
   test('a verb that is unknown, or has an argument too many, is an error', async () => {
+    const said = [];
+    vi.spyOn(console, 'error').mockImplementation((text) => said.push(text));
+    vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
     expect(await main(['no-such-verb'])).toBe(1);
     expect(await main(['constructor'])).toBe(1);
     expect(await main(['check', '--all'])).toBe(1);
     expect(await main(['_engine', 'quick'])).toBe(1);
     expect(await main(['serve', '--port', 'x'])).toBe(1);
+    vi.restoreAllMocks();
+    expect(said.filter((text) => text.includes('error: ')).length).toBe(5);
   });
 });
 

@@ -231,9 +231,8 @@ export const engineFiles = (names) =>
 
 /** Whether a file is of a build that is not among `names`. */
 export function isOthers(file, names) {
-  const owner = /^(llamero_[a-z]+(?:_[a-z]+?)?)(?:_bg)?\.(?:js|wasm|d\.ts|wasm\.d\.ts)$/.exec(
-    file,
-  )?.[1];
+  const owner =
+    /^(llamero_[a-z]+(?:_(?!bg\.)[a-z]+)?)(?:_bg)?\.(?:js|wasm|d\.ts|wasm\.d\.ts)$/.exec(file)?.[1];
   const build = Object.keys(BUILDS).find((name) => BUILDS[name].file === owner);
   return build !== undefined && !names.includes(build);
 }

@@ -62,6 +62,10 @@ export const CHECKS = [
     '--all-targets',
     ...['--features', 'cli', '--', '-D', 'clippy::correctness', '-D', 'clippy::suspicious'],
   ]),
+  program('format and lint of TypeScript and scripts (biome)', 'node_modules/.bin/biome', [
+    'check',
+    '.',
+  ]),
   { name: 'cargo test', run: nativeTests },
   { name: 'package and page build', run: ({ building }) => building() },
   program('types of www/app (tsc)', 'node_modules/.bin/tsc', ['-p', 'www/app']),
@@ -185,7 +189,8 @@ export async function test(args) {
   step('summary');
   const lines = summary(rows);
   console.log(lines.slice(0, -1).join('\n'));
-  if (!all) note('the long tests are among the skipped; ./build.sh test --all runs them');
+  if (rows.some(({ reasons }) => reports.LONG in reasons))
+    note('the long tests are among the skipped; ./build.sh test --all runs them');
   console.log(lines.at(-1));
   return rows.every(({ failed }) => failed === 0) ? 0 : 1;
 }

@@ -36,6 +36,16 @@ pub struct CpuOptions {
     pub max_rows: Option<u32>,
 }
 
+impl std::fmt::Debug for CpuOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CpuOptions")
+            .field("threads", &self.pool.as_ref().map_or(1, Pool::threads))
+            .field("cache_f16", &self.cache_f16)
+            .field("max_rows", &self.max_rows)
+            .finish()
+    }
+}
+
 /// A tensor of the plan.
 enum Weight {
     /// A norm's weight or a bias.
@@ -63,6 +73,12 @@ pub struct CpuExecutor {
     caches: Vec<Cache>,
     scratch: Vec<Mutex<Scratch>>,
     work: Work,
+}
+
+impl std::fmt::Debug for CpuExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CpuExecutor").finish_non_exhaustive()
+    }
 }
 
 /// Room that operations share: nothing in it outlives one.
@@ -245,13 +261,7 @@ impl CpuExecutor {
     }
 
     fn weights(&self, id: TensorId) -> Result<&[f32]> {
-        match &self.weights[id.0] {
-            Weight::Vector(vector) => Ok(vector),
-            _ => Err(Error::internal(format!(
-                "{} is no vector",
-                self.host.plan.tensor(id).name
-            ))),
-        }
+        vector_of(&self.weights, id)
     }
 
     /// Fills the input with `rows` rows that `get` writes, each row by one thread.
@@ -426,6 +436,14 @@ impl HostExecutor for CpuExecutor {
         let page = self.host.page(row, PAGE)?;
         self.caches[cache].get(page, which, kv_head, row.pos as usize % PAGE, out);
         Ok(())
+    }
+}
+
+/// The vector with this id.
+fn vector_of(weights: &[Weight], id: TensorId) -> Result<&[f32]> {
+    match &weights[id.0] {
+        Weight::Vector(vector) => Ok(vector),
+        _ => Err(Error::internal(format!("tensor {} is no vector", id.0))),
     }
 }
 

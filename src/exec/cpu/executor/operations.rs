@@ -2,13 +2,13 @@
 
 use super::*;
 
-/// [`Op::QkNorm`], with its weights as they are used.
+/// [`Op::QkNorm`]
 struct QkNorm {
     heads: Heads,
     cache: usize,
     eps: f32,
     /// Of queries, of keys.
-    weights: Option<[Vec<f32>; 2]>,
+    weights: Option<[TensorId; 2]>,
     rope: Option<usize>,
 }
 
@@ -23,7 +23,7 @@ impl CpuExecutor {
         work: &mut Work,
     ) -> Result<()> {
         // What is read lies in `table`, and so does what is written, once it is put there.
-        let written = op.writes().first().copied();
+        let written = op.writes().next();
         let mut out = match op {
             Op::Linears { .. } | Op::StoreKv { .. } => Vec::new(),
             _ => written.map(|value| table.take(value)).unwrap_or_default(),
@@ -69,15 +69,11 @@ impl CpuExecutor {
                 rope,
                 ..
             } => {
-                let weights = match weights {
-                    Some([q, k]) => Some([self.vector(*q)?, self.vector(*k)?]),
-                    None => None,
-                };
                 let norm = QkNorm {
                     heads: *heads,
                     cache: *cache,
                     eps: *eps,
-                    weights,
+                    weights: *weights,
                     rope: *rope,
                 };
                 self.qk_norm(&norm, rows, work, &mut out)?;
@@ -277,43 +273,60 @@ impl CpuExecutor {
         Ok(())
     }
 
-    fn qk_norm(&mut self, norm: &QkNorm, rows: &[Row], work: &Work, q: &mut [f32]) -> Result<()> {
+    fn qk_norm(
+        &mut self,
+        norm: &QkNorm,
+        rows: &[Row],
+        work: &mut Work,
+        q: &mut [f32],
+    ) -> Result<()> {
         let QkNorm {
             heads,
             cache,
             eps,
             weights,
             rope,
-        } = norm;
+        } = *norm;
         let d = heads.head_dim as usize;
         let row_len = heads.heads as usize * d;
+        let Self {
+            host,
+            caches,
+            weights: tensors,
+            ..
+        } = self;
+        let weights = match weights {
+            Some([q, k]) => Some([vector_of(tensors, q)?, vector_of(tensors, k)?]),
+            None => None,
+        };
         let one = |head: &mut [f32], which: usize| {
-            ops::head_norm(head, *eps);
+            ops::head_norm(head, eps);
             if let Some(weights) = weights {
                 head.iter_mut()
-                    .zip(&weights[which])
+                    .zip(weights[which])
                     .for_each(|(x, w)| *x *= w);
             }
         };
-        let mut key = vec![0.0; d];
+        let Work { k: key, angles, .. } = work;
+        key.resize(d, 0.0);
         for (t, row) in rows.iter().enumerate() {
             let angles = rope.map(|rope| {
-                let pairs = self.host.plan.ropes[rope].inv_freq.len();
-                &work.angles[rope][t * pairs..][..pairs]
+                let pairs = host.plan.ropes[rope].inv_freq.len();
+                &angles[rope][t * pairs..][..pairs]
             });
             let q = &mut q[t * row_len..][..row_len];
             q.chunks_exact_mut(d).for_each(|head| one(head, 0));
             if let Some(angles) = angles {
                 ops::rotate(q, d, angles);
             }
-            let (page, slot) = (self.host.page(*row, PAGE)?, row.pos as usize % PAGE);
+            let (page, slot) = (host.page(*row, PAGE)?, row.pos as usize % PAGE);
             for kv in 0..heads.kv_heads as usize {
-                self.caches[*cache].get(page, 0, kv, slot, &mut key);
-                one(&mut key, 1);
+                caches[cache].get(page, 0, kv, slot, key);
+                one(key, 1);
                 if let Some(angles) = angles {
-                    ops::rotate(&mut key, d, angles);
+                    ops::rotate(key, d, angles);
                 }
-                self.caches[*cache].set(page, 0, kv, slot, &key);
+                caches[cache].set(page, 0, kv, slot, key);
             }
         }
         Ok(())

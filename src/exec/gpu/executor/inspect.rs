@@ -1,6 +1,6 @@
 //! Activations and caches set and read back, for tests and for looking inside. No step does this.
 
-use super::super::lower::{CacheType, Lowered, Slot, padded};
+use super::super::lower::{Buffer, CacheType, Lowered, padded};
 use super::{GpuExecutor, floats, words};
 use crate::error::{Error, Result};
 use crate::exec::Inspect;
@@ -36,7 +36,7 @@ impl Inspect for GpuExecutor {
         };
         self.gpu
             .write(&self.buffers[&slot], 0, bytemuck::cast_slice(&plain));
-        if let (Role::Residual, Slot::Value(id)) = (role, slot) {
+        if let (Role::Residual, Buffer::Value(id)) = (role, slot) {
             let norm = norm
                 .ok_or_else(|| Error::internal("the residual stream is kept with a norm weight"))?;
             let weight = self
@@ -45,7 +45,7 @@ impl Inspect for GpuExecutor {
                 .ok_or_else(|| Error::internal("not a norm weight"))?;
             let scaled = spread(&|t, i| values[t * width + i] * weight[i]);
             self.gpu.write(
-                &self.buffers[&Slot::Scaled(id)],
+                &self.buffers[&Buffer::Scaled(id)],
                 0,
                 bytemuck::cast_slice(&scaled),
             );
@@ -53,7 +53,7 @@ impl Inspect for GpuExecutor {
             for (t, row) in values.chunks_exact(width).enumerate() {
                 let squares: f32 = row.iter().map(|v| v * v).sum();
                 self.gpu.write(
-                    &self.buffers[&Slot::Partials(id)],
+                    &self.buffers[&Buffer::Partials(id)],
                     (t * stride * 4) as u64,
                     bytemuck::bytes_of(&squares),
                 );
@@ -99,7 +99,7 @@ impl Inspect for GpuExecutor {
         let spec = self.lowered.plan.caches[cache];
         let kind = self.lowered.settings.cache;
         let page_size = self.lowered.settings.limits.page_size as usize;
-        let bytes = self.read_slot(Slot::Cache(cache));
+        let bytes = self.read_slot(Buffer::Cache(cache));
         Box::pin(async move {
             let values = words(&bytes?.await?);
             let (d, stride) = (spec.head_dim as usize, kind.words(spec.head_dim) as usize);
@@ -163,8 +163,8 @@ impl GpuExecutor {
             .ok_or_else(|| no_value(Role::Residual))?;
         let id = self.lowered.layout.of(last);
         let (found, partials) = (
-            self.read_slot(Slot::Scaled(id))?,
-            self.read_slot(Slot::Partials(id))?,
+            self.read_slot(Buffer::Scaled(id))?,
+            self.read_slot(Buffer::Partials(id))?,
         );
         let partial_count = self.partial_count();
         Ok(vec![
@@ -199,16 +199,16 @@ impl GpuExecutor {
         let last = bodies
             .filter(|c| {
                 c.dispatch
-                    .slots
+                    .buffers
                     .iter()
-                    .any(|slot| matches!(slot, Slot::Partials(_)))
+                    .any(|slot| matches!(slot, Buffer::Partials(_)))
             })
             .last();
         last.map_or(1, |command| command.dispatch.groups as usize)
     }
 
     /// Copies a buffer back, whole.
-    fn read_slot(&self, slot: Slot) -> Result<LocalBoxFuture<'static, Result<Vec<u8>>>> {
+    fn read_slot(&self, slot: Buffer) -> Result<LocalBoxFuture<'static, Result<Vec<u8>>>> {
         let source = self
             .buffers
             .get(&slot)
@@ -224,7 +224,7 @@ impl GpuExecutor {
     }
 
     /// Buffer, values per row, and values between rows, of a value. Of queries a row's length is given in padded heads.
-    fn activation(&self, value: ValueId) -> (Slot, usize, usize) {
+    fn activation(&self, value: ValueId) -> (Buffer, usize, usize) {
         let stride = self.lowered.stride(value) as usize;
         let spec = self.lowered.plan.value_spec(value);
         let width = if spec.role == Role::Query {
@@ -232,7 +232,7 @@ impl GpuExecutor {
         } else {
             spec.width as usize
         };
-        (self.lowered.slot(value), width, stride)
+        (self.lowered.buffer(value), width, stride)
     }
 
     /// Head dimension and its padded length, where activations and caches hold whole heads.

@@ -8,10 +8,13 @@ mod trace;
 use self::readback::Readback;
 use self::replay::{Command, Replay};
 use super::device::{Gpu, add};
-use super::lower::{CacheType, Dispatch, Lowered, Region, Settings, Shape, Slot, Tuning, splits};
+use super::kernels::{self, Variant};
+use super::lower::{
+    Buffer, CacheType, Dispatch, Lowered, Region, RowBucket, Settings, Tuning, splits,
+};
 use super::profile::{Timed, Times};
 use super::self_test::{self, Reference};
-use super::state::{AdjustmentLayout, SAMPLING_WORDS, region_words, sampling_words};
+use super::state::{AdjustmentLayout, device_sampling, region_words};
 use super::tune::{self, Free};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{
@@ -64,11 +67,11 @@ pub struct GpuOptions {
 pub struct GpuExecutor {
     gpu: Gpu,
     lowered: Lowered,
-    buffers: HashMap<Slot, wgpu::Buffer>,
+    buffers: HashMap<Buffer, wgpu::Buffer>,
     /// For each tensor, where its rows go.
     targets: HashMap<TensorId, Vec<Target>>,
-    /// By shape, where the rows lie, and whether attention is split.
-    recordings: HashMap<(Shape, Region, bool), Replay>,
+    /// By bucket, where the rows lie, and whether attention is split.
+    recordings: HashMap<(RowBucket, Region, bool), Replay>,
     /// Heads of the sampled region, one per row.
     sampled: Vec<Head>,
     /// No row of the sampled region lies beyond this position.
@@ -92,6 +95,12 @@ pub struct GpuExecutor {
     times: Rc<RefCell<Times>>,
     /// Norm weights, for [`Inspect::poke`].
     norms: HashMap<TensorId, Vec<f32>>,
+}
+
+impl std::fmt::Debug for GpuExecutor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuExecutor").finish_non_exhaustive()
+    }
 }
 
 /// Where some rows of a tensor go.
@@ -210,7 +219,7 @@ impl GpuExecutor {
     }
 
     /// Records again, without the variants that the self-test found wrong.
-    pub(super) fn replace(&mut self, wrong: Vec<String>) -> Result<()> {
+    pub(super) fn replace(&mut self, wrong: Vec<Variant>) -> Result<()> {
         self.lowered.settings.wrong.extend(wrong);
         self.recordings.clear();
         self.record_all()
@@ -227,19 +236,19 @@ impl GpuExecutor {
         Ok(())
     }
 
-    /// Every dispatch that some step may run, and in which shape.
-    pub(super) fn dispatches(&self) -> impl Iterator<Item = (Shape, bool, &Dispatch)> {
+    /// Every dispatch that some step may run, and in which bucket.
+    pub(super) fn dispatches(&self) -> impl Iterator<Item = (RowBucket, bool, &Dispatch)> {
         self.recordings
             .iter()
-            .flat_map(|((shape, _, split), replay)| {
+            .flat_map(|((bucket, _, split), replay)| {
                 let body = replay
                     .body
                     .iter()
                     .chain(&replay.sample)
-                    .map(move |command| (*shape, *split, &command.dispatch));
+                    .map(move |command| (*bucket, *split, &command.dispatch));
                 let heads = replay.heads.iter();
-                body.chain(heads.flat_map(move |(shape, head)| {
-                    head.iter().map(move |c| (*shape, *split, &c.dispatch))
+                body.chain(heads.flat_map(move |(bucket, head)| {
+                    head.iter().map(move |c| (*bucket, *split, &c.dispatch))
                 }))
             })
     }
@@ -251,7 +260,7 @@ impl GpuExecutor {
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::COPY_SRC;
         let mut buffers = HashMap::new();
-        let mut add_buffer = |slot: Slot, size: u64| -> Result<()> {
+        let mut add_buffer = |slot: Buffer, size: u64| -> Result<()> {
             if size > gpu.capabilities().max_binding {
                 return Err(Error::new(
                     ErrorKind::ModelTooLarge,
@@ -272,8 +281,8 @@ impl GpuExecutor {
         let mut targets: HashMap<TensorId, Vec<Target>> = HashMap::new();
         let mut weight_bytes = 0;
         for (i, part) in lowered.parts.iter().enumerate() {
-            add_buffer(Slot::Weights(i), part.weights_bytes())?;
-            add_buffer(Slot::Scales(i), part.scales_bytes())?;
+            add_buffer(Buffer::Weights(i), part.weights_bytes())?;
+            add_buffer(Buffer::Scales(i), part.scales_bytes())?;
             weight_bytes += part.weights_bytes() + part.scales_bytes();
             let mut at = 0;
             for (tensor, range) in &part.segments {
@@ -301,14 +310,14 @@ impl GpuExecutor {
             }
         }
         for norm in &lowered.norms {
-            add_buffer(Slot::Norm(*norm), plan.tensor(*norm).cols * 4)?;
+            add_buffer(Buffer::Norm(*norm), plan.tensor(*norm).cols * 4)?;
             targets.entry(*norm).or_default().push(Target::Norm);
         }
 
         let mut cache_bytes = 0;
         for (slot, bytes) in lowered.buffers() {
             add_buffer(slot, bytes)?;
-            if matches!(slot, Slot::Cache(_)) {
+            if matches!(slot, Buffer::Cache(_)) {
                 cache_bytes += bytes;
             }
         }
@@ -319,11 +328,11 @@ impl GpuExecutor {
             } else {
                 vec![[1.0, 0.0]]
             };
-            add_buffer(Slot::Rope(i), (table.len() * 8) as u64)?;
+            add_buffer(Buffer::Rope(i), (table.len() * 8) as u64)?;
             ropes.push(table);
         }
         for (i, table) in ropes.iter().enumerate() {
-            gpu.write(&buffers[&Slot::Rope(i)], 0, bytemuck::cast_slice(table));
+            gpu.write(&buffers[&Buffer::Rope(i)], 0, bytemuck::cast_slice(table));
         }
         Ok(GpuExecutor {
             gpu: gpu.clone(),
@@ -365,7 +374,7 @@ impl GpuExecutor {
         let words = region_words(rows, heads, counts);
         let offset = u64::from(self.lowered.state.host_at) * 4;
         self.gpu.write(
-            &self.buffers[&Slot::State],
+            &self.buffers[&Buffer::State],
             offset,
             bytemuck::cast_slice(&words),
         );
@@ -386,20 +395,20 @@ impl GpuExecutor {
     fn run(&mut self, region: Region, tokens: u32, pos: u32, heads: &[Head]) -> Result<Pending> {
         self.gpu.check()?;
         let counts = HeadCounts::of(heads)?;
-        let shape = self.lowered.settings.shape(tokens);
-        let few = matches!(shape, Shape::Few(_));
+        let bucket = self.lowered.settings.bucket(tokens);
+        let few = matches!(bucket, RowBucket::Few(_));
         let split = few && self.lowered.split_from().is_some_and(|from| pos >= from);
         let splits = splits(pos, self.lowered.settings.limits.page_size);
         let readback = Readback::new(&self.lowered, &self.norms, heads, counts)?;
         let staging = self.staging_for(&readback)?;
         let replay = self
             .recordings
-            .get(&(shape, region, split))
-            .ok_or_else(|| Error::internal(format!("no recording of {shape:?} {region:?}")))?;
+            .get(&(bucket, region, split))
+            .ok_or_else(|| Error::internal(format!("no recording of {bucket:?} {region:?}")))?;
         let mut before: Vec<(&[Command], u32)> = vec![(&replay.body, counts.logits)];
         if counts.logits > 0 {
-            let shape = self.lowered.settings.shape(counts.logits);
-            let head = replay.heads.iter().find(|(s, _)| *s == shape);
+            let bucket = self.lowered.settings.bucket(counts.logits);
+            let head = replay.heads.iter().find(|(s, _)| *s == bucket);
             // A plan that ends before its head (tests have such) has none.
             before.extend(head.map(|(_, head)| (head.as_slice(), counts.logits)));
         }
@@ -589,13 +598,13 @@ impl Executor for GpuExecutor {
                     layout.split(stored, &mut quants, &mut scales)?;
                     let row = at + from - first;
                     self.gpu.write(
-                        &self.buffers[&Slot::Weights(part)],
+                        &self.buffers[&Buffer::Weights(part)],
                         row * layout.quant_row_bytes(),
                         &quants,
                     );
                     if !scales.is_empty() {
                         self.gpu.write(
-                            &self.buffers[&Slot::Scales(part)],
+                            &self.buffers[&Buffer::Scales(part)],
                             row * layout.scale_row_bytes(),
                             &scales,
                         );
@@ -612,7 +621,7 @@ impl Executor for GpuExecutor {
                     let values = &values[first as usize..end as usize];
                     let offset = (self.lowered.parts[part].bias_at() + at) * 4;
                     self.gpu.write(
-                        &self.buffers[&Slot::Scales(part)],
+                        &self.buffers[&Buffer::Scales(part)],
                         offset,
                         bytemuck::cast_slice(values),
                     );
@@ -620,7 +629,7 @@ impl Executor for GpuExecutor {
                 Target::Norm => {
                     let values = dequantized(spec, bytes)?;
                     self.gpu.write(
-                        &self.buffers[&Slot::Norm(tensor)],
+                        &self.buffers[&Buffer::Norm(tensor)],
                         0,
                         bytemuck::cast_slice(&values),
                     );
@@ -663,7 +672,7 @@ impl Executor for GpuExecutor {
         let offset = u64::from(self.lowered.state.pages_at + seq * limits.max_pages_per_seq) * 4;
         if !pages.is_empty() {
             self.gpu.write(
-                &self.buffers[&Slot::State],
+                &self.buffers[&Buffer::State],
                 offset,
                 bytemuck::cast_slice(pages),
             );
@@ -677,7 +686,7 @@ impl Executor for GpuExecutor {
         let write = |at: u32, words: &[u32]| {
             let offset = (u64::from(seq) * u64::from(layout.stride) + u64::from(at)) * 4;
             self.gpu.write(
-                &self.buffers[&Slot::Adjustments],
+                &self.buffers[&Buffer::Adjustments],
                 offset,
                 bytemuck::cast_slice(words),
             );
@@ -704,11 +713,11 @@ impl Executor for GpuExecutor {
                 .collect();
             write(layout.biases_at, &words);
         }
-        let offset = u64::from(seq * SAMPLING_WORDS) * 4;
+        let offset = u64::from(seq) * size_of::<kernels::Sampling>() as u64;
         self.gpu.write(
-            &self.buffers[&Slot::Sampling],
+            &self.buffers[&Buffer::Sampling],
             offset,
-            bytemuck::cast_slice(&sampling_words(sampling)),
+            bytemuck::bytes_of(&device_sampling(sampling)),
         );
         Ok(())
     }
@@ -721,7 +730,7 @@ impl Executor for GpuExecutor {
         let layout = AdjustmentLayout::new(vocab);
         let at = u64::from(seq) * u64::from(layout.stride) + u64::from(layout.mask_at);
         self.gpu.write(
-            &self.buffers[&Slot::Adjustments],
+            &self.buffers[&Buffer::Adjustments],
             at * 4,
             bytemuck::cast_slice(mask.words()),
         );

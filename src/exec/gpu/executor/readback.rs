@@ -1,6 +1,6 @@
 //! What a step copies back, and what becomes of it on the processor: log-probabilities and the final norm.
 
-use super::super::lower::{Lowered, Slot};
+use super::super::lower::{Buffer, Lowered};
 use super::{GpuExecutor, floats, words};
 use crate::error::{Error, Result};
 use crate::exec::{Draw, Head, HeadCounts, HeadOutput, Output, Pending};
@@ -12,7 +12,7 @@ const KEPT: usize = 4;
 
 /// One copy into the staging buffer.
 pub(super) struct Part {
-    slot: Slot,
+    slot: Buffer,
     from: u64,
     to: u64,
     bytes: u64,
@@ -65,7 +65,7 @@ impl Readback {
             let value = plan
                 .last(Role::Logits)
                 .ok_or_else(|| Error::internal("a plan without logits"))?;
-            let (slot, stride) = (lowered.slot(value), u64::from(lowered.stride(value)) * 4);
+            let (slot, stride) = (lowered.buffer(value), u64::from(lowered.stride(value)) * 4);
             readback.logit_stride = lowered.stride(value) as usize;
             for (at, _) in (0u64..)
                 .zip(heads)
@@ -87,7 +87,7 @@ impl Readback {
             });
             let input = head.ok_or_else(|| Error::internal("a plan without a head"))?;
             let (slot, stride) = (
-                lowered.slot(input.x),
+                lowered.buffer(input.x),
                 u64::from(lowered.stride(input.x)) * 4,
             );
             readback.hidden_stride = lowered.stride(input.x) as usize;
@@ -113,7 +113,7 @@ impl Readback {
     pub(super) fn copy_logits(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        buffers: &HashMap<Slot, wgpu::Buffer>,
+        buffers: &HashMap<Buffer, wgpu::Buffer>,
         staging: &Option<wgpu::Buffer>,
     ) -> Result<()> {
         copy(&self.logits, encoder, buffers, staging)
@@ -123,12 +123,12 @@ impl Readback {
     pub(super) fn copy_rest(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        buffers: &HashMap<Slot, wgpu::Buffer>,
+        buffers: &HashMap<Buffer, wgpu::Buffer>,
         staging: &Option<wgpu::Buffer>,
     ) -> Result<()> {
         if self.drawn > 0 {
             let ids = Part {
-                slot: Slot::Ids,
+                slot: Buffer::Ids,
                 from: 0,
                 to: 0,
                 bytes: self.drawn * 4,
@@ -185,7 +185,7 @@ impl Readback {
 }
 
 /// Adds a copy of `bytes` to `to`, or makes the last one longer; gives where the next goes.
-fn push(parts: &mut Vec<Part>, slot: Slot, from: u64, to: u64, bytes: u64) -> u64 {
+fn push(parts: &mut Vec<Part>, slot: Buffer, from: u64, to: u64, bytes: u64) -> u64 {
     match parts.last_mut() {
         Some(last) if last.from + last.bytes == from => last.bytes += bytes,
         _ => parts.push(Part {
@@ -201,7 +201,7 @@ fn push(parts: &mut Vec<Part>, slot: Slot, from: u64, to: u64, bytes: u64) -> u6
 fn copy(
     parts: &[Part],
     encoder: &mut wgpu::CommandEncoder,
-    buffers: &HashMap<Slot, wgpu::Buffer>,
+    buffers: &HashMap<Buffer, wgpu::Buffer>,
     staging: &Option<wgpu::Buffer>,
 ) -> Result<()> {
     for part in parts {

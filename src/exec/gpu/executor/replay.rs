@@ -1,7 +1,7 @@
 //! Recordings made ready: each dispatch with its pipeline and bind group, so that a step creates nothing.
 
 use super::super::device::add;
-use super::super::lower::{Dispatch, Recording, Region, Shape, Slot};
+use super::super::lower::{Buffer, Dispatch, Recording, Region, RowBucket};
 use super::GpuExecutor;
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ pub(super) struct Command {
 #[derive(Default)]
 pub(super) struct Replay {
     pub body: Vec<Command>,
-    pub heads: Vec<(Shape, Vec<Command>)>,
+    pub heads: Vec<(RowBucket, Vec<Command>)>,
     pub sample: Vec<Command>,
 }
 
@@ -39,17 +39,18 @@ impl GpuExecutor {
     }
 
     fn record_shapes(&mut self) -> Result<()> {
-        for shape in self.lowered.settings.shapes() {
+        for bucket in self.lowered.settings.buckets() {
             for region in [Region::Host, Region::Sampled] {
                 for split in [false, true] {
                     if split
-                        && (self.lowered.split_from().is_none() || matches!(shape, Shape::Many(_)))
+                        && (self.lowered.split_from().is_none()
+                            || matches!(bucket, RowBucket::Many(_)))
                     {
                         continue;
                     }
-                    let recording = self.lowered.record(shape, region, split)?;
+                    let recording = self.lowered.record(bucket, region, split)?;
                     let replay = self.realise(recording)?;
-                    self.recordings.insert((shape, region, split), replay);
+                    self.recordings.insert((bucket, region, split), replay);
                 }
             }
         }
@@ -84,7 +85,7 @@ impl GpuExecutor {
             heads: recording
                 .heads
                 .into_iter()
-                .map(|(shape, head)| Ok((shape, realise(head)?)))
+                .map(|(bucket, head)| Ok((bucket, realise(head)?)))
                 .collect::<Result<_>>()?,
             sample: realise(recording.sample)?,
         })
@@ -100,10 +101,10 @@ impl GpuExecutor {
         dispatch: Dispatch,
         params: &wgpu::Buffer,
         offset: u64,
-        own: &HashMap<Slot, wgpu::Buffer>,
+        own: &HashMap<Buffer, wgpu::Buffer>,
     ) -> Result<Command> {
         if dispatch.params.len() > PARAMS_ALIGN
-            || dispatch.params.len() != dispatch.variant.family.params_bytes as usize
+            || dispatch.params.len() != dispatch.variant.family.facts().params_bytes as usize
         {
             return Err(Error::internal(format!(
                 "{}: {} bytes of params",
@@ -127,7 +128,7 @@ impl GpuExecutor {
                 size: std::num::NonZeroU64::new(dispatch.params.len() as u64),
             }),
         }];
-        for (i, slot) in dispatch.slots.iter().enumerate() {
+        for (i, slot) in dispatch.buffers.iter().enumerate() {
             let buffer = own
                 .get(slot)
                 .or_else(|| self.buffers.get(slot))
@@ -142,7 +143,7 @@ impl GpuExecutor {
             .gpu
             .device
             .create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(dispatch.variant.family.name),
+                label: Some(dispatch.variant.family.family().name),
                 layout: &layout,
                 entries: &entries,
             });

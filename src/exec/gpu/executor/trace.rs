@@ -1,7 +1,8 @@
 //! Traced steps: buffers, bind groups and a recording of their own, made for the step. Weights, cache and state are shared.
 
 use super::super::device::add;
-use super::super::lower::{LOW, Lowered, Slot, Stage};
+use super::super::kernels::FamilyId;
+use super::super::lower::{Buffer, LOW, Lowered, Stage};
 use super::readback::Readback;
 use super::replay::PARAMS_ALIGN;
 use super::{GpuExecutor, floats, words};
@@ -51,7 +52,7 @@ impl GpuExecutor {
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::COPY_SRC;
 
-        let mut own: HashMap<Slot, wgpu::Buffer> = HashMap::new();
+        let mut own: HashMap<Buffer, wgpu::Buffer> = HashMap::new();
         for (slot, bytes) in lowered.value_buffers(tokens, logit_rows.max(1)) {
             if bytes > self.gpu.capabilities().max_binding {
                 return Err(Error::invalid_input(format!(
@@ -76,7 +77,7 @@ impl GpuExecutor {
         for stage in lowered.record_traced(tokens, logit_rows, sampled)? {
             let value = match stage {
                 Stage::Dispatch(dispatch) => {
-                    if dispatch.variant.family.name == "sample" {
+                    if dispatch.variant.family == FamilyId::Sample {
                         sampling_at = Some(dispatches.len());
                     }
                     dispatches.push(dispatch);
@@ -101,11 +102,11 @@ impl GpuExecutor {
                 };
                 for (slot, bytes) in [
                     (
-                        Slot::EditRows(number),
+                        Buffer::EditRows(number),
                         bytemuck::cast_slice::<u32, u8>(&change.rows),
                     ),
                     (
-                        Slot::EditValues(number),
+                        Buffer::EditValues(number),
                         bytemuck::cast_slice::<f32, u8>(&change.values),
                     ),
                 ] {
@@ -179,8 +180,8 @@ impl GpuExecutor {
         let counters = self.gpu.counters();
         // This step's buffers take the place of the executor's.
         let mut visible = own.clone();
-        if let Some(ids) = self.buffers.get(&Slot::Ids) {
-            visible.entry(Slot::Ids).or_insert_with(|| ids.clone());
+        if let Some(ids) = self.buffers.get(&Buffer::Ids) {
+            visible.entry(Buffer::Ids).or_insert_with(|| ids.clone());
         }
         let (mut at, mut items) = (0, items.into_iter().peekable());
         while items.peek().is_some() {
@@ -236,7 +237,7 @@ impl GpuExecutor {
         Ok(self.pending(readback, staging, vec![taps]))
     }
 
-    fn buffer_of(&self, own: &HashMap<Slot, wgpu::Buffer>, slot: Slot) -> Result<wgpu::Buffer> {
+    fn buffer_of(&self, own: &HashMap<Buffer, wgpu::Buffer>, slot: Buffer) -> Result<wgpu::Buffer> {
         let buffer = own.get(&slot).or_else(|| self.buffers.get(&slot));
         buffer
             .cloned()
@@ -245,20 +246,20 @@ impl GpuExecutor {
 }
 
 /// Where a value lies: its buffer, from which byte on, and how many.
-fn place(lowered: &Lowered, value: ValueId, tokens: u32, logit_rows: u32) -> (Slot, u64, u64) {
+fn place(lowered: &Lowered, value: ValueId, tokens: u32, logit_rows: u32) -> (Buffer, u64, u64) {
     let spec = lowered.plan.value_spec(value);
     match spec.role {
         Role::Routes => {
             let bytes = u64::from(tokens) * u64::from(spec.width) * 4;
-            (Slot::State, u64::from(lowered.state.routes_at) * 4, bytes)
+            (Buffer::State, u64::from(lowered.state.routes_at) * 4, bytes)
         }
         Role::Logits => (
-            lowered.slot(value),
+            lowered.buffer(value),
             0,
             u64::from(logit_rows) * u64::from(lowered.stride(value)) * 4,
         ),
         _ => (
-            lowered.slot(value),
+            lowered.buffer(value),
             0,
             u64::from(tokens) * u64::from(lowered.stride(value)) * 4,
         ),

@@ -1,31 +1,25 @@
 //! Queries, keys and values, and attention over the cache.
 
 use super::super::kernels::{
-    attention, attention_combine, attention_split, attention_tile, cache_store, matvec_qkv,
-    qk_norm, variant,
+    AttentionParams, Choices, FamilyId, Variant, attention, attention_combine, attention_split,
+    attention_tile, cache_store, matvec_qkv, qk_norm,
 };
 use super::fine::window_and_chunk;
 use super::record::Recorder;
-use super::{CacheType, Lowered, Rows, Shape, Slot, padded};
+use super::trial::{TrialPlan, WIDTH};
+use super::{Buffer, CacheType, Lowered, RowBucket, Rows, padded};
 use crate::error::{Error, Result};
-use crate::plan::{AttentionSpec, Heads, Input, TensorId, ValueId};
+use crate::plan::{AttentionSpec, CacheSpec, Heads, Input, Op, Role, TensorId, ValueId};
+use crate::quant::DType;
 
-/// What the workgroup memory of attention's kernels is laid out for, in vec4s of a head and heads.
-const MAX_QUADS: u32 = 128;
-const PART_QUADS: u32 = 512;
-const TILE_QUERIES: u32 = 16;
-const TILE_QUERY_QUADS: u32 = 256;
-const TILE_KEY_QUADS: u32 = 544;
-/// Attention is split where more positions than these are seen; twin of shaders/shared/splits.wgsl.
+/// Attention is split where more positions than these are seen.
 const SPLIT_FROM: u32 = 256;
-const MAX_SPLITS: u32 = 16;
-const SPLIT_PAGES: u32 = 4;
-/// Rope positions per table.
-const ROPE_LOW: u32 = 256;
 
 /// How many splits a row at `pos` has at most.
 pub fn splits(pos: u32, page_size: u32) -> u32 {
-    (pos / page_size + 1).div_ceil(SPLIT_PAGES).min(MAX_SPLITS)
+    (pos / page_size + 1)
+        .div_ceil(attention_split::SPLIT_PAGES)
+        .min(attention_split::MAX_SPLITS)
 }
 
 impl Lowered {
@@ -34,47 +28,49 @@ impl Lowered {
         if let Some(trial) = &self.settings.trial {
             return trial.split.then_some(0);
         }
-        let wrong = self.settings.wrong.iter().any(|name| {
-            let family = name.split('.').next().unwrap_or_default();
-            family == "attention_split" || family == "attention_combine"
+        let wrong = self.settings.wrong.iter().any(|variant| {
+            matches!(
+                variant.family,
+                FamilyId::AttentionSplit | FamilyId::AttentionCombine
+            )
         });
         let longest = self.settings.limits.max_context();
         (self.settings.tuning.splits && !wrong && longest > SPLIT_FROM).then_some(SPLIT_FROM)
     }
 
     /// Where new keys and values go at first.
-    pub(super) fn new_keys(&self, cache: usize) -> Slot {
+    pub(super) fn new_keys(&self, cache: usize) -> Buffer {
         if self.settings.cache == CacheType::Q8_0 {
-            Slot::CacheRows
+            Buffer::CacheRows
         } else {
-            Slot::Cache(cache)
+            Buffer::Cache(cache)
         }
     }
 
-    /// f32 values of a row in [`Slot::AttentionParts`].
+    /// f32 values of a row in [`Buffer::AttentionParts`].
     pub fn attention_parts_stride(heads: &Heads) -> u32 {
-        heads.heads * MAX_SPLITS * (Lowered::head_stride(heads) + 4)
+        heads.heads * attention_split::MAX_SPLITS * (Lowered::head_stride(heads) + 4)
     }
 
     /// u32 index of the second rope table.
     pub fn rope_high(pairs: u32) -> u32 {
-        ROPE_LOW * pairs
+        matvec_qkv::ROPE_LOW * pairs
     }
 
     /// cos and sin of every rope position up to `context`, as two tables whose angles add up.
     pub fn rope_table(&self, rope: usize, context: u32) -> Vec<[f32; 2]> {
         let rope = &self.plan.ropes[rope];
         let mut table = Vec::new();
-        for low in 0..ROPE_LOW {
+        for low in 0..matvec_qkv::ROPE_LOW {
             for freq in &rope.inv_freq {
                 let (sin, cos) = (f64::from(low) * freq).sin_cos();
                 let m = f64::from(rope.magnitude);
                 table.push([(cos * m) as f32, (sin * m) as f32]);
             }
         }
-        for high in 0..context.div_ceil(ROPE_LOW) {
+        for high in 0..context.div_ceil(matvec_qkv::ROPE_LOW) {
             for freq in &rope.inv_freq {
-                let (sin, cos) = (f64::from(high * ROPE_LOW) * freq).sin_cos();
+                let (sin, cos) = (f64::from(high * matvec_qkv::ROPE_LOW) * freq).sin_cos();
                 table.push([cos as f32, sin as f32]);
             }
         }
@@ -103,15 +99,9 @@ impl Recorder<'_> {
         let pairs = rope.map_or(0, |r| lowered.plan.ropes[r].inv_freq.len() as u32);
         let head_stride = Lowered::head_stride(heads);
         let params = matvec_qkv::Params {
-            rows: matrix.rows as u32,
-            blocks: matrix.layout.blocks as u32,
-            scale_stride: matrix.layout.scale_stride as u32,
-            bias_at: matrix.bias_at() as u32,
+            matrix: matrix.params(),
             rows_at: self.rows_at,
-            partials: read.count,
-            partial_stride: lowered.partial_stride(),
-            inv_hidden: self.inv_hidden(),
-            eps: read.eps,
+            norm: read.norm,
             row_base,
             q_rows: heads.heads * heads.head_dim,
             kv_rows: heads.kv_heads * heads.head_dim,
@@ -125,25 +115,17 @@ impl Recorder<'_> {
             pages_per_seq: lowered.settings.limits.max_pages_per_seq,
         };
         let bindings = matvec_qkv::Bindings {
-            weights: Slot::Weights(part),
-            scales: Slot::Scales(part),
+            weights: Buffer::Weights(part),
+            scales: Buffer::Scales(part),
             input: read.input,
-            state: Slot::State,
+            state: Buffer::State,
             partials: read.partials,
-            rope: Slot::Rope(rope.unwrap_or(0)),
-            query: lowered.slot(query),
+            rope: Buffer::Rope(rope.unwrap_or(0)),
+            query: lowered.buffer(query),
             cache: lowered.new_keys(cache),
         };
         let quads = (matrix.rows as u32).div_ceil(4);
-        let dispatch = self.product(
-            self.shape,
-            part,
-            quads,
-            &[self.kv()],
-            false,
-            params,
-            &bindings,
-        )?;
+        let dispatch = self.product(self.bucket, part, quads, params, &bindings)?;
         self.out.body.push(dispatch);
         Ok(())
     }
@@ -173,14 +155,14 @@ impl Recorder<'_> {
             rope_pairs,
             rope_high: Lowered::rope_high(rope_pairs),
         };
-        let query = lowered.slot(query);
+        let query = lowered.buffer(query);
         // What is not read must be bound all the same.
         let [query_weight, key_weight] =
-            weights.map_or([Slot::State; 2], |ids| ids.map(Slot::Norm));
-        let rope = Slot::Rope(rope.unwrap_or(0));
+            weights.map_or([Buffer::State; 2], |ids| ids.map(Buffer::Norm));
+        let rope = Buffer::Rope(rope.unwrap_or(0));
         let cache = lowered.new_keys(cache);
         let bindings = qk_norm::Bindings {
-            state: Slot::State,
+            state: Buffer::State,
             query,
             cache,
             query_weight,
@@ -188,7 +170,7 @@ impl Recorder<'_> {
             rope,
         };
         let groups = heads.heads + heads.kv_heads;
-        let dispatch = self.push(&[self.kv()], params, &bindings, groups, Rows::Tokens(1))?;
+        let dispatch = self.push(self.choices(), params, &bindings, groups, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
         Ok(())
     }
@@ -209,11 +191,11 @@ impl Recorder<'_> {
         } = *spec;
         let group = heads.heads / heads.kv_heads;
         let quads = Lowered::head_stride(&heads) / 4;
-        if quads > MAX_QUADS {
+        if quads > attention::MAX_QUADS {
             return Err(Error::unsupported(format!(
                 "heads of {} values; at most {}",
                 heads.head_dim,
-                MAX_QUADS * 4
+                attention::MAX_QUADS * 4
             )));
         }
         if lowered.settings.cache == CacheType::Q8_0 {
@@ -221,13 +203,14 @@ impl Recorder<'_> {
         }
         let (window, chunk) = window_and_chunk(mask);
         // Queries of a tile: a multiple of 4 that fits. Where heads are too long for four, row by row.
-        let queries = (TILE_QUERY_QUADS / quads / 4 * 4).min(TILE_QUERIES);
-        let tile = variant("attention_tile", &[self.kv()]);
-        let right = tile.is_some_and(|tile| !lowered.settings.is_wrong(&tile));
-        let tiled = matches!(self.shape, Shape::Many(_)) && queries > 0 && right;
+        let queries =
+            (attention_tile::QUERY_QUADS / quads / 4 * 4).min(attention_tile::MAX_QUERIES);
+        let tile = Variant::new(FamilyId::AttentionTile, self.choices());
+        let right = tile.is_some_and(|tile| !lowered.settings.wrong.contains(&tile));
+        let tiled = matches!(self.bucket, RowBucket::Many(_)) && queries > 0 && right;
         let most = if tiled {
             queries
-        } else if quads * 8 <= PART_QUADS {
+        } else if quads * 8 <= attention::PART_QUADS {
             8
         } else {
             4
@@ -235,7 +218,12 @@ impl Recorder<'_> {
         let parts = group.div_ceil(most);
         let part_heads = group.div_ceil(parts);
         let groups = heads.kv_heads * parts;
-        let params = attention::Params {
+        let mut keys = lowered.settings.limits.page_size;
+        while keys * (quads + 1) > attention_tile::KEY_QUADS {
+            keys /= 2;
+        }
+        let tile_tokens = queries / part_heads;
+        let params = AttentionParams {
             rows_at: self.rows_at,
             pages_at: lowered.state.pages_at,
             pages_per_seq: lowered.settings.limits.max_pages_per_seq,
@@ -252,51 +240,12 @@ impl Recorder<'_> {
             chunk,
             temperature: temperature.map_or(0.0, |t| t.scale),
             temperature_floor: temperature.map_or(1.0, |t| t.floor_scale),
+            tile_tokens,
+            keys,
         };
-        let (state, query) = (Slot::State, lowered.slot(query));
-        let (cache, output) = (Slot::Cache(cache), lowered.slot(out));
+        let (state, query) = (Buffer::State, lowered.buffer(query));
+        let (cache, output) = (Buffer::Cache(cache), lowered.buffer(out));
         if tiled {
-            let tile_tokens = queries / part_heads;
-            let mut keys = lowered.settings.limits.page_size;
-            while keys * (quads + 1) > TILE_KEY_QUADS {
-                keys /= 2;
-            }
-            let attention::Params {
-                rows_at,
-                pages_at,
-                pages_per_seq,
-                kv_heads,
-                head_dim,
-                out_stride,
-                ..
-            } = params;
-            let attention::Params {
-                head_quads,
-                heads,
-                temperature,
-                temperature_floor,
-                ..
-            } = params;
-            let params = attention_tile::Params {
-                rows_at,
-                pages_at,
-                pages_per_seq,
-                kv_heads,
-                group,
-                part_heads,
-                parts,
-                head_dim,
-                head_quads,
-                heads,
-                out_stride,
-                scale,
-                window,
-                chunk,
-                temperature,
-                temperature_floor,
-                tile_tokens,
-                keys,
-            };
             let bindings = attention_tile::Bindings {
                 state,
                 query,
@@ -304,7 +253,7 @@ impl Recorder<'_> {
                 output,
             };
             let dispatch = self.push(
-                &[self.kv()],
+                self.choices(),
                 params,
                 &bindings,
                 groups,
@@ -313,7 +262,10 @@ impl Recorder<'_> {
             self.out.body.push(dispatch);
             return Ok(());
         }
-        let fours = if part_heads > 4 { "2" } else { "1" };
+        let choices = Choices {
+            fours: Some(if part_heads > 4 { 2 } else { 1 }),
+            ..self.choices()
+        };
         let bindings = attention::Bindings {
             state,
             query,
@@ -321,13 +273,7 @@ impl Recorder<'_> {
             output,
         };
         if !self.split {
-            let dispatch = self.push(
-                &[self.kv(), fours],
-                params,
-                &bindings,
-                groups,
-                Rows::Tokens(1),
-            )?;
+            let dispatch = self.push(choices, params, &bindings, groups, Rows::Tokens(1))?;
             self.out.body.push(dispatch);
             return Ok(());
         }
@@ -335,16 +281,9 @@ impl Recorder<'_> {
             state,
             query,
             cache,
-            output: Slot::AttentionParts,
+            output: Buffer::AttentionParts,
         };
-        let params: attention_split::Params = bytemuck::cast(params);
-        let mut dispatch = self.push(
-            &[self.kv(), fours],
-            params,
-            &bindings,
-            groups,
-            Rows::Tokens(1),
-        )?;
+        let mut dispatch = self.push(choices, params, &bindings, groups, Rows::Tokens(1))?;
         dispatch.split = true;
         self.out.body.push(dispatch);
         let params = attention_combine::Params {
@@ -358,10 +297,16 @@ impl Recorder<'_> {
         };
         let bindings = attention_combine::Bindings {
             state,
-            partial: Slot::AttentionParts,
+            partial: Buffer::AttentionParts,
             output,
         };
-        let dispatch = self.push(&[], params, &bindings, heads.heads, Rows::Tokens(1))?;
+        let dispatch = self.push(
+            self.choices(),
+            params,
+            &bindings,
+            heads.heads,
+            Rows::Tokens(1),
+        )?;
         self.out.body.push(dispatch);
         Ok(())
     }
@@ -376,12 +321,80 @@ impl Recorder<'_> {
             head_stride: Lowered::head_stride(heads),
         };
         let bindings = cache_store::Bindings {
-            state: Slot::State,
-            rows: Slot::CacheRows,
-            cache: Slot::Cache(cache),
+            state: Buffer::State,
+            rows: Buffer::CacheRows,
+            cache: Buffer::Cache(cache),
         };
-        let dispatch = self.push(&[], params, &bindings, 2 * heads.kv_heads, Rows::Tokens(1))?;
+        let dispatch = self.push(
+            self.choices(),
+            params,
+            &bindings,
+            2 * heads.kv_heads,
+            Rows::Tokens(1),
+        )?;
         self.out.body.push(dispatch);
+        Ok(())
+    }
+}
+
+impl Lowered {
+    /// The trial of operation `at`, which has to do with attention: one group of the model's heads.
+    pub(super) fn attention_trial(&self, at: usize, trial: &mut TrialPlan) -> Result<()> {
+        let ops = &self.plan.ops;
+        let mut before = ops[..=at].iter().rev();
+        let Some(Op::QkvRope { q, heads, rope, .. }) =
+            before.find(|op| matches!(op, Op::QkvRope { .. }))
+        else {
+            return Err(Error::internal("attention without queries"));
+        };
+        let dtype = self.plan.tensor(q.weight).dtype;
+        let small = Heads {
+            heads: heads.heads / heads.kv_heads,
+            kv_heads: 1,
+            head_dim: heads.head_dim,
+        };
+        trial.plan.caches = vec![CacheSpec {
+            kv_heads: 1,
+            head_dim: small.head_dim,
+        }];
+        let x = trial.stream();
+        let qkv = [
+            trial.linear(dtype, small.heads * small.head_dim, WIDTH)?,
+            trial.linear(dtype, small.head_dim, WIDTH)?,
+            trial.linear(dtype, small.head_dim, WIDTH)?,
+        ];
+        let input = x.normed(trial.norm);
+        let mut query = trial.plan.qkv_rope(input, qkv, small, *rope, 0);
+        if let Op::QkvRope { .. } = &ops[at] {
+            trial.outputs = vec![Role::Query];
+            return Ok(());
+        }
+        if let Op::QkNorm { weights, rope, .. } = &ops[at] {
+            let weights = match weights {
+                Some(_) => Some([
+                    trial.tensor(DType::F32, 1, small.head_dim)?,
+                    trial.tensor(DType::F32, 1, small.head_dim)?,
+                ]),
+                None => None,
+            };
+            query = trial.plan.qk_norm(query, small, 0, 1e-5, weights, *rope);
+        }
+        // What the cache holds shows in what attention makes of it.
+        let Some(Op::Attention { spec, .. }) = ops[at..]
+            .iter()
+            .find(|op| matches!(op, Op::Attention { .. }))
+        else {
+            return Err(Error::internal("queries without attention"));
+        };
+        let spec = AttentionSpec {
+            heads: small,
+            cache: 0,
+            ..*spec
+        };
+        trial.plan.attention(query, spec);
+        trial.outputs = vec![Role::Attention];
+        trial.steps = vec![0, 37, 70, 101, 125];
+        trial.as_model = true;
         Ok(())
     }
 }

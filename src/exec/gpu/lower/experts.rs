@@ -1,13 +1,14 @@
 //! Mixtures of experts: which experts a row uses, and their products.
 
 use super::super::kernels::{
-    grouped_down, grouped_gate_up, matvec_moe_down, matvec_moe_gate_up, moe_combine, moe_group,
-    route,
+    MatrixParams, grouped_down, grouped_gate_up, matvec_moe_down, matvec_moe_gate_up, moe_combine,
+    moe_group, route,
 };
 use super::record::{Recorder, Written};
-use super::{Rows, Shape, Slot, padded};
+use super::trial::{TrialPlan, WIDTH};
+use super::{Buffer, Lowered, RowBucket, Rows, padded};
 use crate::error::{Error, Result};
-use crate::plan::{Experts, Gating, Input, Linear, TensorId, ValueId};
+use crate::plan::{Experts, Gating, Input, Linear, Op, TensorId, ValueId};
 
 impl Recorder<'_> {
     pub(super) fn route(&mut self, input: Input, router: TensorId, experts: Experts) -> Result<()> {
@@ -23,27 +24,27 @@ impl Recorder<'_> {
         };
         let (matrix, read) = (&lowered.parts[part], self.read(input));
         let params = route::Params {
-            rows: matrix.rows as u32,
-            blocks: matrix.layout.blocks as u32,
-            scale_stride: matrix.layout.scale_stride as u32,
-            bias_at: 0,
+            matrix: matrix.params(),
             rows_at: self.rows_at,
-            partials: read.count,
-            partial_stride: lowered.partial_stride(),
-            inv_hidden: self.inv_hidden(),
-            eps: read.eps,
+            norm: read.norm,
             routes_at: lowered.state.routes_at,
             used: experts.used,
             sigmoid: u32::from(experts.gating == Gating::Sigmoid),
         };
         let bindings = route::Bindings {
-            weights: Slot::Weights(part),
-            scales: Slot::Scales(part),
+            weights: Buffer::Weights(part),
+            scales: Buffer::Scales(part),
             input: read.input,
-            state: Slot::State,
+            state: Buffer::State,
             partials: read.partials,
         };
-        let dispatch = self.push(&[self.format(part)], params, &bindings, 1, Rows::Tokens(1))?;
+        let dispatch = self.push(
+            self.choices_for(part)?,
+            params,
+            &bindings,
+            1,
+            Rows::Tokens(1),
+        )?;
         self.out.body.push(dispatch);
         self.group_experts(experts)
     }
@@ -61,9 +62,11 @@ impl Recorder<'_> {
                 max_pairs: lowered.settings.limits.max_rows * experts.used,
             };
             let dispatch = self.push(
-                &[],
+                self.choices(),
                 params,
-                &moe_group::Bindings { state: Slot::State },
+                &moe_group::Bindings {
+                    state: Buffer::State,
+                },
                 1,
                 Rows::One,
             )?;
@@ -74,7 +77,7 @@ impl Recorder<'_> {
 
     /// Rows are grouped by expert where there are many: an expert's weights are then read once for a tile of them.
     pub(super) fn grouped(&self) -> bool {
-        matches!(self.shape, Shape::Many(_))
+        matches!(self.bucket, RowBucket::Many(_))
     }
 
     /// For each part: its index, its first expert, how many it holds.
@@ -111,18 +114,15 @@ impl Recorder<'_> {
         let (lowered, read) = (self.lowered, self.read(input));
         let rows = (lowered.plan.tensor(gate).rows / u64::from(experts.count)) as u32;
         for (part, first_expert, held) in self.expert_parts(&[gate, up], experts) {
-            let layout = &lowered.parts[part].layout;
+            let matrix = &lowered.parts[part];
             if self.grouped() {
                 let params = grouped_gate_up::Params {
-                    rows,
-                    blocks: layout.blocks as u32,
-                    scale_stride: layout.scale_stride as u32,
-                    bias_at: 0,
+                    matrix: MatrixParams {
+                        rows,
+                        ..matrix.params()
+                    },
                     rows_at: self.rows_at,
-                    partials: read.count,
-                    partial_stride: lowered.partial_stride(),
-                    inv_hidden: self.inv_hidden(),
-                    eps: read.eps,
+                    norm: read.norm,
                     out_stride: padded(rows),
                     routes_at: lowered.state.routes_at,
                     groups_at: lowered.state.groups_at,
@@ -133,19 +133,17 @@ impl Recorder<'_> {
                     weigh: u32::from(experts.gating == Gating::Sigmoid),
                 };
                 let bindings = grouped_gate_up::Bindings {
-                    weights: Slot::Weights(part),
-                    scales: Slot::Scales(part),
+                    weights: Buffer::Weights(part),
+                    scales: Buffer::Scales(part),
                     input: read.input,
-                    state: Slot::State,
+                    state: Buffer::State,
                     partials: read.partials,
-                    output: lowered.slot(out),
+                    output: lowered.buffer(out),
                 };
                 let mut dispatch = self.product(
-                    Shape::Many(4),
+                    RowBucket::Many(4),
                     part,
                     rows.div_ceil(2),
-                    &[],
-                    false,
                     params,
                     &bindings,
                 )?;
@@ -154,15 +152,12 @@ impl Recorder<'_> {
                 continue;
             }
             let params = matvec_moe_gate_up::Params {
-                rows,
-                blocks: layout.blocks as u32,
-                scale_stride: layout.scale_stride as u32,
-                bias_at: 0,
+                matrix: MatrixParams {
+                    rows,
+                    ..matrix.params()
+                },
                 rows_at: self.rows_at,
-                partials: read.count,
-                partial_stride: lowered.partial_stride(),
-                inv_hidden: self.inv_hidden(),
-                eps: read.eps,
+                norm: read.norm,
                 out_stride: padded(rows),
                 routes_at: lowered.state.routes_at,
                 used: experts.used,
@@ -171,22 +166,15 @@ impl Recorder<'_> {
                 weigh: u32::from(experts.gating == Gating::Sigmoid),
             };
             let bindings = matvec_moe_gate_up::Bindings {
-                weights: Slot::Weights(part),
-                scales: Slot::Scales(part),
+                weights: Buffer::Weights(part),
+                scales: Buffer::Scales(part),
                 input: read.input,
-                state: Slot::State,
+                state: Buffer::State,
                 partials: read.partials,
-                output: lowered.slot(out),
+                output: lowered.buffer(out),
             };
-            let mut dispatch = self.product(
-                Shape::Few(1),
-                part,
-                rows.div_ceil(2),
-                &[],
-                false,
-                params,
-                &bindings,
-            )?;
+            let mut dispatch =
+                self.product(RowBucket::Few(1), part, rows.div_ceil(2), params, &bindings)?;
             dispatch.rows = Rows::Times(experts.used);
             self.out.body.push(dispatch);
         }
@@ -210,13 +198,13 @@ impl Recorder<'_> {
         } = self.write(out)?;
         let rows = (lowered.plan.tensor(down).rows / u64::from(experts.count)) as u32;
         for (part, first_expert, held) in self.expert_parts(&[down], experts) {
-            let layout = &lowered.parts[part].layout;
+            let matrix = &lowered.parts[part];
             if self.grouped() {
                 let params = grouped_down::Params {
-                    rows,
-                    blocks: layout.blocks as u32,
-                    scale_stride: layout.scale_stride as u32,
-                    bias_at: 0,
+                    matrix: MatrixParams {
+                        rows,
+                        ..matrix.params()
+                    },
                     rows_at: self.rows_at,
                     out_stride: padded(lowered.plan.hidden_size),
                     routes_at: lowered.state.routes_at,
@@ -227,18 +215,16 @@ impl Recorder<'_> {
                     weigh: u32::from(experts.gating == Gating::Softmax),
                 };
                 let bindings = grouped_down::Bindings {
-                    weights: Slot::Weights(part),
-                    scales: Slot::Scales(part),
-                    input: lowered.slot(input),
-                    state: Slot::State,
-                    output: Slot::ExpertOutput,
+                    weights: Buffer::Weights(part),
+                    scales: Buffer::Scales(part),
+                    input: lowered.buffer(input),
+                    state: Buffer::State,
+                    output: Buffer::ExpertOutput,
                 };
                 let mut dispatch = self.product(
-                    Shape::Many(4),
+                    RowBucket::Many(4),
                     part,
                     rows.div_ceil(4),
-                    &[],
-                    false,
                     params,
                     &bindings,
                 )?;
@@ -247,10 +233,10 @@ impl Recorder<'_> {
                 continue;
             }
             let params = matvec_moe_down::Params {
-                rows,
-                blocks: layout.blocks as u32,
-                scale_stride: layout.scale_stride as u32,
-                bias_at: 0,
+                matrix: MatrixParams {
+                    rows,
+                    ..matrix.params()
+                },
                 rows_at: self.rows_at,
                 x_stride: padded(lowered.plan.hidden_size),
                 partial_stride: lowered.partial_stride(),
@@ -261,24 +247,17 @@ impl Recorder<'_> {
                 weigh: u32::from(experts.gating == Gating::Softmax),
             };
             let bindings = matvec_moe_down::Bindings {
-                weights: Slot::Weights(part),
-                scales: Slot::Scales(part),
-                input: lowered.slot(input),
-                state: Slot::State,
+                weights: Buffer::Weights(part),
+                scales: Buffer::Scales(part),
+                input: lowered.buffer(input),
+                state: Buffer::State,
                 next_norm,
                 x,
                 scaled,
                 partials_out: partials,
             };
-            let dispatch = self.product(
-                Shape::Few(1),
-                part,
-                rows.div_ceil(4),
-                &[],
-                false,
-                params,
-                &bindings,
-            )?;
+            let dispatch =
+                self.product(RowBucket::Few(1), part, rows.div_ceil(4), params, &bindings)?;
             // Every part goes over all of x, so the last one's sums are those of the whole.
             self.partials.insert(id, dispatch.groups);
             self.out.body.push(dispatch);
@@ -291,16 +270,74 @@ impl Recorder<'_> {
                 used: experts.used,
             };
             let bindings = moe_combine::Bindings {
-                given: Slot::ExpertOutput,
+                given: Buffer::ExpertOutput,
                 next_norm,
                 x,
                 scaled,
                 partials_out: partials,
             };
-            let dispatch = self.push(&[], params, &bindings, 1, Rows::Tokens(1))?;
+            let dispatch = self.push(self.choices(), params, &bindings, 1, Rows::Tokens(1))?;
             self.out.body.push(dispatch);
             self.partials.insert(id, 1);
         }
+        Ok(())
+    }
+}
+
+/// Experts of a trial.
+const TRIAL_EXPERTS: u32 = 4;
+
+impl Lowered {
+    /// The trial of operation `at` of a mixture: all of the mixture, with few experts.
+    pub(super) fn experts_trial(&self, at: usize, trial: &mut TrialPlan) -> Result<()> {
+        let real = &self.plan;
+        let first = real.ops[..=at]
+            .iter()
+            .rposition(|op| matches!(op, Op::MoeRoute { .. }))
+            .unwrap_or(at);
+        let small = |e: &Experts| Experts {
+            count: TRIAL_EXPERTS.max(e.used),
+            ..*e
+        };
+        let x = trial.stream();
+        let input = x.normed(trial.norm);
+        let (mut routes, mut inner) = (None, None);
+        for op in &real.ops[first..] {
+            let dtype = |id: &TensorId| real.tensor(*id).dtype;
+            match op {
+                Op::MoeRoute {
+                    router, experts, ..
+                } => {
+                    let experts = small(experts);
+                    let router = trial.tensor(dtype(router), experts.count, WIDTH)?;
+                    routes = Some(trial.plan.moe_route(input, router, experts));
+                }
+                Op::MoeGateUpSilu {
+                    gate, up, experts, ..
+                } => {
+                    let experts = small(experts);
+                    let gate = trial.tensor(dtype(gate), experts.count * WIDTH, WIDTH)?;
+                    let up = trial.tensor(dtype(up), experts.count * WIDTH, WIDTH)?;
+                    inner = routes.map(|routes| {
+                        trial
+                            .plan
+                            .moe_gate_up_silu(input, routes, [gate, up], experts)
+                    });
+                }
+                Op::MoeDownResidual { down, experts, .. } => {
+                    let experts = small(experts);
+                    let down = trial.tensor(dtype(down), experts.count * WIDTH, WIDTH)?;
+                    if let (Some(routes), Some(inner)) = (routes, inner) {
+                        trial
+                            .plan
+                            .moe_down_residual(inner, routes, down, experts, x);
+                    }
+                    break;
+                }
+                _ => {}
+            }
+        }
+        trial.as_model = true;
         Ok(())
     }
 }

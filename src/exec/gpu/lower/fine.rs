@@ -1,11 +1,11 @@
 //! Fine operations (plan/trace.rs): simple kernels, for steps that are looked into.
 
 use super::super::kernels::{
-    edit, head_norm, matvec_store, mix, norm_scale, pick_experts, pointwise, residual_norm,
-    rope_heads, row_softmax, scores, store_kv,
+    edit, head_norm, mix, norm_scale, pick_experts, pointwise, residual_norm, rope_heads,
+    row_softmax, scores, store_kv,
 };
 use super::record::{Recorder, Written};
-use super::{CacheType, Dispatch, Lowered, Rows, Shape, Slot, padded, strides};
+use super::{Buffer, CacheType, Dispatch, Lowered, RowBucket, Rows, padded, strides};
 use crate::error::{Error, Result};
 use crate::plan::{
     AttentionSpec, Edit, EditKind, Gating, Heads, Linear, Mask, Op, Role, Row, Traced, ValueId,
@@ -13,17 +13,6 @@ use crate::plan::{
 
 /// Invocations of the kernels that take a value each.
 const WORKGROUP: u32 = 64;
-
-/// What `shaders/pointwise.wgsl` computes.
-mod pointwise_mode {
-    pub const ZERO: u32 = 0;
-    pub const COPY: u32 = 1;
-    pub const DIVIDE: u32 = 2;
-    pub const WEIGH: u32 = 3;
-    pub const ADD_TO: u32 = 4;
-    pub const SILU_MUL: u32 = 5;
-    pub const SIGMOID: u32 = 6;
-}
 
 /// A dispatch, or a value that is complete.
 #[derive(Clone, Debug)]
@@ -77,7 +66,12 @@ impl Lowered {
         heads: u32,
         sampled: Option<bool>,
     ) -> Result<Vec<Stage>> {
-        let mut r = Recorder::new(self, self.settings.shape(tokens), false, self.state.host_at);
+        let mut r = Recorder::new(
+            self,
+            self.settings.bucket(tokens),
+            false,
+            self.state.host_at,
+        );
         let mut stages = Vec::new();
         for (index, op) in self.plan.ops.iter().enumerate() {
             r.op = index;
@@ -87,7 +81,7 @@ impl Lowered {
                         break;
                     }
                     r.out.body.extend(r.store(
-                        self.settings.shape(heads),
+                        self.settings.bucket(heads),
                         *input,
                         *weight,
                         *out,
@@ -103,7 +97,7 @@ impl Lowered {
                 op => r.lower(op)?,
             }
             stages.extend(r.out.body.drain(..).map(Stage::Dispatch));
-            stages.extend(op.writes().into_iter().map(Stage::Written));
+            stages.extend(op.writes().map(Stage::Written));
         }
         Ok(stages)
     }
@@ -146,7 +140,7 @@ impl Lowered {
         if own.is_empty() {
             return Ok(None);
         }
-        let r = Recorder::new(self, Shape::Few(1), false, self.state.host_at);
+        let r = Recorder::new(self, RowBucket::Few(1), false, self.state.host_at);
         let stride = self.stride(value);
         let (base, stride, part, part_stride, step) = match spec.role {
             Role::Routes => (self.state.routes_at + 1, spec.width, spec.width / 2, 0, 2),
@@ -169,11 +163,17 @@ impl Lowered {
             add,
         };
         let bindings = edit::Bindings {
-            rows: Slot::EditRows(number),
-            values: Slot::EditValues(number),
-            output: self.slot(value),
+            rows: Buffer::EditRows(number),
+            values: Buffer::EditValues(number),
+            output: self.buffer(value),
         };
-        let mut change = r.push(&[], params, &bindings, width.div_ceil(WORKGROUP), Rows::One)?;
+        let mut change = r.push(
+            r.choices(),
+            params,
+            &bindings,
+            width.div_ceil(WORKGROUP),
+            Rows::One,
+        )?;
         change.rows = Rows::Exactly(own.len() as u32);
         let mut dispatches = vec![change];
         if spec.role == Role::Residual {
@@ -231,9 +231,9 @@ impl Lowered {
 struct Pointwise {
     mode: u32,
     width: u32,
-    x: Option<(Slot, u32, u32)>,
-    y: Option<(Slot, u32)>,
-    out: (Slot, u32, u32),
+    x: Option<(Buffer, u32, u32)>,
+    y: Option<(Buffer, u32)>,
+    out: (Buffer, u32, u32),
 }
 
 impl Recorder<'_> {
@@ -241,8 +241,8 @@ impl Recorder<'_> {
     pub(super) fn fine(&mut self, op: &Op) -> Result<()> {
         let lowered = self.lowered;
         let hidden = lowered.plan.hidden_size;
-        let at = |value: ValueId| (lowered.slot(value), lowered.stride(value), 0);
-        let beside = |value: ValueId| (lowered.slot(value), lowered.stride(value));
+        let at = |value: ValueId| (lowered.buffer(value), lowered.stride(value), 0);
+        let beside = |value: ValueId| (lowered.buffer(value), lowered.stride(value));
         let width = |value: ValueId| lowered.plan.value_spec(value).width;
         match op {
             Op::NormScale { x, eps, out } => {
@@ -253,17 +253,17 @@ impl Recorder<'_> {
                     eps: *eps,
                 };
                 let bindings = norm_scale::Bindings {
-                    x: lowered.slot(*x),
-                    output: lowered.slot(*out),
+                    x: lowered.buffer(*x),
+                    output: lowered.buffer(*out),
                 };
-                let dispatch = self.push(&[], params, &bindings, 1, Rows::Tokens(1))?;
+                let dispatch = self.push(self.choices(), params, &bindings, 1, Rows::Tokens(1))?;
                 self.out.body.push(dispatch);
                 Ok(())
             }
             Op::Normalize { x, scale, out } => {
                 let (x, y, out) = (Some(at(*x)), Some(beside(*scale)), at(*out));
                 self.pointwise(Pointwise {
-                    mode: pointwise_mode::DIVIDE,
+                    mode: pointwise::DIVIDE,
                     width: hidden,
                     x,
                     y,
@@ -271,9 +271,9 @@ impl Recorder<'_> {
                 })
             }
             Op::Weigh { x, weight, out } => {
-                let (x, y, out) = (Some(at(*x)), Some((Slot::Norm(*weight), 0)), at(*out));
+                let (x, y, out) = (Some(at(*x)), Some((Buffer::Norm(*weight), 0)), at(*out));
                 self.pointwise(Pointwise {
-                    mode: pointwise_mode::WEIGH,
+                    mode: pointwise::WEIGH,
                     width: hidden,
                     x,
                     y,
@@ -284,7 +284,7 @@ impl Recorder<'_> {
                 let (x, y) = (Some(at(*gate)), Some(beside(*up)));
                 let width = width(*out);
                 self.pointwise(Pointwise {
-                    mode: pointwise_mode::SILU_MUL,
+                    mode: pointwise::SILU_MUL,
                     width,
                     x,
                     y,
@@ -294,7 +294,7 @@ impl Recorder<'_> {
             Op::Zero { out } => {
                 let out = at(*out);
                 self.pointwise(Pointwise {
-                    mode: pointwise_mode::ZERO,
+                    mode: pointwise::ZERO,
                     width: hidden,
                     x: None,
                     y: None,
@@ -303,7 +303,7 @@ impl Recorder<'_> {
             }
             Op::Add { x, y, out } => {
                 let written = Pointwise {
-                    mode: pointwise_mode::ADD_TO,
+                    mode: pointwise::ADD_TO,
                     width: hidden,
                     x: None,
                     y: Some(beside(*y)),
@@ -346,12 +346,13 @@ impl Recorder<'_> {
                     rope_high: Lowered::rope_high(pairs),
                 };
                 let bindings = rope_heads::Bindings {
-                    state: Slot::State,
-                    x: lowered.slot(*x),
-                    rope: Slot::Rope(rope.unwrap_or(0)),
-                    output: lowered.slot(*out),
+                    state: Buffer::State,
+                    x: lowered.buffer(*x),
+                    rope: Buffer::Rope(rope.unwrap_or(0)),
+                    output: lowered.buffer(*out),
                 };
-                let dispatch = self.push(&[], params, &bindings, *heads, Rows::Tokens(1))?;
+                let dispatch =
+                    self.push(self.choices(), params, &bindings, *heads, Rows::Tokens(1))?;
                 self.out.body.push(dispatch);
                 Ok(())
             }
@@ -377,12 +378,13 @@ impl Recorder<'_> {
                     eps: *eps,
                     weighed,
                 };
-                let weight = weight.map_or(Slot::State, Slot::Norm);
+                let weight = weight.map_or(Buffer::State, Buffer::Norm);
                 let bindings = head_norm::Bindings {
-                    x: lowered.slot(*out),
+                    x: lowered.buffer(*out),
                     weight,
                 };
-                let dispatch = self.push(&[], params, &bindings, heads, Rows::Tokens(1))?;
+                let dispatch =
+                    self.push(self.choices(), params, &bindings, heads, Rows::Tokens(1))?;
                 self.out.body.push(dispatch);
                 Ok(())
             }
@@ -404,12 +406,12 @@ impl Recorder<'_> {
                         which,
                     };
                     let bindings = store_kv::Bindings {
-                        state: Slot::State,
-                        x: lowered.slot(x),
+                        state: Buffer::State,
+                        x: lowered.buffer(x),
                         cache: lowered.new_keys(*cache),
                     };
                     let dispatch = self.push(
-                        &[self.kv()],
+                        self.choices(),
                         params,
                         &bindings,
                         heads.kv_heads,
@@ -434,7 +436,7 @@ impl Recorder<'_> {
             } => {
                 let (x, width) = (Some(at(*logits)), width(*logits));
                 self.pointwise(Pointwise {
-                    mode: pointwise_mode::SIGMOID,
+                    mode: pointwise::SIGMOID,
                     width,
                     x,
                     y: None,
@@ -452,10 +454,10 @@ impl Recorder<'_> {
                     normalise: u32::from(experts.gating == Gating::Softmax),
                 };
                 let bindings = pick_experts::Bindings {
-                    weights: lowered.slot(*weights),
-                    state: Slot::State,
+                    weights: lowered.buffer(*weights),
+                    state: Buffer::State,
                 };
-                let dispatch = self.push(&[], params, &bindings, 1, Rows::Tokens(1))?;
+                let dispatch = self.push(self.choices(), params, &bindings, 1, Rows::Tokens(1))?;
                 self.out.body.push(dispatch);
                 self.group_experts(*experts)
             }
@@ -475,8 +477,8 @@ impl Recorder<'_> {
             out,
         } = op;
         // What a mode does not read must be bound all the same, and may not be what is written.
-        let (x, x_stride, x_at) = x.unwrap_or((Slot::State, 0, 0));
-        let (y, y_stride) = y.unwrap_or((Slot::State, 0));
+        let (x, x_stride, x_at) = x.unwrap_or((Buffer::State, 0, 0));
+        let (y, y_stride) = y.unwrap_or((Buffer::State, 0));
         let (output, out_stride, out_at) = out;
         let params = pointwise::Params {
             mode,
@@ -489,7 +491,7 @@ impl Recorder<'_> {
         };
         let bindings = pointwise::Bindings { x, y, output };
         let dispatch = self.push(
-            &[],
+            self.choices(),
             params,
             &bindings,
             width.div_ceil(WORKGROUP),
@@ -521,7 +523,7 @@ impl Recorder<'_> {
             scaled,
             partials_out: partials,
         };
-        self.push(&[], params, &bindings, 1, Rows::Tokens(1))
+        self.push(self.choices(), params, &bindings, 1, Rows::Tokens(1))
     }
 
     fn linears(&mut self, x: ValueId, linears: &[(Linear, ValueId)]) -> Result<()> {
@@ -539,31 +541,8 @@ impl Recorder<'_> {
             }
             for part in parts {
                 let matrix = &lowered.parts[part];
-                let params = matvec_store::Params {
-                    rows: matrix.rows as u32,
-                    blocks: matrix.layout.blocks as u32,
-                    scale_stride: matrix.layout.scale_stride as u32,
-                    bias_at: matrix.bias_at() as u32,
-                    rows_at: self.rows_at,
-                    partials: read.count,
-                    partial_stride: 0,
-                    inv_hidden: self.inv_hidden(),
-                    eps: read.eps,
-                    out_stride,
-                    out_at,
-                    by_head: 0,
-                };
-                let bindings = matvec_store::Bindings {
-                    weights: Slot::Weights(part),
-                    scales: Slot::Scales(part),
-                    input: read.input,
-                    state: Slot::State,
-                    partials: read.partials,
-                    output: Slot::Products,
-                };
-                let quads = (matrix.rows as u32).div_ceil(4);
-                let dispatch =
-                    self.product(self.shape, part, quads, &[], false, params, &bindings)?;
+                let out = (Buffer::Products, out_stride, out_at);
+                let dispatch = self.store_part(self.bucket, part, &read, out, false)?;
                 self.out.body.push(dispatch);
                 let mut from = out_at;
                 for (tensor, rows) in &matrix.segments {
@@ -575,12 +554,12 @@ impl Recorder<'_> {
                     let value =
                         value.ok_or_else(|| Error::internal("a matrix of another operation"))?;
                     self.pointwise(Pointwise {
-                        mode: pointwise_mode::COPY,
+                        mode: pointwise::COPY,
                         width: count,
-                        x: Some((Slot::Products, out_stride, from)),
+                        x: Some((Buffer::Products, out_stride, from)),
                         y: None,
                         out: (
-                            lowered.slot(value),
+                            lowered.buffer(value),
                             lowered.stride(value),
                             rows.start as u32,
                         ),
@@ -623,13 +602,13 @@ impl Recorder<'_> {
             temperature_floor: temperature.map_or(1.0, |t| t.floor_scale),
         };
         let bindings = scores::Bindings {
-            state: Slot::State,
-            query: lowered.slot(query),
-            cache: Slot::Cache(cache),
-            output: lowered.slot(out),
+            state: Buffer::State,
+            query: lowered.buffer(query),
+            cache: Buffer::Cache(cache),
+            output: lowered.buffer(out),
         };
         let groups = heads.heads * lowered.seen.div_ceil(WORKGROUP);
-        let dispatch = self.push(&[self.kv()], params, &bindings, groups, Rows::Tokens(1))?;
+        let dispatch = self.push(self.choices(), params, &bindings, groups, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
         Ok(())
     }
@@ -641,10 +620,10 @@ impl Recorder<'_> {
             stride: lowered.stride(x),
         };
         let bindings = row_softmax::Bindings {
-            x: lowered.slot(x),
-            output: lowered.slot(out),
+            x: lowered.buffer(x),
+            output: lowered.buffer(out),
         };
-        let dispatch = self.push(&[], params, &bindings, parts, Rows::Tokens(1))?;
+        let dispatch = self.push(self.choices(), params, &bindings, parts, Rows::Tokens(1))?;
         self.out.body.push(dispatch);
         Ok(())
     }
@@ -668,13 +647,13 @@ impl Recorder<'_> {
             chunk,
         };
         let bindings = mix::Bindings {
-            state: Slot::State,
-            pattern: lowered.slot(pattern),
-            cache: Slot::Cache(spec.cache),
-            output: lowered.slot(out),
+            state: Buffer::State,
+            pattern: lowered.buffer(pattern),
+            cache: Buffer::Cache(spec.cache),
+            output: lowered.buffer(out),
         };
         let dispatch = self.push(
-            &[self.kv()],
+            self.choices(),
             params,
             &bindings,
             heads.heads,

@@ -1,5 +1,6 @@
 //! How weights lie in buffers: tensors that share an input are stacked, and what is larger than a binding is cut.
 
+use super::super::kernels::MatrixParams;
 use super::Lowered;
 use crate::error::{Error, Result};
 use crate::plan::{Linear, TensorId};
@@ -33,6 +34,16 @@ impl MatrixPart {
             0
         } else {
             self.rows * self.layout.scale_stride + 1
+        }
+    }
+
+    /// What kernels are told of it.
+    pub(super) fn params(&self) -> MatrixParams {
+        MatrixParams {
+            rows: self.rows as u32,
+            blocks: self.layout.blocks as u32,
+            scale_stride: self.layout.scale_stride as u32,
+            bias_at: self.bias_at() as u32,
         }
     }
 

@@ -7,15 +7,19 @@ mod fine;
 mod matrices;
 mod record;
 mod settings;
+mod trial;
 
 pub use attention::splits;
 pub use fine::{LoweredEdit, Stage};
 pub use matrices::MatrixPart;
-pub use settings::{CacheType, Settings, Shape, Trial, Tuning};
+pub use settings::{CacheType, RowBucket, Settings, Trial, Tuning};
+pub use trial::TrialPlan;
 
-use super::kernels::Variant;
-use super::state::{AdjustmentLayout, SAMPLING_WORDS, StateLayout, expert_tiles};
+use super::kernels::{self, Sampling, Variant, scores};
+pub use super::state::StateLayout;
+use super::state::{AdjustmentLayout, expert_tiles};
 use crate::error::{Error, Result};
+use crate::exec::PAGE_SIZE;
 use crate::plan::{
     BufferId, Heads, Layout, Linear, MAX_EXPERTS, MAX_EXPERTS_USED, Op, Plan, Role, TensorId,
     ValueId,
@@ -23,12 +27,16 @@ use crate::plan::{
 use record::Recorder;
 use std::collections::HashMap;
 
-/// Rows of the largest shape in which attention is split.
+// What the shaders are made for.
+const _: () = assert!(kernels::attention::PAGE == PAGE_SIZE);
+const _: () = assert!(kernels::route::MAX_EXPERTS == MAX_EXPERTS);
+
+/// Rows of the largest bucket in which attention is split.
 const MAX_SPLIT_ROWS: u64 = 8;
 
 /// A buffer that a dispatch binds.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Slot {
+pub enum Buffer {
     /// Quants of a matrix part.
     Weights(usize),
     /// Scales and bias of a matrix part.
@@ -94,7 +102,7 @@ pub struct Dispatch {
     /// Bytes of `params`.
     pub params: Vec<u8>,
     /// Bindings 1, 2, 3 …
-    pub slots: Vec<Slot>,
+    pub buffers: Vec<Buffer>,
     /// Workgroups in x.
     pub groups: u32,
     /// There are that many for each split of attention.
@@ -138,8 +146,8 @@ pub enum Region {
 pub struct Recording {
     /// Everything up to the head.
     pub body: Vec<Dispatch>,
-    /// The head, for each shape that it may have.
-    pub heads: Vec<(Shape, Vec<Dispatch>)>,
+    /// The head, for each bucket that it may have.
+    pub heads: Vec<(RowBucket, Vec<Dispatch>)>,
     /// The sampler.
     pub sample: Vec<Dispatch>,
 }
@@ -166,10 +174,18 @@ pub struct Lowered {
     matrices: HashMap<Vec<TensorId>, Vec<usize>>,
 }
 
+impl std::fmt::Debug for Lowered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lowered")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What stands for minus infinity on the device, where infinities need not be kept.
-pub const LOWEST: f32 = -3.3e38;
-/// All below it are that.
-pub const LOW: f32 = -3.0e38;
+pub const LOWEST: f32 = scores::LOWEST;
+/// A value up to this one counts as minus infinity.
+pub const LOW: f32 = scores::LOW;
 
 /// f32 values between rows of an activation of `n` values: whole blocks of 32.
 pub fn padded(n: u32) -> u32 {
@@ -277,12 +293,12 @@ impl Lowered {
     }
 
     /// The dispatches of one kind of step.
-    pub fn record(&self, shape: Shape, region: Region, split: bool) -> Result<Recording> {
+    pub fn record(&self, bucket: RowBucket, region: Region, split: bool) -> Result<Recording> {
         let rows_at = match region {
             Region::Host => self.state.host_at,
             Region::Sampled => self.state.sampled_at,
         };
-        let mut r = Recorder::new(self, shape, split, rows_at);
+        let mut r = Recorder::new(self, bucket, split, rows_at);
         for (index, op) in self.plan.ops.iter().enumerate() {
             r.op = index;
             r.lower(op)?;
@@ -303,10 +319,10 @@ impl Lowered {
     }
 
     /// The buffer of a value. A row's experts lie beside the step's rows.
-    pub fn slot(&self, value: ValueId) -> Slot {
+    pub fn buffer(&self, value: ValueId) -> Buffer {
         match self.plan.value_spec(value).role {
-            Role::Routes => Slot::State,
-            _ => Slot::Value(self.layout.of(value)),
+            Role::Routes => Buffer::State,
+            _ => Buffer::Value(self.layout.of(value)),
         }
     }
 
@@ -316,7 +332,7 @@ impl Lowered {
     }
 
     /// The buffers of values and their bytes, for steps of `rows` rows of which `heads` have logits.
-    pub fn value_buffers(&self, rows: u32, heads: u32) -> Vec<(Slot, u64)> {
+    pub fn value_buffers(&self, rows: u32, heads: u32) -> Vec<(Buffer, u64)> {
         let (rows, heads) = (u64::from(rows), u64::from(heads));
         let mut list = Vec::new();
         for (i, buffer) in self.layout.buffers.iter().enumerate() {
@@ -329,27 +345,27 @@ impl Lowered {
                 .unwrap_or(0);
             match buffer.role {
                 Role::Routes => {}
-                Role::Logits => list.push((Slot::Value(id), heads * stride * 4)),
+                Role::Logits => list.push((Buffer::Value(id), heads * stride * 4)),
                 Role::Residual => {
-                    list.push((Slot::Value(id), rows * stride * 4));
-                    list.push((Slot::Scaled(id), rows * stride * 4));
+                    list.push((Buffer::Value(id), rows * stride * 4));
+                    list.push((Buffer::Scaled(id), rows * stride * 4));
                     list.push((
-                        Slot::Partials(id),
+                        Buffer::Partials(id),
                         rows * u64::from(self.partial_stride()) * 4,
                     ));
                 }
-                _ => list.push((Slot::Value(id), rows * stride * 4)),
+                _ => list.push((Buffer::Value(id), rows * stride * 4)),
             }
         }
         let products = u64::from(self.products_width());
         if products > 0 {
-            list.push((Slot::Products, rows * products * 4));
+            list.push((Buffer::Products, rows * products * 4));
         }
         list
     }
 
     /// Every buffer of a step but the weights', and its bytes.
-    pub fn buffers(&self) -> Vec<(Slot, u64)> {
+    pub fn buffers(&self) -> Vec<(Buffer, u64)> {
         let Lowered { plan, settings, .. } = self;
         let limits = settings.limits;
         let (rows, heads) = (u64::from(limits.max_rows), u64::from(limits.max_heads));
@@ -371,29 +387,29 @@ impl Lowered {
                 _ => {}
             }
         }
-        list.push((Slot::CacheRows, rows * u64::from(cache_rows) * 4));
+        list.push((Buffer::CacheRows, rows * u64::from(cache_rows) * 4));
         // Only steps of few rows are split.
         list.push((
-            Slot::AttentionParts,
+            Buffer::AttentionParts,
             rows.min(MAX_SPLIT_ROWS) * u64::from(attention_parts) * 4,
         ));
-        list.push((Slot::ExpertOutput, rows * u64::from(expert_output) * 4));
-        list.push((Slot::Ids, heads * 4));
-        list.push((Slot::State, u64::from(self.state.words) * 4));
+        list.push((Buffer::ExpertOutput, rows * u64::from(expert_output) * 4));
+        list.push((Buffer::Ids, heads * 4));
+        list.push((Buffer::State, u64::from(self.state.words) * 4));
         list.push((
-            Slot::Sampling,
-            u64::from(limits.max_seqs * SAMPLING_WORDS) * 4,
+            Buffer::Sampling,
+            u64::from(limits.max_seqs) * size_of::<Sampling>() as u64,
         ));
         let adjustments = AdjustmentLayout::new(plan.vocab_size);
         list.push((
-            Slot::Adjustments,
+            Buffer::Adjustments,
             u64::from(limits.max_seqs) * u64::from(adjustments.stride) * 4,
         ));
         for (i, cache) in plan.caches.iter().enumerate() {
             let positions = u64::from(limits.num_pages) * u64::from(limits.page_size);
             let words = u64::from(settings.cache.words(cache.head_dim));
             list.push((
-                Slot::Cache(i),
+                Buffer::Cache(i),
                 positions * 2 * u64::from(cache.kv_heads) * words * 4,
             ));
         }

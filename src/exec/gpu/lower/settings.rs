@@ -1,10 +1,19 @@
-//! What is decided before a plan is lowered: which kernels, how keys and values are stored, and the shapes of matrix
+//! What is decided before a plan is lowered: which kernels, how keys and values are stored, and the buckets of matrix
 //! products.
 
-use super::super::kernels::Variant;
+use super::super::kernels::{Kv, Variant};
 pub use crate::exec::CacheType;
 use crate::exec::Limits;
 use crate::plan::TensorId;
+
+/// The choice of shader files.
+pub(super) fn kv(cache: CacheType) -> Kv {
+    match cache {
+        CacheType::F32 => Kv::F32,
+        CacheType::F16 => Kv::F16,
+        CacheType::Q8_0 => Kv::Q8_0,
+    }
+}
 
 /// Which kernels to use where there is a choice. All give the same values but for rounding.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -38,30 +47,30 @@ impl Tuning {
     /// What [`Tuning::lanes`] may be.
     pub const LANES: [u32; 5] = [4, 8, 16, 32, 64];
 
-    /// The shapes of matrix products, for ever more rows.
-    pub fn shapes(self) -> &'static [Shape] {
+    /// The buckets of matrix products, for ever more rows.
+    pub fn buckets(self) -> &'static [RowBucket] {
         if self.columns {
             &[
-                Shape::Few(1),
-                Shape::Few(2),
-                Shape::Few(4),
-                Shape::Few(8),
-                Shape::Many(4),
-                Shape::Many(8),
+                RowBucket::Few(1),
+                RowBucket::Few(2),
+                RowBucket::Few(4),
+                RowBucket::Few(8),
+                RowBucket::Many(4),
+                RowBucket::Many(8),
             ]
         } else {
-            &[Shape::Few(1), Shape::Many(4)]
+            &[RowBucket::Few(1), RowBucket::Many(4)]
         }
     }
 
-    /// The shape for this many rows of x.
-    pub fn shape(self, rows: u32) -> Shape {
-        let shapes = self.shapes();
-        shapes
+    /// The bucket for this many rows of x.
+    pub fn bucket(self, rows: u32) -> RowBucket {
+        let buckets = self.buckets();
+        buckets
             .iter()
             .copied()
             .find(|s| rows <= s.rows())
-            .unwrap_or(shapes[shapes.len() - 1])
+            .unwrap_or(buckets[buckets.len() - 1])
     }
 }
 
@@ -76,19 +85,19 @@ pub struct Settings {
     pub max_binding: u64,
     /// Capacities.
     pub limits: Limits,
-    /// Names of variants that the self-test found wrong: their plain twins are used.
-    pub wrong: Vec<String>,
+    /// Variants that the self-test found wrong: their plain twins are used.
+    pub wrong: Vec<Variant>,
     /// Only what one trial of the self-test needs.
     pub trial: Option<Trial>,
 }
 
-/// Makes an executor for the self-test: the kernels of one shape, with the override constants that a model's have.
+/// Makes an executor for the self-test: the kernels of one bucket, with the override constants that a model's have.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trial {
     /// Instead of all.
-    pub shape: Option<Shape>,
-    /// Lanes of a variant by name, where they are not what the matrix's size would ask for.
-    pub lanes: Vec<(String, u32)>,
+    pub bucket: Option<RowBucket>,
+    /// Lanes of a variant, where they are not what the matrix's size would ask for.
+    pub lanes: Vec<(Variant, u32)>,
     /// Attention split whatever the length.
     pub split: bool,
     /// A norm weight, where no operation has one.
@@ -108,51 +117,38 @@ impl Settings {
         }
     }
 
-    pub(super) fn is_wrong(&self, variant: &Variant) -> bool {
-        !self.wrong.is_empty() && self.wrong.contains(&variant.name())
-    }
-
-    /// The shapes of matrix products, for ever more rows.
-    pub fn shapes(&self) -> Vec<Shape> {
-        match self.trial.as_ref().and_then(|trial| trial.shape) {
-            Some(shape) => vec![shape],
-            None => self.tuning.shapes().to_vec(),
+    /// The buckets of matrix products, for ever more rows.
+    pub fn buckets(&self) -> Vec<RowBucket> {
+        match self.trial.as_ref().and_then(|trial| trial.bucket) {
+            Some(bucket) => vec![bucket],
+            None => self.tuning.buckets().to_vec(),
         }
     }
 
-    /// The shape for this many rows of x.
-    pub fn shape(&self, rows: u32) -> Shape {
+    /// The bucket for this many rows of x.
+    pub fn bucket(&self, rows: u32) -> RowBucket {
         self.trial
             .as_ref()
-            .and_then(|trial| trial.shape)
-            .unwrap_or_else(|| self.tuning.shape(rows))
+            .and_then(|trial| trial.bucket)
+            .unwrap_or_else(|| self.tuning.bucket(rows))
     }
 }
 
 /// Kernels for few rows of x per pass over the weights, or for tiles of rows.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Shape {
+pub enum RowBucket {
     /// matvec, this many rows of x at a time: 1, 2, 4 or 8.
     Few(u32),
     /// matmul, this many rows of x per invocation, 8 times as many in a tile: 4 or 8.
     Many(u32),
 }
 
-impl Shape {
+impl RowBucket {
     /// Rows of x that one workgroup covers.
     pub fn rows(self) -> u32 {
         match self {
-            Shape::Few(cols) => cols,
-            Shape::Many(each) => 8 * each,
-        }
-    }
-
-    pub(super) fn choice(self) -> &'static str {
-        match self {
-            Shape::Few(1) => "1",
-            Shape::Few(2) => "2",
-            Shape::Few(4) | Shape::Many(4) => "4",
-            Shape::Few(_) | Shape::Many(_) => "8",
+            RowBucket::Few(cols) => cols,
+            RowBucket::Many(each) => 8 * each,
         }
     }
 }

@@ -12,10 +12,10 @@ const MODEL = '/model.gguf';
 
 const OPTIONS: GenerationOptions = { max_new_tokens: 64, temperature: 0.8, top_p: 0.95, seed: 1 };
 
-function showProgress({ phase, loaded, total, secondsLeft }: LoadProgress) {
+function showProgress({ phase, loaded, total, seconds_left }: LoadProgress) {
   bar.value = total > 0 ? loaded / total : 0;
   status.textContent =
-    secondsLeft === undefined ? phase : `${phase}, ${Math.ceil(secondsLeft)} s left`;
+    seconds_left === undefined ? phase : `${phase}, ${Math.ceil(seconds_left)} s left`;
 }
 
 async function main() {

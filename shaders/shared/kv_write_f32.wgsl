@@ -1,7 +1,0 @@
-@group(0) @binding(8) var<storage, read_write> cache: array<f32>;        // [page, 2, KV, PAGE, head_stride]
-
-fn store_cached(t: u32, pos: u32, which: u32, kv_head: u32, d: u32, v: vec2<f32>) {
-    let at = cache_row(row_seq(t), pos, which, kv_head) * params.head_stride + d;
-    cache[at] = v.x;
-    cache[at + 1u] = v.y;
-}

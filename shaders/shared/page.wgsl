@@ -1,0 +1,2 @@
+// Positions per page of the key/value cache.
+const PAGE: u32 = 32u;

@@ -1,0 +1,28 @@
+//! `BF16`: The upper half of an `f32`, little-endian.
+
+use crate::quant::blocks::*;
+
+pub(super) const TYPE: WeightType = WeightType {
+    name: "BF16",
+    ggml_id: 30,
+    block_len: 1,
+    block_bytes: 2,
+    dequantize: |bytes, out| each_block(bytes, out, dequantize),
+    int8: None,
+    quantize: Some(|values, out| {
+        for value in values {
+            out.extend(half::bf16::from_f32(*value).to_le_bytes());
+        }
+    }),
+    sample: no_sample,
+    planes: Planes {
+        format: "bf16",
+        block_bytes: 64,
+        scale_words: |_| 0,
+        split: |row, quants, _| quants[..row.len()].copy_from_slice(row),
+    },
+};
+
+fn dequantize(bytes: &[u8; 2], out: &mut [f32; 1]) {
+    out[0] = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+}

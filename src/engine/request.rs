@@ -17,7 +17,11 @@ const MAX_TOP_LOGPROBS: u32 = 20;
 /// A generation request. Exactly one of `prompt`, `ids` and `messages` is given.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(
+    test,
+    derive(ts_rs::TS),
+    ts(rename = "GenerationRequest", optional_fields)
+)]
 pub struct Request {
     /// Text to continue.
     pub prompt: Option<String>,

@@ -42,9 +42,9 @@ const TYPES: &str = r"import type {
   EngineProgress,
   EmbedRequest,
   Event,
+  GenerationRequest,
   GenerationResult,
   ModelInfo,
-  Request,
   Score,
   ScoreRequest,
   TextOrIds,
@@ -175,7 +175,7 @@ impl Engine {
     /// Checks a request and queues it: [`Engine::step`] runs all that are queued. Returns its id.
     pub fn enqueue(
         &self,
-        #[wasm_bindgen(unchecked_param_type = "Request")] request: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "GenerationRequest")] request: JsValue,
     ) -> Result<f64, JsValue> {
         let request = Request {
             now: Some(local_now()),

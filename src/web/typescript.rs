@@ -214,7 +214,7 @@ fn render() -> String {
     );
     list(
         &mut out,
-        "Names of `Request`.",
+        "Names of `GenerationRequest`.",
         "REQUEST",
         names::<Request>(),
     );

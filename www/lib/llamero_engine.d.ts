@@ -9,9 +9,9 @@ import type {
   EngineOptions,
   EngineProgress,
   Event,
+  GenerationRequest,
   GenerationResult,
   ModelInfo,
-  Request,
   Score,
   ScoreRequest,
   TextOrIds,
@@ -64,7 +64,7 @@ export class Engine {
   tokenize(text: string, options: EncodeOptions): Uint32Array;
   detokenize(ids: Uint32Array, options: DecodeOptions): string;
   apply_chat_template(messages: readonly unknown[], options: ChatTemplateOptions): string;
-  enqueue(request: Request): number;
+  enqueue(request: GenerationRequest): number;
   step(on_update: (id: number, update: Update) => void): Promise<boolean>;
   cancel(id: number): void;
   enqueue_logits(text: TextOrIds): number;

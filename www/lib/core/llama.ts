@@ -7,7 +7,7 @@ import type {
   DecodeOptions,
   EncodeOptions,
   Event,
-  Request,
+  GenerationRequest,
   Score,
 } from '../generated/engine.js';
 import {
@@ -268,7 +268,7 @@ export class Llama {
     this.client.terminate();
   }
 
-  private start(request: Request, options: GenerationOptions): GenerationStream {
+  private start(request: GenerationRequest, options: GenerationOptions): GenerationStream {
     const { signal, onPrefill } = options;
     return new GenerationStream((onToken) =>
       this.client.request('generate', [request], {

@@ -3,8 +3,7 @@
 // (generated/engine.ts); here is what the package adds to it.
 
 import type * as engine from '../generated/engine.js';
-// The browser's own `Request` is a source of a model.
-import type { EngineOptions, Request as EngineRequest, Event } from '../generated/engine.js';
+import type { EngineOptions, Event, GenerationRequest } from '../generated/engine.js';
 
 export type {
   Architecture,
@@ -169,7 +168,7 @@ export interface ChatMessage {
 }
 
 /** Settings of one generation; names and meaning as in Transformers and OpenAI. An unknown name throws. */
-export interface GenerationOptions extends Omit<EngineRequest, 'prompt' | 'ids' | 'messages'> {
+export interface GenerationOptions extends Omit<GenerationRequest, 'prompt' | 'ids' | 'messages'> {
   /** Called while the prompt is read: positions done, of all. */
   onPrefill?: (progress: { done: number; total: number }) => void;
   /**

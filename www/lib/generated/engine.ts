@@ -74,7 +74,7 @@ export const DEVICES = [
   'reference',
 ] as const;
 
-/** Names of `Request`. */
+/** Names of `GenerationRequest`. */
 export const REQUEST = [
   'prompt',
   'ids',
@@ -362,6 +362,71 @@ export interface GenerationConfig {
   repetition_penalty?: number;
 }
 
+/** A generation request. Exactly one of `prompt`, `ids` and `messages` is given. */
+export interface GenerationRequest {
+  /** Text to continue. */
+  prompt?: string;
+  /** Token ids to continue. */
+  ids?: Uint32Array;
+  /** A conversation for the model's chat template: `[{role, content}, ...]`. */
+  messages?: readonly unknown[];
+  /** Tool definitions for the chat template. Only for `chat`, as are the next two. */
+  tools?: readonly unknown[];
+  /**
+   * Variables of the chat template's own, such as `{ enable_thinking: false }` for Qwen3: plain data, as in JSON. They
+   * replace the variables that a template has anyway, special tokens for instance.
+   */
+  chat_template_kwargs?: Record<string, unknown>;
+  /**
+   * The name of one of the model's chat templates, or a template's text; default: `tool_use` where there are tools and
+   * the model has it, else `default`.
+   */
+  chat_template?: string;
+  /** Whether a text prompt gets the model's special prefix (BOS); default true. Only for `generate`. */
+  add_special?: boolean;
+  /** Tokens to generate at most; default 256. */
+  max_new_tokens?: number;
+  /** Tokens of prompt and output together, as in Transformers; instead of `max_new_tokens`. */
+  max_length?: number;
+  /** Draw at random; default: only if a sampling option is given or several sequences are asked for. */
+  do_sample?: boolean;
+  /** 0 is greedy; default 1 when sampling. */
+  temperature?: number;
+  /** Keep the `k` most likely tokens; 0 (default): all. */
+  top_k?: number;
+  /** Keep the most likely tokens up to this probability; 1 (default): all. */
+  top_p?: number;
+  /** Drop tokens less likely than this times the most likely; 0 (default): none. */
+  min_p?: number;
+  /** Same seed, same text; a whole number below 2^64. Default: a random one. */
+  seed?: number | bigint;
+  /**
+   * Makes tokens of the prompt and of the output less likely: logits above 0 are divided by it, others multiplied.
+   * Above 0; 1 (default): none.
+   */
+  repetition_penalty?: number;
+  /** Taken from the logits of tokens in the output, -2 to 2; as in OpenAI, like the next two. Default 0. */
+  presence_penalty?: number;
+  /** Taken from the logits of tokens in the output, times how often they are there, -2 to 2. Default 0. */
+  frequency_penalty?: number;
+  /** What is added to the logits of tokens, by token id (in JSON a text): -100 to 100, for at most 1024 tokens. */
+  logit_bias?: Record<number, number>;
+  /** Ids of tokens that are never drawn. */
+  suppress_tokens?: readonly number[];
+  /** Ids of the only tokens that may be drawn. */
+  allowed_tokens?: readonly number[];
+  /** Texts that end the output; they are not part of it. */
+  stop?: string | Array<string>;
+  /** Go on past the model's end-of-text tokens; default false. */
+  ignore_eos?: boolean;
+  /** Sequences to generate from the same prompt, 1 to 1000; default 1. */
+  num_return_sequences?: number;
+  /** Give each token's log-probability, before penalties, temperature and the like. */
+  logprobs?: boolean;
+  /** Give the log-probabilities of so many most likely tokens too, at most 20. */
+  top_logprobs?: number;
+}
+
 /** The result of a request. */
 export interface GenerationResult {
   /** One per requested sequence. */
@@ -511,71 +576,6 @@ export type Phase = 'open' | 'compile' | 'download' | 'ready';
 
 /** Which positions make an embedding. */
 export type Pooling = 'mean' | 'last' | 'cls';
-
-/** A generation request. Exactly one of `prompt`, `ids` and `messages` is given. */
-export interface Request {
-  /** Text to continue. */
-  prompt?: string;
-  /** Token ids to continue. */
-  ids?: Uint32Array;
-  /** A conversation for the model's chat template: `[{role, content}, ...]`. */
-  messages?: readonly unknown[];
-  /** Tool definitions for the chat template. Only for `chat`, as are the next two. */
-  tools?: readonly unknown[];
-  /**
-   * Variables of the chat template's own, such as `{ enable_thinking: false }` for Qwen3: plain data, as in JSON. They
-   * replace the variables that a template has anyway, special tokens for instance.
-   */
-  chat_template_kwargs?: Record<string, unknown>;
-  /**
-   * The name of one of the model's chat templates, or a template's text; default: `tool_use` where there are tools and
-   * the model has it, else `default`.
-   */
-  chat_template?: string;
-  /** Whether a text prompt gets the model's special prefix (BOS); default true. Only for `generate`. */
-  add_special?: boolean;
-  /** Tokens to generate at most; default 256. */
-  max_new_tokens?: number;
-  /** Tokens of prompt and output together, as in Transformers; instead of `max_new_tokens`. */
-  max_length?: number;
-  /** Draw at random; default: only if a sampling option is given or several sequences are asked for. */
-  do_sample?: boolean;
-  /** 0 is greedy; default 1 when sampling. */
-  temperature?: number;
-  /** Keep the `k` most likely tokens; 0 (default): all. */
-  top_k?: number;
-  /** Keep the most likely tokens up to this probability; 1 (default): all. */
-  top_p?: number;
-  /** Drop tokens less likely than this times the most likely; 0 (default): none. */
-  min_p?: number;
-  /** Same seed, same text; a whole number below 2^64. Default: a random one. */
-  seed?: number | bigint;
-  /**
-   * Makes tokens of the prompt and of the output less likely: logits above 0 are divided by it, others multiplied.
-   * Above 0; 1 (default): none.
-   */
-  repetition_penalty?: number;
-  /** Taken from the logits of tokens in the output, -2 to 2; as in OpenAI, like the next two. Default 0. */
-  presence_penalty?: number;
-  /** Taken from the logits of tokens in the output, times how often they are there, -2 to 2. Default 0. */
-  frequency_penalty?: number;
-  /** What is added to the logits of tokens, by token id (in JSON a text): -100 to 100, for at most 1024 tokens. */
-  logit_bias?: Record<number, number>;
-  /** Ids of tokens that are never drawn. */
-  suppress_tokens?: readonly number[];
-  /** Ids of the only tokens that may be drawn. */
-  allowed_tokens?: readonly number[];
-  /** Texts that end the output; they are not part of it. */
-  stop?: string | Array<string>;
-  /** Go on past the model's end-of-text tokens; default false. */
-  ignore_eos?: boolean;
-  /** Sequences to generate from the same prompt, 1 to 1000; default 1. */
-  num_return_sequences?: number;
-  /** Give each token's log-probability, before penalties, temperature and the like. */
-  logprobs?: boolean;
-  /** Give the log-probabilities of so many most likely tokens too, at most 20. */
-  top_logprobs?: number;
-}
 
 /** How rope frequencies are changed for contexts longer than the training's. */
 export type RopeScaling = {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { GenerationResult, TokenEvent } from '../core/types.js';
+import type { GenerationRequest } from '../generated/engine.js';
 import type { BatchEngine, Update } from './batch.js';
 import { Batch } from './batch.js';
 
@@ -31,9 +32,10 @@ class FakeEngine implements BatchEngine {
   private stepping = false;
   fault: Error | undefined;
 
-  enqueue(request: Record<string, unknown>): number {
-    if (typeof request['tokens'] !== 'number') throw new Error('tokens is missing');
-    this.live.set(++this.next, { ids: [], tokens: request['tokens'] });
+  enqueue(request: GenerationRequest): number {
+    const { max_new_tokens: tokens } = request;
+    if (tokens === undefined) throw new Error('max_new_tokens is missing');
+    this.live.set(++this.next, { ids: [], tokens });
     return this.next;
   }
 
@@ -92,27 +94,34 @@ describe('Batch', () => {
     const { engine, batch: all } = batch();
     const events: Record<string, number[]> = { one: [], two: [] };
     const on = (name: string) => (event: Update) => events[name]!.push((event as TokenEvent).id);
-    const one = generate(all, { tokens: 3 }, on('one'), signal);
-    const two = generate(all, { tokens: 2 }, on('two'), signal);
+    const one = generate(all, { max_new_tokens: 3 }, on('one'), signal);
+    const two = generate(all, { max_new_tokens: 2 }, on('two'), signal);
     expect((await two).sequences[0]!.ids).toEqual([20, 21]);
     expect((await one).sequences[0]!.ids).toEqual([10, 11, 12]);
     expect(events).toEqual({ one: [10, 11, 12], two: [20, 21] });
     expect(engine.steps).toEqual([[1], [1, 2], [1, 2]]);
     // After a rest the loop starts again.
-    expect((await generate(all, { tokens: 1 }, () => {}, signal)).sequences[0]!.ids).toEqual([30]);
+    expect(
+      (await generate(all, { max_new_tokens: 1 }, () => {}, signal)).sequences[0]!.ids,
+    ).toEqual([30]);
     expect(engine.steps.at(-1)).toEqual([3]);
   });
 
   test('a bad request and a cancelled one leave the others be', async () => {
     const { batch: all } = batch();
     const abort = new AbortController();
-    const one = generate(all, { tokens: 4 }, () => {}, signal);
+    const one = generate(all, { max_new_tokens: 4 }, () => {}, signal);
     let seen = 0;
-    const two = generate(all, { tokens: 100 }, () => ++seen === 2 && abort.abort(), abort.signal);
-    await expect(generate(all, {}, () => {}, signal)).rejects.toThrow('tokens');
+    const two = generate(
+      all,
+      { max_new_tokens: 100 },
+      () => ++seen === 2 && abort.abort(),
+      abort.signal,
+    );
+    await expect(generate(all, {}, () => {}, signal)).rejects.toThrow('max_new_tokens');
     expect((await two).sequences).toEqual([{ ids: [20, 21], text: '', finish_reason: 'aborted' }]);
     // One that is aborted before its first step gives an empty result.
-    expect((await generate(all, { tokens: 1 }, () => {}, abort.signal)).sequences).toEqual([
+    expect((await generate(all, { max_new_tokens: 1 }, () => {}, abort.signal)).sequences).toEqual([
       { ids: [], text: '', finish_reason: 'aborted' },
     ]);
     expect((await one).sequences[0]!.ids).toHaveLength(4);
@@ -141,7 +150,7 @@ describe('Batch', () => {
   test('an engine that fails fails all', async () => {
     const { engine, batch: all } = batch();
     engine.fault = new Error('crashed');
-    const calls = [1, 2].map(() => generate(all, { tokens: 5 }, () => {}, signal));
+    const calls = [1, 2].map(() => generate(all, { max_new_tokens: 5 }, () => {}, signal));
     for (const call of calls) await expect(call).rejects.toThrow('crashed');
   });
 });

@@ -10,10 +10,10 @@ import type {
   EncodeOptions,
   EngineOptions,
   Event,
+  GenerationRequest,
   GenerationResult,
   ModelInfo,
   Phase,
-  Request,
   Score,
   ScoreRequest,
 } from '../generated/engine.js';
@@ -81,7 +81,7 @@ interface Method<Args extends unknown[], Result, Event = never> {
 /** The requests: name -> arguments, events, result. */
 export interface Methods {
   load: Method<[LoadRequest], ModelInfo, LoadEvent>;
-  generate: Method<[Request], GenerationResult, Event>;
+  generate: Method<[GenerationRequest], GenerationResult, Event>;
   tokenize: Method<[text: string, options: EncodeOptions], Uint32Array>;
   detokenize: Method<[ids: Uint32Array, options: DecodeOptions], string>;
   apply_chat_template: Method<[messages: readonly unknown[], ChatTemplateOptions], string>;

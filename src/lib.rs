@@ -1,4 +1,4 @@
-//! `LLaMA` in the browser: stock model files run as WGSL compute shaders on WebGPU.
+//! LLaMA in the browser: stock model files run as WGSL compute shaders on WebGPU.
 //!
 //! The crate is built twice. For `wasm32` it is the engine of the npm package `llamero` (`web`). Natively it is a
 //! library for tests and the command line, over the same GPU code on Vulkan.
@@ -8,7 +8,7 @@
 //! 1. [`format`](mod@format) opens a model's file as a [`format::Checkpoint`]: metadata, and where each tensor lies. Weights are
 //!    read later, in pieces. [`quant`] knows how each weight type packs its numbers.
 //! 2. [`model`] reads a [`model::Config`] from it and writes a [`plan::Plan`]: the whole model as a flat list of
-//!    operations. No other module knows `LLaMA`.
+//!    operations. No other module knows LLaMA.
 //! 3. An executor ([`exec`]) runs the plan: [`exec::gpu`] on WebGPU or Vulkan, [`exec::cpu`] with SIMD and threads,
 //!    [`exec::reference`] in plain Rust, the truth in tests.
 //! 4. [`tokenizer`] turns text into token ids and back, and conversations into text.

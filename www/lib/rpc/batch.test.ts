@@ -84,7 +84,7 @@ const signal = new AbortController().signal;
 /** Runs a generation of the fake engine. */
 const generate = (
   all: Batch<FakeEngine>,
-  request: Record<string, unknown>,
+  request: GenerationRequest,
   onEvent: (event: Update) => void,
   signal: AbortSignal,
 ) => all.run<GenerationResult>((engine) => engine.enqueue(request), onEvent, signal);
@@ -137,8 +137,8 @@ describe('Batch', () => {
     };
     const all = new Batch(engine, async () => {});
     const abort = new AbortController();
-    const one = generate(all, { tokens: 1 }, () => {}, signal);
-    const two = generate(all, { tokens: 1 }, () => {}, abort.signal);
+    const one = generate(all, { max_new_tokens: 1 }, () => {}, signal);
+    const two = generate(all, { max_new_tokens: 1 }, () => {}, abort.signal);
     abort.abort();
     expect((await two).sequences[0]!.finish_reason).toBe('aborted');
     release();

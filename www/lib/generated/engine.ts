@@ -26,7 +26,7 @@ export const ERROR_CODES = [
  * - `invalid_input`: An option or argument that cannot be used.
  * - `context_overflow`: Prompt plus output do not fit the context.
  * - `model_too_large`: A model or a cache that does not fit the memory or the device's limits.
- * - `io`: Reading a local file failed.
+ * - `io`: Reading or writing a local file failed.
  * - `network`: A network request failed.
  * - `webgpu_unavailable`: WebGPU (or a usable adapter) is absent.
  * - `device_lost`: The GPU device was lost or reported an error.
@@ -456,7 +456,7 @@ export interface Kernels {
   lanes?: number;
 }
 
-/** What `LLaMA` 4 does besides. */
+/** What LLaMA 4 does besides. */
 export interface Llama4Config {
   /** Whether block `i` rotates queries and keys. */
   rope_layers: Array<boolean>;
@@ -486,7 +486,7 @@ export interface MixtureConfig {
   moe_layers: Array<boolean>;
 }
 
-/** Hyperparameters of a model of the `LLaMA` family. */
+/** Hyperparameters of a model of the LLaMA family. */
 export interface ModelConfig {
   /** Family member. */
   architecture: Architecture;
@@ -508,7 +508,7 @@ export interface ModelConfig {
   rope_dim: number;
   /** `V` */
   vocab_size: number;
-  /** Added to the mean square in `RMSNorm`. */
+  /** Added to the mean square in RMSNorm. */
   rms_norm_eps: number;
   /** Rope base frequency. */
   rope_theta: number;

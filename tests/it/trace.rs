@@ -6,7 +6,7 @@ use crate::support::harness::{
 };
 use crate::support::references;
 use llamero::exec::gpu::{CacheType, GpuOptions};
-use llamero::exec::{Executor, Output, Step, Want};
+use llamero::exec::{Executor, Head, Step, Want};
 use llamero::plan::{Edit, EditKind, Hook, Point, Row, Tap, Trace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,19 +28,13 @@ fn rows(ids: &[u32]) -> Vec<Row> {
 fn traced(executor: &mut dyn Executor, ids: &[u32], trace: &Trace) -> (Vec<f32>, Vec<Tap>) {
     assign_pages(executor);
     let heads: Vec<u32> = (0..ids.len() as u32).collect();
-    let step = Step::Traced {
+    let step = Step::Rows {
         rows: &rows(ids),
-        heads: &heads,
-        want: Want::Logits,
-        trace,
+        heads: &Head::all(&heads, Want::LOGITS),
+        trace: Some(trace),
     };
-    match pollster::block_on(executor.submit(step).unwrap()).unwrap() {
-        Output::Traced { output, taps } => match *output {
-            Output::Logits(logits) => (logits, taps),
-            other => panic!("wanted logits, got {other:?}"),
-        },
-        other => panic!("wanted a trace, got {other:?}"),
-    }
+    let output = pollster::block_on(executor.submit(step).unwrap()).unwrap();
+    (output.logits(), output.taps)
 }
 
 /// Every executor of this machine, over a model, with exact caches.
@@ -347,11 +341,10 @@ fn edits_that_do_not_fit_are_refused() {
                 taps: Vec::new(),
                 edits: vec![edit],
             };
-            let step = Step::Traced {
+            let step = Step::Rows {
                 rows: &rows(&[1, 2]),
-                heads: &[1],
-                want: Want::Logits,
-                trace: &trace,
+                heads: &Head::all(&[1], Want::LOGITS),
+                trace: Some(&trace),
             };
             let error = executor.submit(step).err().unwrap().to_string();
             assert!(error.contains(word), "{name}: {error}");

@@ -5,7 +5,7 @@ use llamero::error::Result;
 use llamero::exec::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::exec::reference::ReferenceExecutor;
-use llamero::exec::{Executor, Limits, Output, Step, Want};
+use llamero::exec::{Executor, Head, Limits, Step, Want};
 use llamero::format::{ByteSource, Checkpoint, FileSource, MemorySource};
 use llamero::model::{Config, ModelPlan, load_weights, plan};
 use llamero::plan::Row;
@@ -239,13 +239,11 @@ pub fn logits(executor: &mut dyn Executor, ids: &[u32], step: usize) -> Vec<f32>
         let heads: Vec<u32> = (0..rows.len() as u32).collect();
         let step = Step::Rows {
             rows: &rows,
-            heads: &heads,
-            want: Want::Logits,
+            heads: &Head::all(&heads, Want::LOGITS),
+            trace: None,
         };
-        match pollster::block_on(executor.submit(step).expect("a step")).expect("logits") {
-            Output::Logits(values) => out.extend(values),
-            other => panic!("wanted logits, got {other:?}"),
-        }
+        let output = pollster::block_on(executor.submit(step).expect("a step"));
+        out.extend(output.expect("logits").logits());
     }
     out
 }
@@ -268,15 +266,15 @@ pub fn greedy(executor: &mut dyn Executor, ids: &[u32], count: usize) -> Vec<u32
         let step = Step::Rows {
             rows: chunk,
             heads: &[],
-            want: Want::Nothing,
+            trace: None,
         };
         pollster::block_on(executor.submit(step).expect("a step")).expect("prefill");
     }
     let head = [(rows.len() - last) as u32 - 1];
     let step = Step::Rows {
         rows: &rows[last..],
-        heads: &head,
-        want: Want::Ids,
+        heads: &Head::all(&head, Want::ID),
+        trace: None,
     };
     let mut pending = vec![executor.submit(step).expect("a step")];
     for _ in 1..count {
@@ -284,10 +282,7 @@ pub fn greedy(executor: &mut dyn Executor, ids: &[u32], count: usize) -> Vec<u32
     }
     pending
         .into_iter()
-        .map(|p| match pollster::block_on(p).expect("a token") {
-            Output::Ids(ids) => ids[0],
-            other => panic!("wanted ids, got {other:?}"),
-        })
+        .map(|p| pollster::block_on(p).expect("a token").ids()[0])
         .collect()
 }
 

@@ -69,6 +69,7 @@ export const CHECKS = [
   { name: 'cargo test', run: nativeTests },
   { name: 'package and page build', run: ({ building }) => building() },
   program('types of www/app (tsc)', 'node_modules/.bin/tsc', ['-p', 'www/app']),
+  program('types of tests (tsc)', 'node_modules/.bin/tsc', ['-p', 'www/tsconfig.tests.json']),
   { name: 'vitest', run: unitTests },
   { name: 'package tests', run: packageTests },
   { name: 'browser tests', run: browserTests },

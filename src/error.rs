@@ -54,7 +54,7 @@ kinds! {
     ContextOverflow = "context_overflow",
     /// A model or a cache that does not fit the memory or the device's limits.
     ModelTooLarge = "model_too_large",
-    /// Reading a local file failed.
+    /// Reading or writing a local file failed.
     Io = "io",
     /// A network request failed.
     Network = "network",
@@ -97,6 +97,7 @@ impl Error {
     }
 
     /// Attaches the cause.
+    #[must_use]
     pub fn with_source(
         mut self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -106,12 +107,14 @@ impl Error {
     }
 
     /// Says where it happened: `"{place}: {detail}"`.
+    #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.0.detail = format!("{place}: {}", self.0.detail);
         self
     }
 
     /// Says what to do about it: `"{detail}; {advice}"`.
+    #[must_use]
     pub fn advise(mut self, advice: &str) -> Self {
         self.0.detail = format!("{}; {advice}", self.0.detail);
         self
@@ -228,6 +231,6 @@ impl Warnings {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, "reading a file failed").with_source(error)
+        Self::new(ErrorKind::Io, "reading or writing a file failed").with_source(error)
     }
 }

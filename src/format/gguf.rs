@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use super::source::read_exactly;
+use super::source::{in_memory, read_exactly};
 use super::{
     Array, ByteSource, FIRST_READ_BYTES, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES, MAX_TENSORS,
     Metadata, Stored, StringArray, TensorInfo, Unread, Value, broken, sniff,
@@ -69,7 +69,7 @@ pub(super) async fn read_header(source: &dyn ByteSource) -> Result<Header> {
     let mut wanted = FIRST_READ_BYTES;
     loop {
         // At most MAX_HEADER_BYTES, so it fits usize on every machine.
-        let more = (wanted.min(limit) - bytes.len() as u64) as usize;
+        let more = in_memory(wanted.min(limit) - bytes.len() as u64);
         let piece = read_exactly(source, bytes.len() as u64, more).await?;
         if bytes.is_empty() {
             bytes = piece;
@@ -262,8 +262,9 @@ impl<'a> Cursor<'a> {
         if end > self.bytes.len() as u64 {
             return Err(Stop::More { needed: end });
         }
-        let taken = &self.bytes[self.at..end as usize];
-        self.at = end as usize;
+        let end = in_memory(end);
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
         Ok(taken)
     }
 
@@ -382,7 +383,7 @@ impl<'a> Cursor<'a> {
             );
             return Err(broken(detail).into());
         }
-        let mut strings = StringArray::with_capacity(len as usize);
+        let mut strings = StringArray::with_capacity(in_memory(len));
         for i in 0..len {
             let bytes = self.string(key)?;
             if !strings.push_bytes(bytes) {
@@ -480,7 +481,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Types of `enum ggml_type` that hold no weights of a `LLaMA`, with their names and the bytes of an element.
+/// Types of `enum ggml_type` that hold no weights of a LLaMA, with their names and the bytes of an element.
 const OTHER_TYPES: &[(u32, &str, u64)] = &[
     (24, "I8", 1),
     (25, "I16", 2),

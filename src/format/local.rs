@@ -61,15 +61,12 @@ async fn open_folder(folder: &Path) -> Result<Checkpoint> {
     {
         return Err(other);
     }
-    let chosen = safetensors::choose_files(&weights, index.as_deref()).map_err(|error| {
-        match error.kind() {
-            // What is missing is missing on the disk.
-            ErrorKind::InvalidInput => {
-                Error::new(ErrorKind::Io, error.detail()).at(folder.display())
-            }
-            _ => error,
-        }
-    })?;
+    let not_chosen = |error: Error| match error.kind() {
+        // What is missing is missing on the disk.
+        ErrorKind::InvalidInput => Error::new(ErrorKind::Io, error.detail()).at(folder.display()),
+        _ => error,
+    };
+    let chosen = safetensors::choose_files(&weights, index.as_deref()).map_err(not_chosen)?;
     let index = index.filter(|_| chosen.by_index);
     let paths: Vec<PathBuf> = chosen
         .files

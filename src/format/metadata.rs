@@ -109,7 +109,9 @@ impl StringArray {
         let Ok(end) = u32::try_from(self.raw.len() as u64 + bytes.len() as u64) else {
             return false;
         };
-        let number = self.ends.len() as u32;
+        let Ok(number) = u32::try_from(self.ends.len()) else {
+            return false;
+        };
         if !self.push(&String::from_utf8_lossy(bytes)) {
             return false;
         }
@@ -365,8 +367,11 @@ impl Metadata {
         self.entries.is_empty()
     }
 
-    /// A string. `Ok(None)` when the key is absent; here and below, another type is
-    /// [`ErrorKind::InvalidFile`](crate::error::ErrorKind::InvalidFile).
+    /// A string. `Ok(None)` when the key is absent, here and below.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value has another type.
     pub fn str(&self, key: &str) -> Result<Option<&str>> {
         match self.get(key) {
             None => Ok(None),
@@ -376,36 +381,65 @@ impl Metadata {
     }
 
     /// An integer of any width, sign and value: `i128` holds every integer type of GGUF.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value is no integer, or does not fit.
     pub fn i128(&self, key: &str) -> Result<Option<i128>> {
         self.integer(key)
     }
 
     /// An array of integers of any width, sign and value.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value is no list of integers, or one of them does not fit.
     pub fn i128s(&self, key: &str) -> Result<Option<Vec<i128>>> {
         self.integers(key)
     }
 
     /// An integer of any width and sign whose value fits `u32`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value is no integer, or does not fit.
     pub fn u32(&self, key: &str) -> Result<Option<u32>> {
         self.integer(key)
     }
 
     /// An integer of any width and sign whose value fits `i32`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value is no integer, or does not fit.
     pub fn i32(&self, key: &str) -> Result<Option<i32>> {
         self.integer(key)
     }
 
     /// An integer of any width and sign whose value fits `u64`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value is no integer, or does not fit.
     pub fn u64(&self, key: &str) -> Result<Option<u64>> {
         self.integer(key)
     }
 
     /// A number: a float, or an integer, rounded to `f32`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value has another type.
+    #[expect(clippy::cast_possible_truncation, reason = "rounded, as documented")]
     pub fn f32(&self, key: &str) -> Result<Option<f32>> {
         Ok(self.f64(key)?.map(|number| number as f32))
     }
 
     /// A number: a float, or an integer, rounded to `f64`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value has another type.
     pub fn f64(&self, key: &str) -> Result<Option<f64>> {
         match self.get(key) {
             None => Ok(None),
@@ -419,6 +453,10 @@ impl Metadata {
     }
 
     /// A boolean.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value has another type.
     pub fn bool(&self, key: &str) -> Result<Option<bool>> {
         match self.get(key) {
             None => Ok(None),
@@ -428,6 +466,10 @@ impl Metadata {
     }
 
     /// An array of strings.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value has another type.
     pub fn strings(&self, key: &str) -> Result<Option<&StringArray>> {
         match self.array(key, "an array of strings")? {
             None => Ok(None),
@@ -437,6 +479,11 @@ impl Metadata {
     }
 
     /// An array of numbers: floats, or integers, rounded to `f32`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value has another type.
+    #[expect(clippy::cast_possible_truncation, reason = "rounded, as documented")]
     pub fn f32s(&self, key: &str) -> Result<Option<Vec<f32>>> {
         match self.array(key, "an array of numbers")? {
             None => Ok(None),
@@ -452,36 +499,64 @@ impl Metadata {
     }
 
     /// An array of integers whose values all fit `u32`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value is no list of integers, or one of them does not fit.
     pub fn u32s(&self, key: &str) -> Result<Option<Vec<u32>>> {
         self.integers(key)
     }
 
     /// An array of integers whose values all fit `i32`.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the value is no list of integers, or one of them does not fit.
     pub fn i32s(&self, key: &str) -> Result<Option<Vec<i32>>> {
         self.integers(key)
     }
 
     /// [`Metadata::str`] of a key that must be there.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the key is absent, and as [`Metadata::str`] has it.
     pub fn require_str(&self, key: &str) -> Result<&str> {
         self.str(key)?.ok_or_else(|| missing(key))
     }
 
     /// [`Metadata::u32`] of a key that must be there.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the key is absent, and as [`Metadata::u32`] has it.
     pub fn require_u32(&self, key: &str) -> Result<u32> {
         self.u32(key)?.ok_or_else(|| missing(key))
     }
 
     /// [`Metadata::u64`] of a key that must be there.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the key is absent, and as [`Metadata::u64`] has it.
     pub fn require_u64(&self, key: &str) -> Result<u64> {
         self.u64(key)?.ok_or_else(|| missing(key))
     }
 
     /// [`Metadata::f32`] of a key that must be there.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the key is absent, and as [`Metadata::f32`] has it.
     pub fn require_f32(&self, key: &str) -> Result<f32> {
         self.f32(key)?.ok_or_else(|| missing(key))
     }
 
     /// [`Metadata::strings`] of a key that must be there.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidFile` when the key is absent, and as [`Metadata::strings`] has it.
     pub fn require_strings(&self, key: &str) -> Result<&StringArray> {
         self.strings(key)?.ok_or_else(|| missing(key))
     }

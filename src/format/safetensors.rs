@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::gguf::{Numbered, numbered};
-use super::source::{file_name, read_exactly};
+use super::source::{file_name, in_memory, read_exactly};
 use super::{
     ByteSource, Checkpoint, FIRST_READ_BYTES, FileFormat, MAX_HEADER_BYTES, MAX_TENSOR_NAME_BYTES,
     MAX_TENSORS, Metadata, Stored, TensorInfo, Unread, broken, sniff,
@@ -137,7 +137,7 @@ fn parse_index(json: &[u8]) -> Result<Index> {
         ));
     }
     let json = sniff::json_text(INDEX, json)?;
-    let raw: Raw = serde_json::from_slice(&json).map_err(|error| {
+    let raw: Raw<'_> = serde_json::from_slice(&json).map_err(|error| {
         Error::invalid_file(
             "model.safetensors.index.json is not a safetensors index; download it again",
         )
@@ -260,7 +260,7 @@ fn choose(names: &[&str], index: Option<&Index>) -> Result<Choice> {
 
 /// The parts of the one set `STEM-00001-of-00003.safetensors` among the files, in order, if there is one.
 fn numbered_set(names: &[&str]) -> Result<Option<Vec<usize>>> {
-    let parts: Vec<(usize, Numbered)> = names
+    let parts: Vec<(usize, Numbered<'_>)> = names
         .iter()
         .enumerate()
         .filter_map(|(file, name)| Some((file, numbered(name, ".safetensors")?)))
@@ -391,9 +391,32 @@ fn check_index(index: Index, checkpoint: &mut Checkpoint) {
 
 /// Reads the header of one file and checks its tensors against the file's length.
 async fn read_header(source: &dyn ByteSource, file: usize) -> Result<Vec<Stored>> {
+    let header = read_json(source).await?;
+    let table: Table<Entry<'_>> = serde_json::from_slice(&header).map_err(|error| {
+        Error::invalid_file("the safetensors header is broken; download it again")
+            .with_source(error)
+    })?;
+    let data_start = LENGTH_BYTES + header.len() as u64;
+    let data_len = source.len() - data_start;
+    let mut tensors = Vec::with_capacity(table.0.len());
+    for (name, entry) in table.0 {
+        let (begin, end) = entry.data_offsets;
+        if begin > end || end > data_len {
+            return Err(Error::invalid_file(format!(
+                "tensor {name}: bytes {begin} to {end} are not within the {data_len} bytes of data; the file is truncated \
+                 or broken, download it again"
+            )));
+        }
+        tensors.push(stored(name, entry, file, data_start)?);
+    }
+    check_coverage(&mut tensors, data_start, source.len())?;
+    Ok(tensors)
+}
+
+/// The JSON text of a file's header.
+async fn read_json(source: &dyn ByteSource) -> Result<Vec<u8>> {
     let file_len = source.len();
-    // At most MAX_HEADER_BYTES here and below, so it fits usize on every machine.
-    let mut bytes = read_exactly(source, 0, file_len.min(FIRST_READ_BYTES) as usize).await?;
+    let mut bytes = read_exactly(source, 0, in_memory(file_len.min(FIRST_READ_BYTES))).await?;
     let start = &bytes[..bytes.len().min(sniff::SNIFF_BYTES)];
     let Some(length) = bytes.first_chunk::<8>() else {
         return Err(not_safetensors(
@@ -422,62 +445,46 @@ async fn read_header(source: &dyn ByteSource, file: usize) -> Result<Vec<Stored>
         );
         return Err(not_safetensors(start, file_len, &detail));
     }
-    let data_start = LENGTH_BYTES + length;
-    if data_start > bytes.len() as u64 {
-        let rest = read_exactly(
-            source,
-            bytes.len() as u64,
-            (data_start - bytes.len() as u64) as usize,
-        )
-        .await?;
+    let (have, end) = (bytes.len() as u64, LENGTH_BYTES + length);
+    if end > have {
+        let rest = read_exactly(source, have, in_memory(end - have)).await?;
         bytes.reserve_exact(rest.len());
         bytes.extend_from_slice(&rest);
     }
-    let header = &bytes[LENGTH_BYTES as usize..data_start as usize];
-    let table: Table<Entry> = serde_json::from_slice(header).map_err(|error| {
-        Error::invalid_file("the safetensors header is broken; download it again")
-            .with_source(error)
-    })?;
+    bytes.truncate(in_memory(end));
+    bytes.drain(..in_memory(LENGTH_BYTES));
+    Ok(bytes)
+}
 
-    let data_len = file_len - data_start;
-    let mut tensors = Vec::with_capacity(table.0.len());
-    for (name, entry) in table.0 {
-        let (begin, end) = entry.data_offsets;
-        if begin > end || end > data_len {
-            return Err(Error::invalid_file(format!(
-                "tensor {name}: bytes {begin} to {end} are not within the {data_len} bytes of data; the file is truncated \
-                 or broken, download it again"
-            )));
+/// One entry of a header. Its bytes lie `entry.data_offsets` behind `data_start`.
+fn stored(name: String, entry: Entry<'_>, file: usize, data_start: u64) -> Result<Stored> {
+    let (begin, end) = entry.data_offsets;
+    let (shape, start, len) = (entry.shape.0, data_start + begin, end - begin);
+    let stored = match dtype(&entry.dtype) {
+        Some(dtype) if !shape.contains(&0) => {
+            Stored::Weights(TensorInfo::new(name, dtype, shape, file, start)?)
         }
-        let (shape, start, len) = (entry.shape.0, data_start + begin, end - begin);
-        let stored = match dtype(&entry.dtype) {
-            Some(dtype) if !shape.contains(&0) => {
-                Stored::Weights(TensorInfo::new(name, dtype, shape, file, start)?)
+        known => {
+            // Types of less than a byte, and those newer than this build, take what the header gives them.
+            let element = match known {
+                Some(dtype) => dtype.block_bytes() as u64,
+                None => element_bytes(&entry.dtype).unwrap_or(0),
+            };
+            let mut tensor = Unread::new(name, &entry.dtype, element, &shape, file, start)?;
+            if element == 0 {
+                tensor.bytes = len;
             }
-            known => {
-                // Types of less than a byte, and those newer than this build, take what the header gives them.
-                let element = match known {
-                    Some(dtype) => dtype.block_bytes() as u64,
-                    None => element_bytes(&entry.dtype).unwrap_or(0),
-                };
-                let mut tensor = Unread::new(name, &entry.dtype, element, &shape, file, start)?;
-                if element == 0 {
-                    tensor.bytes = len;
-                }
-                Stored::Unread(tensor)
-            }
-        };
-        let (name, takes) = stored.name_and_bytes();
-        if takes != len {
-            let dtype = &entry.dtype;
-            return Err(broken(format_args!(
-                "tensor {name}: {dtype:.20} of its shape takes {takes} bytes, the header gives it {len}"
-            )));
+            Stored::Unread(tensor)
         }
-        tensors.push(stored);
+    };
+    let (name, takes) = stored.name_and_bytes();
+    if takes != len {
+        let dtype = &entry.dtype;
+        return Err(broken(format_args!(
+            "tensor {name}: {dtype:.20} of its shape takes {takes} bytes, the header gives it {len}"
+        )));
     }
-    check_coverage(&mut tensors, data_start, file_len)?;
-    Ok(tensors)
+    Ok(stored)
 }
 
 /// Sorts tensors by offset; there may be neither holes nor overlaps, nor anything after the last.

@@ -26,6 +26,7 @@ pub trait ByteSource {
 }
 
 /// Bytes that are already in memory.
+#[derive(Debug)]
 pub struct MemorySource {
     name: String,
     bytes: Vec<u8>,
@@ -42,8 +43,7 @@ impl MemorySource {
 
     fn slice(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
         check_range(self, offset, len)?;
-        // In range, so it fits usize.
-        let start = offset as usize;
+        let start = in_memory(offset);
         Ok(self.bytes[start..start + len].to_vec())
     }
 }
@@ -65,6 +65,7 @@ impl ByteSource for MemorySource {
 
 /// A local file, read on demand.
 #[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug)]
 pub struct FileSource {
     name: String,
     len: u64,
@@ -191,4 +192,13 @@ fn out_of_memory(name: &str, len: usize) -> Error {
         ErrorKind::ModelTooLarge,
         format!("{name}: no memory for {len} bytes; close other programs"),
     )
+}
+
+/// A count of bytes that are in memory, or fit it as a cap has made sure, as an index.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what is in memory has addresses"
+)]
+pub(super) fn in_memory(bytes: u64) -> usize {
+    bytes as usize
 }

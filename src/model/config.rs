@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::format::{Checkpoint, FileFormat};
 use crate::plan::{MAX_EXPERTS, MAX_EXPERTS_USED};
 
-/// Limits that no `LLaMA` comes near; beyond them a file is broken or hostile.
+/// Limits that no LLaMA comes near; beyond them a file is broken or hostile.
 pub(super) const MAX_LAYERS: u32 = 1024;
 const MAX_WIDTH: u32 = 1 << 20;
 const MAX_VOCAB: u32 = 1 << 24;
@@ -33,9 +33,9 @@ const MAX_HEAD_DIM: u32 = 512;
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Architecture {
-    /// `LLaMA` 1, 2, 3, Mixtral, and models of the same architecture.
+    /// LLaMA 1, 2, 3, Mixtral, and models of the same architecture.
     Llama,
-    /// The text model of `LLaMA` 4.
+    /// The text model of LLaMA 4.
     Llama4,
     /// Qwen 2 and 2.5: biases on queries, keys and values.
     Qwen2,
@@ -59,7 +59,7 @@ pub struct MixtureConfig {
     pub moe_layers: Vec<bool>,
 }
 
-/// What `LLaMA` 4 does besides.
+/// What LLaMA 4 does besides.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Llama4Config {
@@ -79,7 +79,7 @@ pub struct Llama4Config {
     pub attn_scale: f32,
 }
 
-/// Hyperparameters of a model of the `LLaMA` family.
+/// Hyperparameters of a model of the LLaMA family.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "ModelConfig"))]
 pub struct Config {
@@ -103,7 +103,7 @@ pub struct Config {
     pub rope_dim: u32,
     /// `V`
     pub vocab_size: u32,
-    /// Added to the mean square in `RMSNorm`.
+    /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f32,
     /// Rope base frequency.
     pub rope_theta: f64,
@@ -206,37 +206,49 @@ impl Config {
                 self.rope_theta
             )));
         }
-        if let Some(mixture) = &self.mixture {
-            in_range("number of experts", mixture.num_local_experts, MAX_EXPERTS)?;
-            let most = mixture.num_local_experts.min(MAX_EXPERTS_USED);
-            in_range("experts per token", mixture.num_experts_per_tok, most)?;
-            in_range(
-                "width of an expert",
-                mixture.moe_intermediate_size,
-                MAX_WIDTH,
-            )?;
-        }
-        if let Some(llama4) = &self.llama4 {
-            in_range(
-                "attention_chunk_size",
-                llama4.attention_chunk_size,
-                u32::MAX,
-            )?;
-            if !(llama4.floor_scale.is_finite()
-                && llama4.floor_scale > 0.0
-                && llama4.attn_scale.is_finite())
-            {
-                return Err(Error::invalid_file(format!(
-                    "attention temperature: floor_scale {} and attn_scale {} are not usable",
-                    llama4.floor_scale, llama4.attn_scale
-                )));
-            }
-        }
+        self.check_mixture()?;
+        self.check_llama4()?;
         let rope_scaling = self.rope_scaling.map(RopeScaling::checked).transpose()?;
         Ok(Self {
             rope_scaling,
             ..self
         })
+    }
+
+    fn check_mixture(&self) -> Result<()> {
+        let Some(mixture) = &self.mixture else {
+            return Ok(());
+        };
+        in_range("number of experts", mixture.num_local_experts, MAX_EXPERTS)?;
+        let most = mixture.num_local_experts.min(MAX_EXPERTS_USED);
+        in_range("experts per token", mixture.num_experts_per_tok, most)?;
+        in_range(
+            "width of an expert",
+            mixture.moe_intermediate_size,
+            MAX_WIDTH,
+        )?;
+        Ok(())
+    }
+
+    fn check_llama4(&self) -> Result<()> {
+        let Some(llama4) = &self.llama4 else {
+            return Ok(());
+        };
+        in_range(
+            "attention_chunk_size",
+            llama4.attention_chunk_size,
+            u32::MAX,
+        )?;
+        if !(llama4.floor_scale.is_finite()
+            && llama4.floor_scale > 0.0
+            && llama4.attn_scale.is_finite())
+        {
+            return Err(Error::invalid_file(format!(
+                "attention temperature: floor_scale {} and attn_scale {} are not usable",
+                llama4.floor_scale, llama4.attn_scale
+            )));
+        }
+        Ok(())
     }
 
     /// Rope angles per position for each rotated pair, all scaling applied.

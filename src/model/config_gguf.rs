@@ -27,11 +27,7 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
         return Err(unknown_architecture("architecture", arch, &names));
     };
     let key = |name: &str| format!("{arch}.{name}");
-    let need = |name: &str| -> Result<u32> {
-        let key = key(name);
-        meta.u32(&key)?
-            .ok_or_else(|| Error::invalid_file(format!("{key} is missing")))
-    };
+    let need = |name: &str| need(checkpoint, arch, name);
 
     let hidden_size = need("embedding_length")?;
     let num_hidden_layers = need("block_count")?;
@@ -52,22 +48,7 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     .unwrap_or(heads);
     let intermediate_size = per_layer(checkpoint, &key("feed_forward_length"), num_hidden_layers)?
         .ok_or_else(|| Error::invalid_file(format!("{} is missing", key("feed_forward_length"))))?;
-    let head_dim = match meta.u32(&key("attention.key_length"))? {
-        Some(n) => n,
-        None if heads > 0 && hidden_size % heads == 0 => hidden_size / heads,
-        None => {
-            return Err(Error::invalid_file(format!(
-                "embedding length {hidden_size} is not a multiple of {heads} heads"
-            )));
-        }
-    };
-    if let Some(n) = meta.u32(&key("attention.value_length"))?
-        && n != head_dim
-    {
-        return Err(Error::unsupported(format!(
-            "keys of {head_dim} and values of {n} values per head"
-        )));
-    }
+    let head_dim = head_dim(checkpoint, arch, hidden_size, heads)?;
     let rope_dim = meta.u32(&key("rope.dimension_count"))?.unwrap_or(head_dim);
     let rms_norm_eps = meta
         .f32(&key("attention.layer_norm_rms_epsilon"))?
@@ -78,56 +59,12 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
             ))
         })?;
     let max_position_embeddings = need("context_length")?;
-    let count = meta.u32(&key("expert_count"))?.unwrap_or(0);
-    let mixture = if count == 0 {
-        None
-    } else {
-        let step = if *architecture == Architecture::Llama4 {
-            need("interleave_moe_layer_step")?
-        } else {
-            1
-        };
-        if step == 0 {
-            return Err(Error::invalid_file(format!(
-                "{} is 0",
-                key("interleave_moe_layer_step")
-            )));
-        }
-        Some(MixtureConfig {
-            num_local_experts: count,
-            num_experts_per_tok: need("expert_used_count")?,
-            moe_intermediate_size: meta
-                .u32(&key("expert_feed_forward_length"))?
-                .unwrap_or(intermediate_size),
-            moe_layers: (1..=num_hidden_layers).map(|i| i % step == 0).collect(),
-        })
+    let mixture = mixture(checkpoint, arch, num_hidden_layers, intermediate_size)?;
+    let llama4 = match architecture {
+        Architecture::Llama4 => Some(llama4(checkpoint, num_hidden_layers, mixture.as_ref())?),
+        _ => None,
     };
-    // What the file does not say is what llama.cpp takes for granted (llama-model.cpp, LLM_ARCH_LLAMA4).
-    let llama4 = if *architecture == Architecture::Llama4 {
-        let rope_layers: Vec<bool> = (1..=num_hidden_layers).map(|i| i % 4 != 0).collect();
-        Some(Llama4Config {
-            chunked_layers: rope_layers.clone(),
-            rope_layers,
-            attention_chunk_size: meta.u32(&key("attention.chunk_size"))?.unwrap_or(8192),
-            use_qk_norm: count != 128,
-            attn_temperature_tuning: true,
-            floor_scale: 8192.0,
-            attn_scale: 0.1,
-        })
-    } else {
-        None
-    };
-    let sliding_window = meta
-        .u32(&key("attention.sliding_window"))?
-        .filter(|n| *n > 0);
-    if sliding_window.is_some()
-        && !matches!(architecture, Architecture::Llama | Architecture::Llama4)
-    {
-        return Err(Error::unsupported(format!(
-            "{}: a sliding window in some of a Qwen's layers; the published models leave it off",
-            key("attention.sliding_window")
-        )));
-    }
+    let sliding_window = sliding_window(checkpoint, arch, *architecture)?;
     Ok(Config {
         architecture: *architecture,
         name: meta.str("general.name")?.map(str::to_owned),
@@ -156,7 +93,109 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     })
 }
 
-/// A count that GGUF gives once, or as an array with one entry a block. Only equal entries are `LLaMAs`.
+/// Values of a head. Keys and values have as many.
+fn head_dim(checkpoint: &Checkpoint, arch: &str, hidden_size: u32, heads: u32) -> Result<u32> {
+    let meta = checkpoint.metadata();
+    let key = |name: &str| format!("{arch}.{name}");
+    let head_dim = match meta.u32(&key("attention.key_length"))? {
+        Some(n) => n,
+        None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
+        None => {
+            return Err(Error::invalid_file(format!(
+                "embedding length {hidden_size} is not a multiple of {heads} heads"
+            )));
+        }
+    };
+    if let Some(n) = meta.u32(&key("attention.value_length"))?
+        && n != head_dim
+    {
+        return Err(Error::unsupported(format!(
+            "keys of {head_dim} and values of {n} values per head"
+        )));
+    }
+    Ok(head_dim)
+}
+
+/// The mixture of experts, where `expert_count` says that some layers have one.
+fn mixture(
+    checkpoint: &Checkpoint,
+    arch: &str,
+    layers: u32,
+    intermediate_size: u32,
+) -> Result<Option<MixtureConfig>> {
+    let meta = checkpoint.metadata();
+    let experts = meta.u32(&format!("{arch}.expert_count"))?.unwrap_or(0);
+    if experts == 0 {
+        return Ok(None);
+    }
+    let step = if arch == "llama4" {
+        need(checkpoint, arch, "interleave_moe_layer_step")?
+    } else {
+        1
+    };
+    if step == 0 {
+        return Err(Error::invalid_file(format!(
+            "{arch}.interleave_moe_layer_step is 0"
+        )));
+    }
+    Ok(Some(MixtureConfig {
+        num_local_experts: experts,
+        num_experts_per_tok: need(checkpoint, arch, "expert_used_count")?,
+        moe_intermediate_size: meta
+            .u32(&format!("{arch}.expert_feed_forward_length"))?
+            .unwrap_or(intermediate_size),
+        moe_layers: (1..=layers).map(|i| i % step == 0).collect(),
+    }))
+}
+
+/// What only LLaMA 4 has. Where the file is silent, llama.cpp's defaults hold (llama-model.cpp, `LLM_ARCH_LLAMA4`).
+fn llama4(
+    checkpoint: &Checkpoint,
+    layers: u32,
+    mixture: Option<&MixtureConfig>,
+) -> Result<Llama4Config> {
+    let chunk = checkpoint
+        .metadata()
+        .u32("llama4.attention.chunk_size")?
+        .unwrap_or(8192);
+    let rope_layers: Vec<bool> = (1..=layers).map(|i| i % 4 != 0).collect();
+    Ok(Llama4Config {
+        chunked_layers: rope_layers.clone(),
+        rope_layers,
+        attention_chunk_size: chunk,
+        use_qk_norm: mixture.is_none_or(|mixture| mixture.num_local_experts != 128),
+        attn_temperature_tuning: true,
+        floor_scale: 8192.0,
+        attn_scale: 0.1,
+    })
+}
+
+/// The positions that attention sees, if a LLaMA limits them.
+fn sliding_window(
+    checkpoint: &Checkpoint,
+    arch: &str,
+    architecture: Architecture,
+) -> Result<Option<u32>> {
+    let key = format!("{arch}.attention.sliding_window");
+    let window = checkpoint.metadata().u32(&key)?.filter(|n| *n > 0);
+    if window.is_some() && !matches!(architecture, Architecture::Llama | Architecture::Llama4) {
+        return Err(Error::unsupported(format!(
+            "{key}: a sliding window in some of a Qwen's layers; the published models leave it off"
+        )));
+    }
+    Ok(window)
+}
+
+/// A count that the file must have.
+fn need(checkpoint: &Checkpoint, arch: &str, name: &str) -> Result<u32> {
+    let key = format!("{arch}.{name}");
+    checkpoint
+        .metadata()
+        .u32(&key)?
+        .ok_or_else(|| Error::invalid_file(format!("{key} is missing")))
+}
+
+/// A count that GGUF gives once, or as an array with one entry a block. Only equal entries are LLaMAs.
 fn per_layer(checkpoint: &Checkpoint, key: &str, layers: u32) -> Result<Option<u32>> {
     let meta = checkpoint.metadata();
     let Some(list) = meta.u32s(key).ok().flatten() else {
@@ -180,7 +219,7 @@ fn vocab_size(checkpoint: &Checkpoint) -> Result<u32> {
     Ok(u32::try_from(table.rows()).unwrap_or(u32::MAX))
 }
 
-/// The keys are those that llama.cpp reads (llama-arch.cpp, `LLM_KV_ROPE`_*), with its defaults.
+/// The keys are those that llama.cpp reads (llama-arch.cpp, `LLM_KV_ROPE_*`), with its defaults.
 async fn rope_scaling(
     checkpoint: &Checkpoint,
     arch: &str,

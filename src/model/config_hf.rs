@@ -94,31 +94,7 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
     let Some(whole) = checkpoint.metadata().json() else {
         return Err(Error::internal("safetensors without a config.json"));
     };
-    // Models that also see keep the text model's hyperparameters apart.
-    let c = Fields(match whole.get("text_config") {
-        Some(text) if text.is_object() => text,
-        _ => whole,
-    });
-    let model_type = c
-        .text("model_type")?
-        .ok_or_else(|| Error::invalid_file("model_type is missing"))?;
-    let Some(family) = FAMILIES.iter().find(|family| family.name == model_type) else {
-        let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
-        return Err(unknown_architecture("model type", model_type, &names));
-    };
-    for config in [c.0, whole] {
-        refuse_other_heads(config)?;
-        refuse_quantized(config)?;
-    }
-    match c.text("hidden_act")? {
-        None | Some("silu" | "swish") => {}
-        Some(other) => {
-            return Err(Error::unsupported(format!(
-                "the activation {other:?} is not supported; LLaMAs use silu"
-            )));
-        }
-    }
-
+    let (c, family) = text_model(whole)?;
     let hidden_size = c.need("hidden_size")?;
     let num_hidden_layers = c.need("num_hidden_layers")?;
     if num_hidden_layers > MAX_LAYERS {
@@ -127,70 +103,31 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
         )));
     }
     let heads = c.need("num_attention_heads")?;
-    let head_dim = match c.count("head_dim")? {
-        Some(n) => n,
-        None if family.head_dim.is_some() && !c.has("head_dim") => {
-            family.head_dim.unwrap_or_default()
-        }
-        None if heads > 0 && hidden_size % heads == 0 => hidden_size / heads,
-        None => {
-            return Err(Error::invalid_file(format!(
-                "hidden_size {hidden_size} is not a multiple of {heads} heads"
-            )));
-        }
-    };
+    let head_dim = head_dim(c, family, hidden_size, heads)?;
     let is_llama4 = family.architecture == Architecture::Llama4;
     let expert_width = c.need("intermediate_size")?;
     let max_position_embeddings = c
         .count("max_position_embeddings")?
         .unwrap_or(family.max_position_embeddings);
-    // Transformers 5 keeps the base beside the scaling.
     let rope = c.object("rope_parameters")?.or(c.object("rope_scaling")?);
-    let rope_theta = match rope {
-        Some(rope) => rope.number("rope_theta")?,
-        None => None,
-    };
-    let rope_theta = rope_theta
-        .or(c.number("rope_theta")?)
-        .unwrap_or(family.rope_theta);
     let mixture = if family.moe {
-        Some(mixture(&c, family, num_hidden_layers, expert_width)?)
+        Some(mixture(c, family, num_hidden_layers, expert_width)?)
     } else {
         None
     };
     let llama4 = if is_llama4 {
-        Some(llama4(&c, num_hidden_layers)?)
+        Some(llama4(c, num_hidden_layers)?)
     } else {
         None
     };
-    let bias = |name| -> Result<Option<bool>> { Ok(Some(c.flag(name)?.unwrap_or(false))) };
-    // Only LLaMA's own class has these switches; LLaMA 4 has the first.
-    let (attention_bias, mlp_bias) = match family.name {
-        "llama" => (bias("attention_bias")?, bias("mlp_bias")?),
-        "llama4_text" | "qwen3" | "qwen3_moe" => (bias("attention_bias")?, Some(false)),
-        "qwen2" => (Some(true), Some(false)),
-        _ => (Some(false), Some(false)),
-    };
-    let is_qwen2 = family.architecture == Architecture::Qwen2;
+    let (attention_bias, mlp_bias) = biases(c, family)?;
     if family.name.starts_with("qwen") {
-        refuse_partial_windows(&c)?;
+        refuse_partial_windows(c)?;
     }
-    // The rotated part of a head.
-    let partial = match rope
-        .map(|rope| rope.number("partial_rotary_factor"))
-        .transpose()?
-        .flatten()
-    {
-        Some(factor) => Some(factor),
-        None => c.number("partial_rotary_factor")?,
-    };
-    let rope_dim = partial.map_or(head_dim, |factor| (f64::from(head_dim) * factor) as u32);
+    let rope_dim = rope_dim(c, rope, head_dim)?;
     Ok(Config {
         architecture: family.architecture,
-        name: Fields(whole)
-            .text("_name_or_path")?
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned),
+        name: name(whole)?,
         hidden_size,
         intermediate_size: if is_llama4 {
             c.need("intermediate_size_mlp")?
@@ -209,27 +146,21 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
         rope_dim,
         vocab_size: c.need("vocab_size")?,
         rms_norm_eps: c.number("rms_norm_eps")?.unwrap_or(family.rms_norm_eps) as f32,
-        rope_theta,
+        rope_theta: rope_theta(c, rope, family)?,
         rope_scaling: rope
-            .map(|rope| rope_scaling(&rope, max_position_embeddings))
+            .map(|rope| rope_scaling(rope, max_position_embeddings))
             .transpose()?
             .flatten(),
         max_position_embeddings,
-        sliding_window: if c.has("sliding_window") {
-            c.count("sliding_window")?
-        } else {
-            family.sliding_window
-        }
-        .filter(|n| *n > 0 && family.architecture == Architecture::Llama && family.name != "llama"),
+        sliding_window: sliding_window(c, family)?,
         tie_word_embeddings: match c.flag("tie_word_embeddings")? {
             Some(tied) => tied,
             None => Fields(whole).flag("tie_word_embeddings")?.unwrap_or(false),
         },
         attention_bias,
-        attention_output_bias: if is_qwen2 {
-            Some(false)
-        } else {
-            attention_bias
+        attention_output_bias: match family.architecture {
+            Architecture::Qwen2 => Some(false),
+            _ => attention_bias,
         },
         qk_norm: matches!(
             family.architecture,
@@ -242,8 +173,112 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
     })
 }
 
+/// The hyperparameters of the text model, and its family.
+///
+/// # Errors
+///
+/// `Unsupported` for a model that Llamero does not run, `InvalidFile` where `model_type` is missing.
+fn text_model(whole: &Value) -> Result<(Fields<'_>, &'static Family)> {
+    // A multimodal checkpoint keeps the text model's apart.
+    let c = Fields(match whole.get("text_config") {
+        Some(text) if text.is_object() => text,
+        _ => whole,
+    });
+    let model_type = c
+        .text("model_type")?
+        .ok_or_else(|| Error::invalid_file("model_type is missing"))?;
+    let Some(family) = FAMILIES.iter().find(|family| family.name == model_type) else {
+        let names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+        return Err(unknown_architecture("model type", model_type, &names));
+    };
+    for config in [c.0, whole] {
+        refuse_other_heads(config)?;
+        refuse_quantized(config)?;
+    }
+    refuse_other_activations(c)?;
+    Ok((c, family))
+}
+
+/// What Transformers calls the model.
+fn name(whole: &Value) -> Result<Option<String>> {
+    let name = Fields(whole).text("_name_or_path")?;
+    Ok(name.filter(|name| !name.is_empty()).map(str::to_owned))
+}
+
+/// The base of rope's frequencies. Transformers 5 keeps it beside the scaling.
+fn rope_theta(c: Fields<'_>, rope: Option<Fields<'_>>, family: &Family) -> Result<f64> {
+    let of_rope = match rope {
+        Some(rope) => rope.number("rope_theta")?,
+        None => None,
+    };
+    Ok(of_rope
+        .or(c.number("rope_theta")?)
+        .unwrap_or(family.rope_theta))
+}
+
+/// Values of a head.
+fn head_dim(c: Fields<'_>, family: &Family, hidden_size: u32, heads: u32) -> Result<u32> {
+    Ok(match c.count("head_dim")? {
+        Some(n) => n,
+        None if family.head_dim.is_some() && !c.has("head_dim") => {
+            family.head_dim.unwrap_or_default()
+        }
+        None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
+        None => {
+            return Err(Error::invalid_file(format!(
+                "hidden_size {hidden_size} is not a multiple of {heads} heads"
+            )));
+        }
+    })
+}
+
+/// Values of a head that rope rotates, of `head_dim`.
+fn rope_dim(c: Fields<'_>, rope: Option<Fields<'_>>, head_dim: u32) -> Result<u32> {
+    let of_rope = match rope {
+        Some(rope) => rope.number("partial_rotary_factor")?,
+        None => None,
+    };
+    let factor = match of_rope {
+        Some(factor) => Some(factor),
+        None => c.number("partial_rotary_factor")?,
+    };
+    Ok(factor.map_or(head_dim, |factor| (f64::from(head_dim) * factor) as u32))
+}
+
+/// Whether q, k and v, and gate, up and down have a bias.
+fn biases(c: Fields<'_>, family: &Family) -> Result<(Option<bool>, Option<bool>)> {
+    let bias = |name| -> Result<Option<bool>> { Ok(Some(c.flag(name)?.unwrap_or(false))) };
+    // Only LLaMA's own class has these switches; LLaMA 4 has the first.
+    Ok(match family.name {
+        "llama" => (bias("attention_bias")?, bias("mlp_bias")?),
+        "llama4_text" | "qwen3" | "qwen3_moe" => (bias("attention_bias")?, Some(false)),
+        "qwen2" => (Some(true), Some(false)),
+        _ => (Some(false), Some(false)),
+    })
+}
+
+/// Positions that attention sees, if fewer than all. Only Mistral and Mixtral have a window.
+fn sliding_window(c: Fields<'_>, family: &Family) -> Result<Option<u32>> {
+    let window = if c.has("sliding_window") {
+        c.count("sliding_window")?
+    } else {
+        family.sliding_window
+    };
+    let may = family.architecture == Architecture::Llama && family.name != "llama";
+    Ok(window.filter(|positions| *positions > 0 && may))
+}
+
+fn refuse_other_activations(c: Fields<'_>) -> Result<()> {
+    match c.text("hidden_act")? {
+        None | Some("silu" | "swish") => Ok(()),
+        Some(other) => Err(Error::unsupported(format!(
+            "the activation {other:?} is not supported; LLaMAs use silu"
+        ))),
+    }
+}
+
 /// Qwen can have a sliding window in some layers and not in others.
-fn refuse_partial_windows(c: &Fields<'_>) -> Result<()> {
+fn refuse_partial_windows(c: Fields<'_>) -> Result<()> {
     let sliding = |kind: &Value| kind.as_str() == Some("sliding_attention");
     let listed =
         c.0.get("layer_types")
@@ -259,7 +294,7 @@ fn refuse_partial_windows(c: &Fields<'_>) -> Result<()> {
 }
 
 /// Qwen 3's keys have other names.
-fn qwen_mixture(c: &Fields<'_>, layers: u32) -> Result<MixtureConfig> {
+fn qwen_mixture(c: Fields<'_>, layers: u32) -> Result<MixtureConfig> {
     if !c.flag("norm_topk_prob")?.unwrap_or(false) {
         return Err(Error::unsupported(
             "norm_topk_prob false: experts whose weights do not sum to 1",
@@ -283,7 +318,7 @@ fn qwen_mixture(c: &Fields<'_>, layers: u32) -> Result<MixtureConfig> {
     })
 }
 
-fn mixture(c: &Fields<'_>, family: &Family, layers: u32, width: u32) -> Result<MixtureConfig> {
+fn mixture(c: Fields<'_>, family: &Family, layers: u32, width: u32) -> Result<MixtureConfig> {
     if family.architecture == Architecture::Qwen3Moe {
         return qwen_mixture(c, layers);
     }
@@ -306,7 +341,7 @@ fn mixture(c: &Fields<'_>, family: &Family, layers: u32, width: u32) -> Result<M
     })
 }
 
-fn llama4(c: &Fields<'_>, layers: u32) -> Result<Llama4Config> {
+fn llama4(c: Fields<'_>, layers: u32) -> Result<Llama4Config> {
     let interval = c.count("no_rope_layer_interval")?.unwrap_or(4);
     let rope_layers: Vec<bool> = match c.counts("no_rope_layers")?.filter(|list| !list.is_empty()) {
         // The name misleads: 1 marks a block with rope.
@@ -362,7 +397,7 @@ fn llama4(c: &Fields<'_>, layers: u32) -> Result<Llama4Config> {
 }
 
 /// As `modeling_rope_utils.py` of Transformers computes it.
-fn rope_scaling(rope: &Fields<'_>, context: u32) -> Result<Option<RopeScaling>> {
+fn rope_scaling(rope: Fields<'_>, context: u32) -> Result<Option<RopeScaling>> {
     let kind = match rope.text("rope_type")? {
         Some(kind) => Some(kind),
         None => rope.text("type")?,
@@ -441,7 +476,7 @@ fn refuse_quantized(config: &Value) -> Result<()> {
     )))
 }
 
-/// A classifier's weights are a `LLaMA`'s, its answers are not.
+/// A classifier's weights are a LLaMA's, its answers are not.
 fn refuse_other_heads(config: &Value) -> Result<()> {
     let class = config
         .get("architectures")
@@ -468,12 +503,12 @@ struct Fields<'a>(&'a Value);
 
 impl<'a> Fields<'a> {
     /// Whether the key is there, be it with `null`.
-    fn has(&self, name: &str) -> bool {
+    fn has(self, name: &str) -> bool {
         self.0.get(name).is_some()
     }
 
     fn get<T>(
-        &self,
+        self,
         name: &str,
         kind: &str,
         read: impl Fn(&'a Value) -> Option<T>,
@@ -487,37 +522,37 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn text(&self, name: &str) -> Result<Option<&'a str>> {
+    fn text(self, name: &str) -> Result<Option<&'a str>> {
         self.get(name, "a text", Value::as_str)
     }
 
-    fn number(&self, name: &str) -> Result<Option<f64>> {
+    fn number(self, name: &str) -> Result<Option<f64>> {
         self.get(name, "a number", Value::as_f64)
     }
 
-    fn flag(&self, name: &str) -> Result<Option<bool>> {
+    fn flag(self, name: &str) -> Result<Option<bool>> {
         // Python takes a number for a flag, and so do published files (attn_temperature_tuning: 4).
         self.get(name, "true or false", |value| {
             value.as_bool().or(value.as_f64().map(|n| n != 0.0))
         })
     }
 
-    fn count(&self, name: &str) -> Result<Option<u32>> {
+    fn count(self, name: &str) -> Result<Option<u32>> {
         self.get(name, "a whole number from 0 to 4294967295", whole)
     }
 
-    fn counts(&self, name: &str) -> Result<Option<Vec<u32>>> {
+    fn counts(self, name: &str) -> Result<Option<Vec<u32>>> {
         self.get(name, "a list of whole numbers", |value| {
             value.as_array()?.iter().map(whole).collect()
         })
     }
 
-    fn need(&self, name: &str) -> Result<u32> {
+    fn need(self, name: &str) -> Result<u32> {
         self.count(name)?
             .ok_or_else(|| Error::invalid_file(format!("{name} is missing")))
     }
 
-    fn object(&self, name: &str) -> Result<Option<Self>> {
+    fn object(self, name: &str) -> Result<Option<Self>> {
         self.get(name, "an object", |value| {
             value.is_object().then_some(Fields(value))
         })

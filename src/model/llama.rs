@@ -1,4 +1,4 @@
-//! The `LLaMA`: from a [`Config`] to a [`Plan`], in the order of the paper.
+//! The LLaMA: from a [`Config`] to a [`Plan`], in the order of the paper.
 
 use super::config::{Architecture, Config, MixtureConfig};
 use super::names::{Names, Part, Stacked};

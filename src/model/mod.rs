@@ -1,10 +1,5 @@
-//! What a `LLaMA` is: the [`Config`] read from a file, the [`plan`] it becomes, and the loading of its weights.
+//! What a LLaMA is: the [`Config`] read from a file, the [`plan`] it becomes, and the loading of its weights.
 //! The only module that knows the architecture; it knows no device.
-
-#![warn(
-    clippy::cast_possible_truncation,
-    reason = "a file's numbers become ours here"
-)]
 
 mod config;
 mod config_gguf;

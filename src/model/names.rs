@@ -1,4 +1,4 @@
-//! What a checkpoint calls the weights of a `LLaMA`.
+//! What a checkpoint calls the weights of a LLaMA.
 
 use super::config::{Architecture, Config};
 use crate::format::{Checkpoint, FileFormat};

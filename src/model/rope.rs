@@ -13,7 +13,7 @@ pub enum RopeScaling {
         /// Context multiple.
         factor: f64,
     },
-    /// `LLaMA` 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between.
+    /// LLaMA 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between.
     Llama3 {
         /// Context multiple.
         factor: f64,
@@ -24,7 +24,7 @@ pub enum RopeScaling {
         /// Context of the training.
         original_max_position_embeddings: f64,
     },
-    /// `YaRN` (Peng et al. 2023, "`YaRN`: Efficient Context Window Extension of Large Language Models", section 3).
+    /// YaRN (Peng et al. 2023, "YaRN: Efficient Context Window Extension of Large Language Models", section 3).
     Yarn {
         /// Context multiple.
         factor: f64,
@@ -39,7 +39,7 @@ pub enum RopeScaling {
         /// Whether the ends of the ramp are whole pairs.
         truncate: bool,
     },
-    /// A divisor for each frequency, as the GGUF tensor `rope_freqs.weight` gives (`LLaMA` 3.1 and later).
+    /// A divisor for each frequency, as the GGUF tensor `rope_freqs.weight` gives (LLaMA 3.1 and later).
     Divisors {
         /// One per rotated pair.
         divisors: Vec<f32>,
@@ -47,7 +47,7 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// The attention factor of `YaRN` where a file names none (section 3.4 of the paper).
+    /// The attention factor of YaRN where a file names none (section 3.4 of the paper).
     pub fn yarn_attention_factor(factor: f64) -> f64 {
         yarn_mscale(factor, 1.0)
     }

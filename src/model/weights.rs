@@ -17,6 +17,10 @@ pub struct LoadProgress {
 
 /// Streams every tensor of the plan into the executor. `progress` is called after each piece and may stop the
 /// load by returning an error.
+///
+/// # Errors
+///
+/// Those of the source's reads and of the executor, and that of `progress`.
 pub async fn load_weights(
     model: &ModelPlan,
     checkpoint: &Checkpoint,

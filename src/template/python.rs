@@ -33,7 +33,7 @@ pub(super) fn sorted_repr(value: &Value) -> Result<String> {
     Ok(out)
 }
 
-/// A text with `MarkupSafe`'s entities.
+/// A text with MarkupSafe's entities.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! Byte-level BPE (GPT-2, `LLaMA` 3, SmolLM): words, spelled byte by byte, joined by ranked merge rules.
+//! Byte-level BPE (GPT-2, LLaMA 3, SmolLM): words, spelled byte by byte, joined by ranked merge rules.
 
 use std::collections::HashMap;
 
@@ -115,7 +115,7 @@ impl Bpe {
     }
 
     /// Appends the ids of ordinary text. A byte for which the vocabulary has no token is left out, as
-    /// `tokenizers` and llama.cpp do (`SmolLM2` lacks some control characters).
+    /// `tokenizers` and llama.cpp do (SmolLM2 lacks some control characters).
     pub(super) fn encode(
         &self,
         vocabulary: &Vocabulary,

@@ -40,12 +40,12 @@ const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 const ADD_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 
-/// A token that only `LLaMA` 3 vocabularies have; some early conversions lack the name of the pre-tokenizer, and
+/// A token that only LLaMA 3 vocabularies have; some early conversions lack the name of the pre-tokenizer, and
 /// the default one would cut their text wrongly.
 const LLAMA3_BOS: &str = "<|begin_of_text|>";
 
 impl Tokenizer {
-    /// The tokenizer of a GGUF file: `tokenizer.ggml.model` is `gpt2` (byte-level BPE) or `llama` (`SentencePiece`).
+    /// The tokenizer of a GGUF file: `tokenizer.ggml.model` is `gpt2` (byte-level BPE) or `llama` (SentencePiece).
     ///
     /// # Errors
     /// `InvalidFile` for a broken vocabulary, `Unsupported` for another model or an unknown pre-tokenizer.

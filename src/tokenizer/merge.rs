@@ -1,4 +1,4 @@
-//! Byte-pair merging: the one loop behind byte-level BPE and `SentencePiece` BPE.
+//! Byte-pair merging: the one loop behind byte-level BPE and SentencePiece BPE.
 //!
 //! Neighbouring symbols are joined, best pair first, until no pair can be joined. What "best" means is the
 //! caller's: the rank of a merge rule (Sennrich et al. 2016, arXiv:1508.07909) or the score of the joined piece
@@ -31,12 +31,15 @@ impl Symbol {
     }
 }
 
+/// A pair in the queue: its order, its left and its right symbol, then the bytes and the token of both joined.
+type Pair = (u32, u32, u32, u32, u32);
+
 /// Symbols of one word, and the queue; kept between words so that nothing is allocated per word.
 #[derive(Default)]
 pub(super) struct Merger {
     symbols: Vec<Symbol>,
-    /// Smallest first: order, left symbol, then what the pair was when it was queued.
-    queue: BinaryHeap<Reverse<(u32, u32, u32, u32, u32)>>,
+    /// The smallest pair first.
+    queue: BinaryHeap<Reverse<Pair>>,
 }
 
 impl Merger {

@@ -4,7 +4,7 @@
 //! cheap to clone. Ids are those of the model's own tokenizer, exactly: llama.cpp for a GGUF, `tokenizers` for a
 //! `tokenizer.json`, sentencepiece for a `tokenizer.model`. Nothing here knows tensors, the engine, or JavaScript.
 //!
-//! Byte-level and `SentencePiece` BPE are our own (`bpe`, `spm`, over one loop in `merge`): a GGUF's 49,000
+//! Byte-level and SentencePiece BPE are our own (`bpe`, `spm`, over one loop in `merge`): a GGUF's 49,000
 //! tokens then load in milliseconds within a few MiB. A `tokenizer.json` may hold any pipeline, so it goes
 //! through the `tokenizers` crate.
 
@@ -25,6 +25,7 @@ mod tiktoken;
 mod vocabulary;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result, Warnings};
@@ -60,6 +61,14 @@ pub struct EncodeOptions {
 /// A model's tokenizer. Clones share one vocabulary.
 #[derive(Clone)]
 pub struct Tokenizer(Arc<Inner>);
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("tokens", &self.vocab_size())
+            .finish_non_exhaustive()
+    }
+}
 
 /// What turns text into ids.
 enum Encoder {

@@ -77,7 +77,7 @@ const FALCON_PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]+";
 const DEFAULT_PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|]+";
 const THREE_ASCII_DIGITS: &str = "[0-9][0-9][0-9]";
 const NEWLINE: &str = r"[\r\n]";
-/// Han, Kana, Hangul and their neighbours, as `DeepSeek`'s first tokenizers write it.
+/// Han, Kana, Hangul and their neighbours, as DeepSeek's first tokenizers write it.
 const DEEPSEEK_CJK: &str = r"[\u{4e00}-\u{9fa5}\u{800}-\u{4e00}\u{ac00}-\u{d7ff}]+";
 const DEEPSEEK_LETTERS: &str = concat!(
     r"\s?[A-Za-z\u{b5}\u{c0}-\u{d6}\u{d8}-\u{f6}\u{f8}-\u{1ba}\u{1bc}-\u{1bf}\u{1c4}-\u{293}\u{295}-\u{2af}",

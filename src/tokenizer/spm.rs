@@ -1,4 +1,4 @@
-//! `SentencePiece` BPE (`LLaMA` 1 and 2, Mistral): characters joined into the piece with the best score, bytes for
+//! SentencePiece BPE (LLaMA 1 and 2, Mistral): characters joined into the piece with the best score, bytes for
 //! what has no piece.
 //!
 //! Reference: sentencepiece `bpe_model.cc` and `normalizer.cc`; llama.cpp `llm_tokenizer_spm_session`.

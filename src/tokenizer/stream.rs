@@ -81,8 +81,8 @@ fn unmarked(raw: &[u8]) -> Vec<u8> {
 ///
 /// Pieces joined together are exactly what [`Tokenizer::decode`] gives for all ids at once: a character whose
 /// bytes are spread over several tokens comes with the last of them, bytes that are no UTF-8 become U+FFFD, and
-/// a `SentencePiece` text loses the space that encoding put before it.
-#[derive(Clone)]
+/// a SentencePiece text loses the space that encoding put before it.
+#[derive(Clone, Debug)]
 pub struct DecodeStream {
     tokenizer: Tokenizer,
     skip_special: bool,

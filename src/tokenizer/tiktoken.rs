@@ -1,4 +1,4 @@
-//! tiktoken's file of ranks under the name `tokenizer.model`, as Meta publishes `LLaMA` 3 and 4: a line for each token, with
+//! tiktoken's file of ranks under the name `tokenizer.model`, as Meta publishes LLaMA 3 and 4: a line for each token, with
 //! its bytes in base64 and its rank, which is its id. Special tokens follow the ranks; the file does not name them.
 //!
 //! Names and numbers: `tokenizer.py` of meta-llama/llama3 and meta-llama/llama-models. Where a `tokenizer.json` of the
@@ -8,29 +8,29 @@ use super::byte_level;
 use crate::error::{Error, Result};
 use crate::format::StringArray;
 
-/// Ranks of `LLaMA` 4's vocabulary; `LLaMA` 3's has 128,000.
+/// Ranks of LLaMA 4's vocabulary; LLaMA 3's has 128,000.
 const LLAMA4_RANKS: usize = 200_000;
-/// Ranks of `LLaMA` 3's vocabulary.
+/// Ranks of LLaMA 3's vocabulary.
 pub(super) const LLAMA3_RANKS: usize = 128_000;
-/// Special tokens of `LLaMA` 3, named and reserved.
+/// Special tokens of LLaMA 3, named and reserved.
 const LLAMA3_SPECIAL: usize = 256;
-/// Special tokens of `LLaMA` 4.
+/// Special tokens of LLaMA 4.
 const LLAMA4_SPECIAL: usize = 2048;
-/// The longest token. `LLaMA` 3's and 4's longest are 128 spaces.
+/// The longest token. LLaMA 3's and 4's longest are 128 spaces.
 const MAX_TOKEN_BYTES: usize = 1 << 8;
 
 /// Which names the special tokens have.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Family {
-    /// `LLaMA` 3 of April 2024.
+    /// LLaMA 3 of April 2024.
     Llama3,
-    /// `LLaMA` 3.1, 3.2 and 3.3, whose `tokenizer.model` is the same file.
+    /// LLaMA 3.1, 3.2 and 3.3, whose `tokenizer.model` is the same file.
     Llama31,
     Llama4,
 }
 
 impl Family {
-    /// The family of a vocabulary with so many ranks. `tools`: the model is of `LLaMA` 3.1 or later.
+    /// The family of a vocabulary with so many ranks. `tools`: the model is of LLaMA 3.1 or later.
     pub(super) fn of(ranks: usize, tools: bool) -> Self {
         match ranks {
             LLAMA4_RANKS => Self::Llama4,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, Warnings};
 use crate::format::StringArray;
 
-/// What a token is. The numbers in a file (GGUF `tokenizer.ggml.token_type`, `SentencePiece`'s `Type`) agree.
+/// What a token is. The numbers in a file (GGUF `tokenizer.ggml.token_type`, SentencePiece's `Type`) agree.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) enum Kind {
     /// Text, made by merging.

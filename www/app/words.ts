@@ -46,7 +46,7 @@ export function progressDetail({
   total,
   bytes_per_second,
   seconds_left,
-}: LoadProgress): string {
+}: Omit<LoadProgress, 'bytesPerSecond' | 'secondsLeft'>): string {
   if (phase === 'ready' || phase === 'compile') return '';
   const parts = [total > 0 ? `${megabytes(loaded)} of ${megabytes(total)}` : megabytes(loaded)];
   if (bytes_per_second > 0) parts.push(`${megabytes(bytes_per_second)}/s`);

@@ -4,13 +4,17 @@ import type {
   ChatTemplateOptions,
   Costs,
   DecodeOptions,
+  EmbedRequest,
   EncodeOptions,
   EngineOptions,
   EngineProgress,
   Event,
+  GenerationRequest,
   GenerationResult,
   ModelInfo,
-  Request,
+  Score,
+  ScoreRequest,
+  TextOrIds,
 } from './generated/engine.js';
 
 export interface EngineSource {
@@ -21,7 +25,8 @@ export interface EngineSource {
 
 export type Update =
   | Event
-  | { type: 'done'; result: GenerationResult }
+  | { type: 'logits'; first: number; values: Float32Array }
+  | { type: 'done'; result: GenerationResult | Score[] | Float32Array[] | number }
   | { type: 'failed'; error: unknown };
 
 export interface InitOutput {
@@ -59,10 +64,13 @@ export class Engine {
   tokenize(text: string, options: EncodeOptions): Uint32Array;
   detokenize(ids: Uint32Array, options: DecodeOptions): string;
   apply_chat_template(messages: readonly unknown[], options: ChatTemplateOptions): string;
-  enqueue(request: Request): number;
+  enqueue(request: GenerationRequest): number;
   step(on_update: (id: number, update: Update) => void): Promise<boolean>;
   cancel(id: number): void;
-  logits(ids: Uint32Array): Promise<Float32Array>;
+  enqueue_logits(text: TextOrIds): number;
+  enqueue_score(request: ScoreRequest): number;
+  enqueue_embed(request: EmbedRequest): number;
+  updates(on_update: (id: number, update: Update) => void): void;
   costs(): Costs;
   copy_bandwidth(): Promise<number | undefined>;
   heap_bytes(): number;

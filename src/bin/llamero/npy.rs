@@ -1,4 +1,4 @@
-//! Writes a float32 `.npy` (`NumPy` format 1.0), row by row.
+//! Writes a float32 `.npy` (NumPy format 1.0), row by row.
 
 use llamero::error::{Error, Result};
 use std::fs::File;

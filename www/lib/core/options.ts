@@ -1,7 +1,12 @@
 // Checks of what the caller passes: an unknown option throws here, and so does a value that no engine takes; what depends on
 // the model is checked by the engine. The names of the engine's options are generated (generated/engine.ts).
 
-import type { ChatTemplateOptions, EngineOptions, Kernels, Request } from '../generated/engine.js';
+import type {
+  ChatTemplateOptions,
+  EngineOptions,
+  GenerationRequest,
+  Kernels,
+} from '../generated/engine.js';
 import {
   CACHE_TYPES,
   DEVICES,
@@ -32,21 +37,21 @@ const PAGE_OPTIONS = {
 
 /** What a request is about; the rest of its fields are settings. */
 const PROMPTS = { prompt: true, ids: true, messages: true } satisfies Partial<
-  Record<keyof Request, true>
+  Record<keyof GenerationRequest, true>
 >;
 /** Settings of a generation that the package itself minds. */
 const CALLBACKS = { onPrefill: true, signal: true } satisfies Record<
-  Exclude<keyof GenerationOptions, keyof Request>,
+  Exclude<keyof GenerationOptions, keyof GenerationRequest>,
   true
 >;
 /** Settings of a text prompt alone. */
-const OF_TEXT: readonly string[] = ['add_special'] satisfies (keyof Request)[];
+const OF_TEXT: readonly string[] = ['add_special'] satisfies (keyof GenerationRequest)[];
 /** Settings of a conversation alone: what its chat template sees. */
 const OF_CHAT: readonly string[] = TEMPLATE_OPTIONS;
 
 /** The engine's settings of a generation. */
 const SETTINGS = REQUEST.filter(
-  (name): name is Exclude<keyof Request, keyof typeof PROMPTS> => !(name in PROMPTS),
+  (name): name is Exclude<keyof GenerationRequest, keyof typeof PROMPTS> => !(name in PROMPTS),
 );
 
 /** An error for an argument that cannot be used. */
@@ -182,7 +187,7 @@ export function accessOf({ timeout, headers, credentials }: LoadOptions): Access
 export function textRequest(
   prompt: string | readonly number[] | Uint32Array,
   options: GenerationOptions,
-): Request {
+): GenerationRequest {
   checkNames(options, namesWithout(OF_CHAT), 'generate');
   const settings = given(options, SETTINGS);
   if (typeof prompt === 'string') return { ...settings, prompt };
@@ -192,7 +197,10 @@ export function textRequest(
 }
 
 /** The engine's request out of a conversation and the caller's options. */
-export function chatRequest(messages: readonly ChatMessage[], options: GenerationOptions): Request {
+export function chatRequest(
+  messages: readonly ChatMessage[],
+  options: GenerationOptions,
+): GenerationRequest {
   checkNames(options, namesWithout(OF_TEXT), 'chat');
   checkMessages(messages);
   return { ...given(options, SETTINGS), ...templateOptions(options), messages };

@@ -3,8 +3,7 @@
 // (generated/engine.ts); here is what the package adds to it.
 
 import type * as engine from '../generated/engine.js';
-// The browser's own `Request` is a source of a model.
-import type { EngineOptions, Request as EngineRequest, Event } from '../generated/engine.js';
+import type { EngineOptions, Event, GenerationRequest } from '../generated/engine.js';
 
 export type {
   Architecture,
@@ -23,10 +22,14 @@ export type {
   Llama4Config,
   MixtureConfig,
   ModelConfig,
+  Pooling,
   Quantize,
   RopeScaling,
+  Score,
   SelfTest,
   Timings,
+  TokenLogprob,
+  TokenLogprobs,
   Tuned,
   Usage,
 } from '../generated/engine.js';
@@ -165,7 +168,7 @@ export interface ChatMessage {
 }
 
 /** Settings of one generation; names and meaning as in Transformers and OpenAI. An unknown name throws. */
-export interface GenerationOptions extends Omit<EngineRequest, 'prompt' | 'ids' | 'messages'> {
+export interface GenerationOptions extends Omit<GenerationRequest, 'prompt' | 'ids' | 'messages'> {
   /** Called while the prompt is read: positions done, of all. */
   onPrefill?: (progress: { done: number; total: number }) => void;
   /**
@@ -177,3 +180,15 @@ export interface GenerationOptions extends Omit<EngineRequest, 'prompt' | 'ids' 
 
 /** A token of the stream. `text` may be empty while a character's bytes are incomplete. */
 export interface TokenEvent extends Omit<Extract<Event, { type: 'token' }>, 'type'> {}
+
+/** A text, or token ids. */
+export type TextOrIds = string | readonly number[] | Uint32Array;
+
+/** What every call takes that can be given up. */
+export interface Abortable {
+  /** Ends the call. */
+  signal?: AbortSignal;
+}
+
+/** Options of `embed`. */
+export interface EmbedOptions extends Omit<engine.EmbedRequest, 'texts'>, Abortable {}

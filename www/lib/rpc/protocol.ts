@@ -6,13 +6,16 @@ import type {
   ChatTemplateOptions,
   Costs,
   DecodeOptions,
+  EmbedRequest,
   EncodeOptions,
   EngineOptions,
   Event,
+  GenerationRequest,
   GenerationResult,
   ModelInfo,
   Phase,
-  Request,
+  Score,
+  ScoreRequest,
 } from '../generated/engine.js';
 
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` questions. */
@@ -78,11 +81,13 @@ interface Method<Args extends unknown[], Result, Event = never> {
 /** The requests: name -> arguments, events, result. */
 export interface Methods {
   load: Method<[LoadRequest], ModelInfo, LoadEvent>;
-  generate: Method<[Request], GenerationResult, Event>;
+  generate: Method<[GenerationRequest], GenerationResult, Event>;
   tokenize: Method<[text: string, options: EncodeOptions], Uint32Array>;
   detokenize: Method<[ids: Uint32Array, options: DecodeOptions], string>;
   apply_chat_template: Method<[messages: readonly unknown[], ChatTemplateOptions], string>;
-  logits: Method<[ids: Uint32Array], Float32Array>;
+  logits: Method<[text: string | number[]], Float32Array>;
+  score: Method<[ScoreRequest], Score[]>;
+  embed: Method<[EmbedRequest], Float32Array[]>;
   memory: Method<[], { wasm_heap_bytes: number }>;
   costs: Method<[], Costs>;
   copy_bandwidth: Method<[], number | undefined>;

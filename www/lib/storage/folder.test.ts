@@ -2,7 +2,6 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-// @ts-expect-error plain JavaScript
 import { serve } from '../../tools/serve.mjs';
 import { openFolder } from './folder.js';
 import type { HttpSource } from './http.js';
@@ -101,9 +100,7 @@ test('finds the shards by the index, and reads more of them than a browser holds
       expect(bytes.every((b) => b === i)).toBe(true);
     }
   }
-  const ranges = server.requests.filter(
-    (r: { path: string; range?: string }) => r.path.includes('model-00009') && r.range,
-  );
+  const ranges = server.requests.filter((r) => r.path.includes('model-00009') && r.range);
   expect(ranges.length).toBeGreaterThan(1);
   for (const source of sources) source.close();
 });

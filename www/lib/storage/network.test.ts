@@ -6,7 +6,6 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-// @ts-expect-error plain JavaScript
 import { serve } from '../../tools/serve.mjs';
 import type { ByteSource } from '../core/types.js';
 import { ReadAhead } from './ahead.js';
@@ -90,7 +89,7 @@ describe('a server that hangs', () => {
     source.close();
     await loads();
     // Taken up where it stopped.
-    expect(asked().at(-1).range).toBe(`bytes=${3 * MiB}-`);
+    expect(asked().at(-1)?.range).toBe(`bytes=${3 * MiB}-`);
     expect(asked().length).toBe(4);
   });
 
@@ -156,7 +155,7 @@ describe('a server that hangs', () => {
       { hangAt: MiB },
       { encoding: 'gzip', hangAt: MiB },
       { status: 503, retryAfter: 30 },
-    ]) {
+    ] as const) {
       server.faults.set('/m.gguf', fault);
       const abort = new AbortController();
       const reason = new Error('enough');
@@ -242,7 +241,7 @@ describe('a server that says "later"', () => {
       [400, 1],
       [404, 1],
       [451, 1],
-    ]) {
+    ] as const) {
       server.requests.length = 0;
       server.faults.set('/m.gguf', { status });
       expect((await loadFails()).code).toBe('network');
@@ -252,7 +251,7 @@ describe('a server that says "later"', () => {
 });
 
 describe('a file that is stored compressed', () => {
-  for (const encoding of ['gzip', 'br', 'deflate']) {
+  for (const encoding of ['gzip', 'br', 'deflate'] as const) {
     test(`${encoding}: is read whole, and at any place`, async () => {
       server.faults.set('/m.gguf', { encoding });
       const ends: [number, number | undefined][] = [];

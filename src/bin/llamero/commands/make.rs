@@ -1,7 +1,7 @@
 //! Writes a GGUF with random weights: small ones for tests on anyone's machine, large ones for benches.
 //!
 //! The vocabulary is byte-level (256 bytes, a few merges, three special tokens), padded to the shape's size; the chat
-//! template is `ChatML`. The same shape and type give the same bytes everywhere.
+//! template is ChatML. The same shape and type give the same bytes everywhere.
 
 use crate::gguf_writer::{Entry, GgufWriter};
 use crate::output::{invalid, print};
@@ -30,16 +30,16 @@ enum Shape {
     Tiny,
     /// 7 blocks of 256, vocabulary 320: rows that every weight type can have.
     Small,
-    /// `LLaMA` 3.2 1B
+    /// LLaMA 3.2 1B
     #[value(name = "1b")]
     B1,
-    /// `LLaMA` 3.2 3B
+    /// LLaMA 3.2 3B
     #[value(name = "3b")]
     B3,
-    /// `LLaMA` 2 7B
+    /// LLaMA 2 7B
     #[value(name = "7b")]
     B7,
-    /// `LLaMA` 3.1 8B
+    /// LLaMA 3.1 8B
     #[value(name = "8b")]
     B8,
 }
@@ -347,7 +347,7 @@ fn random_row(tensor: &Tensor, random: &mut SplitMix) -> Result<Vec<u8>> {
     }
 }
 
-/// `SplitMix64` (Steele et al. 2014).
+/// SplitMix64 (Steele et al. 2014).
 struct SplitMix(u64);
 
 impl SplitMix {

@@ -2,8 +2,8 @@
 //! `kernels.rs`: variants, parameter structs, bindings, constants, workgroup sizes. A renamed binding or a moved
 //! parameter is then a compile error in `src/exec/gpu/`.
 //!
-//! Also tells tests what this machine has: cfg `fixtures` (../shared/fixtures), `default_model` (models/…),
-//! `npm_vocabularies` (node_modules), `gpu` (a Vulkan driver).
+//! Also tells tests what this machine has: cfg `default_model` (models/…), `npm_vocabularies` (node_modules), `gpu` (a
+//! Vulkan driver). What needs one that is absent is reported as ignored.
 
 #[path = "src/exec/gpu/kernels/assemble.rs"]
 mod assemble;
@@ -26,7 +26,6 @@ fn main() {
     // Cargo runs this script each time while a path that it is told to watch is absent. What comes later is noticed
     // once this file is touched; `build.sh test` does it.
     for (name, path) in [
-        ("fixtures", "../shared/fixtures"),
         ("default_model", "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
         ("npm_vocabularies", "node_modules/llama-tokenizer-js"),
     ] {

@@ -12,7 +12,31 @@
 //! 3. An executor ([`exec`]) runs the plan: [`exec::gpu`] on WebGPU or Vulkan, [`exec::cpu`] with SIMD and threads,
 //!    [`exec::reference`] in plain Rust, the truth in tests.
 //! 4. [`tokenizer`] turns text into token ids and back, and conversations into text.
-//! 5. [`engine`] owns sequences: it runs prompts, draws tokens, shares cached prefixes, and knows when to stop.
+//! 5. [`engine`] has the loaded [`Model`](engine::Model). One queue runs its jobs: generation, scores, logits, embeddings, inner values.
+//!
+//! ```
+//! use llamero::engine::{EmbedRequest, Model, ScoreRequest};
+//!
+//! # pollster::block_on(async {
+//! let mut model = Model::open("tests/data/tiny.gguf").await?;
+//! let text = model.complete("Once upon a time").await?;
+//!
+//! let likely = model
+//!     .score(&ScoreRequest {
+//!         prompt: "Once upon".into(),
+//!         continuations: vec![" a time".into(), " a rope".into()],
+//!     })
+//!     .await?;
+//! let vectors = model
+//!     .embed(&EmbedRequest {
+//!         texts: vec!["a cat".into(), "a dog".into()],
+//!         ..EmbedRequest::default()
+//!     })
+//!     .await?;
+//! # assert!(!text.is_empty() && likely[0].logprob < 0.0 && vectors[0].len() == 64);
+//! # Ok::<(), llamero::error::Error>(())
+//! # }).unwrap();
+//! ```
 //!
 //! ARCHITECTURE.md has the arrows between modules, the life of a token, and where to add things.
 

@@ -1,10 +1,10 @@
-// Logits to a token id, as plan::Sampling defines it; writes the id, and the row of the next decode step.
+// Logits to a token id, as plan::Sampling defines it; writes the id and, where the next decode step runs it, its row there.
 //
 // One workgroup per head. Instead of sorting the vocabulary: the smallest kept logit is found by radix selection on
 // an order-preserving integer key (4 passes of 8 bits; by count for top_k, by probability mass in units of 2^-30 for
 // top_p), then the draw is an argmax over the kept logits plus noise that depends on (seed, position, id) alone.
 // Adjustments (biases, penalties, the mask) are made in place, by the very invocation that reads a logit later.
-// Dispatch: [1, heads]
+// Dispatch: [1, heads that draw]
 
 #import shared/state
 
@@ -235,12 +235,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let token = best_id[0];
         ids[head] = token;
         if (settings.flags & COUNTED) != 0u { adjustments[base + token] += 1u; }
-        state[params.next_at] = head_count();
-        state[params.next_at + 1u] = head_count();
-        let next = params.next_at + ROW_WORDS + head * ROW_WORDS;
-        state[next] = token;
-        state[next + 1u] = seq;
-        state[next + 2u] = pos + 1u;
-        state[next + 3u] = head;
+        // Heads whose tokens the host runs leave the next step's rows alone.
+        let count = next_count();
+        if head < count {
+            state[params.next_at] = count;
+            state[params.next_at + 1u] = count;
+            state[params.next_at + 2u] = count;
+            let next = params.next_at + ROW_WORDS + head * ROW_WORDS;
+            state[next] = token;
+            state[next + 1u] = seq;
+            state[next + 2u] = pos + 1u;
+            state[next + 3u] = head;
+        }
     }
 }

@@ -255,7 +255,7 @@ impl Model {
 }
 
 /// `open` is called again where a second device is tried: an opened model goes to the first.
-async fn load<F: std::future::Future<Output = Result<Opened>>>(
+async fn load<F: Future<Output = Result<Opened>>>(
     open: impl Fn() -> F,
     wanted: &Wanted<'_>,
     host: &mut dyn LoadHost,

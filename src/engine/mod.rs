@@ -1,27 +1,34 @@
-//! Sequences, prefill, decoding, stop rules: from a prompt to a stream of [`Event`]s, over any executor.
+//! Runs models: from a prompt to text, scores, logits, embeddings and inner values, over any executor.
 //!
-//! The engine assigns cache pages, cuts prompts into steps, runs any number of requests together, keeps steps in
-//! flight, and decides when a sequence ends. It knows no device and no file format beyond a checkpoint to load from.
+//! [`Model`] is a loaded model. Its methods come in two forms. `enqueue…` checks a request and queues it; [`Model::step`] runs all
+//! that is queued on by one step, and [`Model::updates`] tells what happened. The forms without `enqueue` run one request to its
+//! end, and what is queued beside it. [`Model::cancel`] ends any request, wherever it is.
+//!
+//! `jobs` holds each kind of work; `scheduler` assigns cache pages, decides which rows share a step, and keeps steps in flight. The
+//! engine knows no file format beyond a checkpoint to load from.
 
-mod capture;
+mod cache;
 mod chat;
-mod generate;
+mod constraint;
 mod info;
+mod jobs;
 mod load;
 mod model;
 mod opened;
 mod options;
-mod pages;
-mod prefix;
 mod recommended;
 mod request;
 mod scheduler;
 mod text;
 
-pub use capture::Captured;
 pub use chat::{Chat, apply_chat_template, render_chat};
-pub use generate::{Event, Generation, Host, Sequence, Timings, Update, Usage};
+pub use constraint::TokenConstraint;
 pub use info::{Costs, DeviceInfo, ModelInfo, Progress};
+pub use jobs::capture::Captured;
+pub use jobs::embed::{EmbedRequest, Pooling};
+pub use jobs::generate::{Extras, Generation, Host, Sequence, Timings, TokenLogprobs, Usage};
+pub use jobs::score::{Score, ScoreRequest};
+pub use jobs::{Event, JobResult, TextOrIds, Update};
 pub use load::{Device, Kernels, LoadHost, LoadOptions, LoadPhase};
 pub use model::Model;
 pub use opened::{DEFAULT_MAX_CONTEXT, Opened};
@@ -31,7 +38,6 @@ pub use request::{Options, Request, Stop};
 pub use scheduler::RequestId;
 
 use crate::error::{Error, ErrorKind};
-use model::Prompt;
 
 /// The error for a prompt of `tokens` that leaves no room in `context`.
 fn overflow(tokens: usize, context: u32, model: u32) -> Error {
@@ -46,11 +52,4 @@ fn overflow(tokens: usize, context: u32, model: u32) -> Error {
         ErrorKind::ContextOverflow,
         format!("the prompt has {tokens} tokens and the context {context} positions; {advice}"),
     )
-}
-
-/// `ln softmax(logits)[target]`
-fn log_softmax(logits: &[f32], target: usize) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|l| f64::from(l - max).exp()).sum();
-    f64::from(logits[target] - max) - total.ln()
 }

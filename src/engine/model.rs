@@ -1,13 +1,16 @@
 //! A loaded model.
 
-use super::capture;
+use super::jobs::capture::FileOrder;
 use super::scheduler::Scheduler;
-use super::{Chat, GenerationConfig, Opened, apply_chat_template, log_softmax, overflow};
+use super::{
+    Chat, GenerationConfig, Host, JobResult, Opened, RequestId, TextOrIds, Update,
+    apply_chat_template, overflow,
+};
 use crate::error::{Error, Result, Warnings};
 use crate::exec::gpu::Gpu;
-use crate::exec::{Executor, Output, Step, Want};
+use crate::exec::{Executor, Output, Pending};
 use crate::model::{Config, LoadProgress, load_weights};
-use crate::plan::{Plan, Row};
+use crate::plan::Plan;
 use crate::tokenizer::Tokenizer;
 
 /// A prompt before it is encoded.
@@ -26,8 +29,7 @@ pub struct Model {
     pub(super) context: u32,
     pub(super) scheduler: Scheduler,
     pub(super) file_bytes: u64,
-    /// Queries and keys lie in halves in the file.
-    pub(super) halves: bool,
+    pub(super) file_order: FileOrder,
     pub(super) generation_config: GenerationConfig,
     pub(super) warnings: Warnings,
     /// Where the executor runs on one.
@@ -54,12 +56,16 @@ impl Model {
         let limits = executor.limits();
         Ok(Model {
             file_bytes: opened.checkpoint.total_bytes(),
-            halves: capture::rope_halves(&opened.model),
+            file_order: FileOrder::new(
+                &opened.model,
+                opened.config.head_dim,
+                opened.config.rope_dim,
+            ),
             generation_config: opened.generation_config,
             warnings: opened.warnings,
             config: opened.config,
             plan: opened.model.plan,
-            scheduler: Scheduler::new(limits, opened.tokenizer.clone()),
+            scheduler: Scheduler::new(limits),
             tokenizer: opened.tokenizer,
             executor,
             context,
@@ -127,98 +133,77 @@ impl Model {
         self.fallback_reason.as_ref()
     }
 
-    /// Logits of every position, `[ids, V]`, one call of `rows` per step with the first row's index. For this the
-    /// engine must have no requests to run.
-    pub async fn logits(
-        &mut self,
-        ids: &[u32],
-        mut rows: impl FnMut(usize, &[f32]) -> Result<()>,
-    ) -> Result<()> {
-        self.check_ids(ids)?;
-        if ids.is_empty() {
-            return Err(Error::invalid_input("no tokens to compute logits of"));
-        }
-        if ids.len() > self.context as usize {
-            return Err(overflow(
-                ids.len(),
-                self.context,
-                self.config.max_position_embeddings,
-            ));
-        }
-        if self.scheduler.is_busy() {
-            return Err(Error::invalid_input(
-                "this model is generating: await or cancel its requests before",
-            ));
-        }
-        let pages = self.scheduler.lend(ids.len() as u32)?;
-        let result = self.logits_with(ids, &pages, &mut rows).await;
-        self.scheduler.give_back(&pages);
-        result
+    /// Ends a request: a generation is done with what it has, the finish reason of sequences that had not ended being
+    /// `aborted`; others end with [`ErrorKind::Aborted`](crate::error::ErrorKind::Aborted). What it computed stays in the cache; the
+    /// others go on. Its last update is there at once.
+    pub fn cancel(&mut self, id: RequestId) {
+        self.scheduler.cancel(id);
     }
 
-    async fn logits_with(
-        &mut self,
-        ids: &[u32],
-        pages: &[u32],
-        rows: &mut impl FnMut(usize, &[f32]) -> Result<()>,
-    ) -> Result<()> {
-        self.executor.set_pages(0, pages)?;
-        let limits = self.executor.limits();
-        let step = limits.max_rows.min(limits.max_heads) as usize;
-        for (chunk, tokens) in ids.chunks(step).enumerate() {
-            let batch: Vec<Row> = tokens
-                .iter()
-                .enumerate()
-                .map(|(i, token)| Row {
-                    token: *token,
-                    seq: 0,
-                    pos: (chunk * step + i) as u32,
-                })
-                .collect();
-            let heads: Vec<u32> = (0..tokens.len() as u32).collect();
-            let pending = self.executor.submit(Step::Rows {
-                rows: &batch,
-                heads: &heads,
-                want: Want::Logits,
-            })?;
-            match pending.await? {
-                Output::Logits(values) => rows(chunk * step, &values)?,
-                other => return Err(Error::internal(format!("asked for logits, got {other:?}"))),
-            }
-        }
-        Ok(())
+    /// What happened since the last call, in order.
+    pub fn updates(&mut self) -> Vec<(RequestId, Update)> {
+        self.scheduler.take_updates(None)
     }
 
-    /// `exp` of the mean of `-ln p(token | all before)` over `ids[1..]`, in one context of at most `window` tokens.
-    /// Returns the perplexity and the tokens scored.
-    pub async fn perplexity(&mut self, ids: &[u32], window: u32) -> Result<(f64, usize)> {
-        if window < 2 {
-            return Err(Error::invalid_input(
-                "perplexity needs a context of at least 2 tokens",
-            ));
-        }
-        let window = window.min(self.context) as usize;
-        let vocab = self.plan.vocab_size as usize;
-        let (mut sum, mut count) = (0.0, 0);
-        for part in ids.chunks(window) {
-            if part.len() < 2 {
-                continue;
-            }
-            self.logits(part, |first, values| {
-                for (i, logits) in values.chunks_exact(vocab).enumerate() {
-                    if let Some(target) = part.get(first + i + 1) {
-                        sum -= log_softmax(logits, *target as usize);
-                        count += 1;
+    /// Runs all requests on by one step. False if nothing is left to run; there may be updates all the same.
+    pub async fn step(&mut self) -> bool {
+        let Some(pending) = self.advance() else {
+            return false;
+        };
+        let output = pending.await;
+        self.arrived(output);
+        true
+    }
+
+    /// Runs a request to its end, and with it all that is queued. A host that cancels gets what the request has by then.
+    ///
+    /// # Errors
+    ///
+    /// The request's, the host's, and the device's.
+    pub async fn finish(&mut self, id: RequestId, host: &mut dyn Host) -> Result<JobResult> {
+        let mut cancelled = false;
+        loop {
+            let goes_on = cancelled || self.step().await;
+            for (_, update) in self.scheduler.take_updates(Some(id)) {
+                match update {
+                    Update::Done(result) => return result,
+                    Update::Event(event) => {
+                        if let Err(error) = host.event(event) {
+                            self.cancel(id);
+                            self.scheduler.take_updates(Some(id));
+                            return Err(error);
+                        }
                     }
                 }
-                Ok(())
-            })
-            .await?;
+            }
+            if !goes_on {
+                return Err(Error::internal("a request was not answered"));
+            }
+            if host.cancelled() {
+                self.cancel(id);
+                // Its answer is there already: no step is made for it.
+                cancelled = true;
+            }
         }
-        if count == 0 {
-            return Err(Error::invalid_input("perplexity needs at least two tokens"));
-        }
-        Ok((f64::exp(sum / count as f64), count))
+    }
+
+    /// The first half of [`Model::step`], for callers that cannot lend the model while they wait: submits what can be
+    /// submitted. What the step gives is due at [`Model::arrived`] before the next call.
+    pub fn advance(&mut self) -> Option<Pending> {
+        self.scheduler.advance(self.executor.as_mut())
+    }
+
+    /// The second half of [`Model::step`].
+    pub fn arrived(&mut self, output: Result<Output>) {
+        self.scheduler.arrived(output);
+    }
+
+    /// Token ids of a text; `add_special`: with the model's prefix (BOS).
+    pub(super) fn ids_of(&self, text: &TextOrIds, add_special: bool) -> Result<Vec<u32>> {
+        self.encode(&match text {
+            TextOrIds::Text(text) => Prompt::Text { text, add_special },
+            TextOrIds::Ids(ids) => Prompt::Ids(ids),
+        })
     }
 
     pub(super) fn encode(&self, prompt: &Prompt<'_>) -> Result<Vec<u32>> {

@@ -11,6 +11,9 @@ use std::rc::Rc;
 /// Tokens generated when neither `max_new_tokens` nor `max_length` is given.
 const DEFAULT_MAX_NEW_TOKENS: u32 = 256;
 
+/// Most likely tokens whose log-probabilities a request may ask for, as in OpenAI's API.
+const MAX_TOP_LOGPROBS: u32 = 20;
+
 /// A generation request. Exactly one of `prompt`, `ids` and `messages` is given.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -83,6 +86,10 @@ pub struct Request {
     pub ignore_eos: Option<bool>,
     /// Sequences to generate from the same prompt, 1 to 1000; default 1.
     pub num_return_sequences: Option<u32>,
+    /// Give each token's log-probability, before penalties, temperature and the like.
+    pub logprobs: Option<bool>,
+    /// Give the log-probabilities of so many most likely tokens too, at most 20.
+    pub top_logprobs: Option<u32>,
 }
 
 /// One stop text or several.
@@ -107,6 +114,8 @@ pub struct Options {
     pub stop: Vec<String>,
     /// Go on past end-of-text tokens.
     pub ignore_eos: bool,
+    /// Give log-probabilities, and of so many most likely tokens.
+    pub logprobs: Option<u32>,
 }
 
 impl Request {
@@ -211,7 +220,21 @@ impl Request {
             sampling,
             stop,
             ignore_eos: self.ignore_eos.unwrap_or(false),
+            logprobs: self.logprobs()?,
         })
+    }
+
+    fn logprobs(&self) -> Result<Option<u32>> {
+        match (self.logprobs, self.top_logprobs) {
+            (_, Some(top)) if top > MAX_TOP_LOGPROBS => Err(Error::invalid_input(format!(
+                "top_logprobs is {top}; it must be between 0 and {MAX_TOP_LOGPROBS}"
+            ))),
+            (Some(false), Some(1..)) => Err(Error::invalid_input(
+                "top_logprobs needs logprobs: leave logprobs out, or set it to true",
+            )),
+            (Some(false) | None, None) | (Some(false), Some(_)) => Ok(None),
+            (_, top) => Ok(Some(top.unwrap_or(0))),
+        }
     }
 
     fn bias(&self, vocab: u32) -> Result<Option<Rc<[(u32, f32)]>>> {
@@ -380,6 +403,8 @@ mod tests {
             (r#"{"suppress_tokens":[320]}"#, "suppress_tokens"),
             (r#"{"allowed_tokens":[1,320]}"#, "allowed_tokens"),
             (r#"{"allowed_tokens":[]}"#, "allowed_tokens"),
+            (r#"{"top_logprobs":21}"#, "top_logprobs"),
+            (r#"{"logprobs":false,"top_logprobs":2}"#, "top_logprobs"),
             (
                 r#"{"allowed_tokens":[5],"suppress_tokens":[5]}"#,
                 "no token",

@@ -1,11 +1,12 @@
 //! What the executors on the processor share: the table of values, cache pages, sampling, and the loop over a plan's
 //! operations with taps and edits.
 
-use super::{Limits, Output, Pending, Step, Want};
+use super::{Draw, Head, HeadCounts, HeadOutput, Limits, Output, Pending, Step};
 use crate::error::{Error, Result};
 use crate::plan::{
-    AttentionSpec, Edit, EditKind, History, Hook, Layout, Op, Plan, Point, Role, Row, Sampler,
-    Sampling, SequenceSampling, Tap, TensorId, Trace, Traced, ValueId, fine, pick_experts,
+    AttentionSpec, Edit, EditKind, History, Hook, Input, Layout, Logprobs, Op, Plan, Point, Role,
+    Row, Sampler, Sampling, SequenceSampling, Tap, TensorId, TokenMask, Trace, Traced, ValueId,
+    fine, pick_experts,
 };
 use std::rc::Rc;
 
@@ -51,8 +52,8 @@ pub struct Host {
     pub pages: Vec<Vec<u32>>,
     sampling: Vec<SequenceSampling>,
     sampler: Sampler,
-    /// Rows that [`Step::Next`] runs.
-    next: Vec<Row>,
+    /// Rows that [`Step::Next`] runs, and what is wanted of each.
+    next: Vec<(Row, Head)>,
     table: Table,
 }
 
@@ -103,6 +104,18 @@ impl Host {
         Ok(())
     }
 
+    /// [`Executor::set_mask`](super::Executor::set_mask)
+    pub fn set_mask(&mut self, seq: u32, mask: &TokenMask) -> Result<()> {
+        if mask.words().len() != self.plan.vocab_size.div_ceil(32) as usize {
+            return Err(Error::internal("a token mask for another vocabulary"));
+        }
+        let sampling = self.sampling.get_mut(seq as usize);
+        if sampling.is_some_and(|sampling| sampling.set_mask(mask)) {
+            return Ok(());
+        }
+        Err(Error::internal("a mask for a sequence that has none"))
+    }
+
     /// [`Inspect::poke`](super::Inspect::poke)
     pub fn poke(&mut self, role: Role, values: &[f32]) -> Result<()> {
         let value = self
@@ -130,23 +143,43 @@ impl Host {
             .ok_or_else(|| Error::internal(format!("position {} has no cache page", row.pos)))
     }
 
-    fn sample(&mut self, logits: &[f32], rows: &[Row], heads: &[u32]) -> Vec<u32> {
-        self.next.clear();
-        for (logits, head) in logits
-            .chunks_exact(self.plan.vocab_size as usize)
-            .zip(heads)
-        {
-            let row = rows[*head as usize];
+    /// Draws a token for each head that wants one, into `out`.
+    fn sample(&mut self, logits: &[f32], rows: &[Row], heads: &[Head], out: &mut [HeadOutput]) {
+        let vocab = self.plan.vocab_size as usize;
+        if heads.iter().any(|head| head.want.draw == Draw::Next) {
+            self.next.clear();
+        }
+        for ((logits, head), out) in logits.chunks_exact(vocab).zip(heads).zip(out) {
+            if head.want.draw == Draw::No {
+                continue;
+            }
+            let row = rows[head.row as usize];
             let token = self
                 .sampler
                 .draw(logits, &mut self.sampling[row.seq as usize], row.pos);
-            self.next.push(Row {
-                token,
-                seq: row.seq,
-                pos: row.pos + 1,
-            });
+            out.id = Some(token);
+            if head.want.draw == Draw::Next {
+                let next = Row {
+                    token,
+                    seq: row.seq,
+                    pos: row.pos + 1,
+                };
+                let row = self.next.len() as u32;
+                self.next.push((next, Head { row, ..*head }));
+            }
         }
-        self.next.iter().map(|row| row.token).collect()
+    }
+}
+
+/// What heads want of their logits `[logit heads, V]`, but for drawn tokens; `out` has those already.
+fn read_logits(logits: &[f32], vocab: usize, heads: &[Head], out: &mut [HeadOutput]) {
+    for ((logits, head), out) in logits.chunks_exact(vocab.max(1)).zip(heads).zip(out) {
+        if head.want.logits {
+            out.logits = logits.to_vec();
+        }
+        if let Some(want) = head.want.logprobs {
+            out.logprobs = Some(Logprobs::new(logits, want.top, want.of.or(out.id)));
+        }
     }
 }
 
@@ -178,20 +211,14 @@ pub trait HostExecutor {
 /// [`Executor::submit`](super::Executor::submit)
 pub fn submit(executor: &mut impl HostExecutor, step: Step<'_>) -> Result<Pending> {
     let output = match step {
-        Step::Rows { rows, heads, want } => forward(executor, rows, heads, want, None)?,
-        Step::Traced {
-            rows,
-            heads,
-            want,
-            trace,
-        } => forward(executor, rows, heads, want, Some(trace))?,
+        Step::Rows { rows, heads, trace } => forward(executor, rows, heads, trace)?,
         Step::Next => {
-            let rows = std::mem::take(&mut executor.host().next);
-            if rows.is_empty() {
+            let next = std::mem::take(&mut executor.host().next);
+            if next.is_empty() {
                 return Err(Error::internal("no sampled tokens to go on from"));
             }
-            let heads: Vec<u32> = (0..rows.len() as u32).collect();
-            forward(executor, &rows, &heads, Want::Ids, None)?
+            let (rows, heads): (Vec<Row>, Vec<Head>) = next.into_iter().unzip();
+            forward(executor, &rows, &heads, None)?
         }
     };
     Ok(Box::pin(std::future::ready(Ok(output))))
@@ -200,36 +227,31 @@ pub fn submit(executor: &mut impl HostExecutor, step: Step<'_>) -> Result<Pendin
 fn forward(
     executor: &mut impl HostExecutor,
     rows: &[Row],
-    heads: &[u32],
-    want: Want,
+    heads: &[Head],
     trace: Option<&Trace>,
 ) -> Result<Output> {
     executor.begin(rows)?;
     let plan = executor.host().plan.clone();
     let Some(trace) = trace else {
         let mut table = std::mem::take(&mut executor.host().table);
-        let output = operations(
-            executor,
-            &plan,
-            &mut table,
-            rows,
-            heads,
-            want,
-            |_, _| Ok(()),
-        );
+        let output = operations(executor, &plan, &mut table, rows, heads, |_, _| Ok(()));
         executor.host().table = table;
-        return output;
+        let heads = output?;
+        return Ok(Output {
+            heads,
+            taps: Vec::new(),
+        });
     };
     let traced = Traced::of(&plan, trace)?;
     let mut table = Table::new(traced.layout.clone());
     let mut taps: Vec<Option<Tap>> = vec![None; trace.taps.len()];
+    let logit_heads = HeadCounts::of(heads)?.logits as usize;
     let output = operations(
         executor,
         &traced.plan,
         &mut table,
         rows,
         heads,
-        want,
         |value, table| {
             let points: Vec<Point> = traced
                 .at
@@ -253,7 +275,7 @@ fn forward(
             {
                 let role = traced.plan.value_spec(value).role;
                 let count = if role == Role::Logits {
-                    heads.len()
+                    logit_heads
                 } else {
                     rows.len()
                 };
@@ -267,8 +289,8 @@ fn forward(
         .into_iter()
         .map(|tap| tap.ok_or_else(missing))
         .collect::<Result<_>>()?;
-    Ok(Output::Traced {
-        output: Box::new(output),
+    Ok(Output {
+        heads: output,
         taps,
     })
 }
@@ -279,33 +301,69 @@ fn operations(
     plan: &Plan,
     table: &mut Table,
     rows: &[Row],
-    heads: &[u32],
-    want: Want,
+    heads: &[Head],
     mut written: impl FnMut(ValueId, &mut Table) -> Result<()>,
-) -> Result<Output> {
-    let mut output = Output::Nothing;
+) -> Result<Vec<HeadOutput>> {
+    let counts = HeadCounts::of(heads)?;
+    let logit_rows: Vec<u32> = heads[..counts.logits as usize]
+        .iter()
+        .map(|head| head.row)
+        .collect();
+    let mut outputs = vec![HeadOutput::default(); heads.len()];
     for op in &plan.ops {
         match op {
-            Op::LmHead { .. } if want == Want::Nothing => break,
-            Op::Sample { logits } => {
-                if want == Want::Ids {
-                    output = Output::Ids(executor.host().sample(table.get(*logits), rows, heads));
+            Op::LmHead { input, .. } => {
+                let width = plan.hidden_size as usize;
+                read_hidden(executor, *input, width, table, heads, &mut outputs)?;
+                if counts.logits == 0 {
+                    break;
                 }
+                executor.run(op, table, rows, &logit_rows)?;
+            }
+            Op::Sample { logits } => {
+                if counts.drawn > 0 {
+                    let logits = table.get(*logits);
+                    executor.host().sample(logits, rows, heads, &mut outputs);
+                }
+                continue;
             }
             op => {
                 if !run_fine(executor, plan, op, table, rows)? {
-                    executor.run(op, table, rows, heads)?;
-                }
-                for value in op.writes() {
-                    written(value, table)?;
-                }
-                if let (Op::LmHead { out, .. }, Want::Logits) = (op, want) {
-                    output = Output::Logits(table.get(*out).to_vec());
+                    executor.run(op, table, rows, &logit_rows)?;
                 }
             }
         }
+        for value in op.writes() {
+            written(value, table)?;
+        }
     }
-    Ok(output)
+    if let Some(logits) = plan.last(Role::Logits).filter(|_| counts.logits > 0) {
+        let vocab = plan.vocab_size as usize;
+        read_logits(table.get(logits), vocab, heads, &mut outputs);
+    }
+    Ok(outputs)
+}
+
+/// The head's input, normalised, for heads that want it.
+fn read_hidden(
+    executor: &impl HostExecutor,
+    input: Input,
+    width: usize,
+    table: &Table,
+    heads: &[Head],
+    outputs: &mut [HeadOutput],
+) -> Result<()> {
+    for (head, output) in heads.iter().zip(outputs) {
+        if head.want.hidden {
+            let values = table.get(input.x);
+            let x = &values[head.row as usize * width..][..width];
+            output.hidden = match input.norm {
+                Some(norm) => fine::norm(x, norm.eps, &executor.vector(norm.weight)?),
+                None => x.to_vec(),
+            };
+        }
+    }
+    Ok(())
 }
 
 /// Runs a fine operation that needs no matrix and writes no cache; false for others.

@@ -11,8 +11,8 @@ pub mod gpu;
 pub mod host;
 pub mod reference;
 
-use crate::error::Result;
-use crate::plan::{History, Role, Row, Sampling, Tap, TensorId, Trace};
+use crate::error::{Error, Result};
+use crate::plan::{History, Logprobs, Role, Row, Sampling, Tap, TensorId, TokenMask, Trace};
 pub use cache_type::CacheType;
 pub use futures_core::future::LocalBoxFuture;
 
@@ -23,61 +23,179 @@ pub const PAGE_SIZE: u32 = 32;
 /// Sequence slots; decoding more than these at once would not fit a step.
 const MAX_SEQS: u32 = 16;
 
-/// What a step is to return for its `heads`.
+/// Whether a head's token is drawn, and who runs it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Draw {
+    /// No token is drawn.
+    #[default]
+    No,
+    /// A token is drawn; the caller runs it, in a step of rows.
+    Id,
+    /// A token is drawn, and [`Step::Next`] runs it.
+    Next,
+}
+
+/// Log-probabilities of a head: the logarithm of softmax over its logits, before sampling changes them.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantLogprobs {
+    /// How many of the most likely tokens.
+    pub top: u32,
+    /// One token more; `None`: the one that is drawn, if one is.
+    pub of: Option<u32>,
+}
+
+/// What a step is to return for one of its heads.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Want {
+    /// A token.
+    pub draw: Draw,
+    /// Log-probabilities.
+    pub logprobs: Option<WantLogprobs>,
+    /// Logits `[V]`, before sampling changes them.
+    pub logits: bool,
+    /// The final norm's output `[E]`.
+    pub hidden: bool,
+}
+
+impl Want {
+    /// Nothing.
+    pub const NOTHING: Want = Want {
+        draw: Draw::No,
+        logprobs: None,
+        logits: false,
+        hidden: false,
+    };
+    /// A drawn token, which [`Step::Next`] runs.
+    pub const ID: Want = Want {
+        draw: Draw::Next,
+        ..Want::NOTHING
+    };
+    /// Logits.
+    pub const LOGITS: Want = Want {
+        logits: true,
+        ..Want::NOTHING
+    };
+    /// The final norm's output.
+    pub const HIDDEN: Want = Want {
+        hidden: true,
+        ..Want::NOTHING
+    };
+
+    /// Whether logits are read back, as they are or for log-probabilities.
+    pub fn reads_logits(&self) -> bool {
+        self.logits || self.logprobs.is_some()
+    }
+
+    /// Where such a head stands among a step's heads: those that [`Step::Next`] runs come first, then others that draw a
+    /// token, then others whose logits are read, then the rest.
+    pub fn rank(&self) -> u32 {
+        match self.draw {
+            Draw::Next => 0,
+            Draw::Id => 1,
+            Draw::No if self.reads_logits() => 2,
+            Draw::No => 3,
+        }
+    }
+}
+
+/// A row of a step of which something is wanted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Nothing: only the cache is filled.
-    Nothing,
-    /// Logits `[heads, V]`.
-    Logits,
-    /// One sampled token id per head.
-    Ids,
+pub struct Head {
+    /// Index into the step's rows.
+    pub row: u32,
+    /// What is wanted.
+    pub want: Want,
+}
+
+impl Head {
+    /// Heads at these rows that all want the same.
+    pub fn all(rows: &[u32], want: Want) -> Vec<Head> {
+        rows.iter().map(|row| Head { row: *row, want }).collect()
+    }
+}
+
+/// How many of a step's heads are of which kind: they lie in this order.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeadCounts {
+    /// Heads whose tokens [`Step::Next`] runs.
+    pub next: u32,
+    /// Heads that draw a token, these included.
+    pub drawn: u32,
+    /// Heads that need logits, these included.
+    pub logits: u32,
+}
+
+impl HeadCounts {
+    /// Of these heads.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for heads out of the order of [`Want::rank`].
+    pub fn of(heads: &[Head]) -> Result<HeadCounts> {
+        if !heads.is_sorted_by_key(|head| head.want.rank()) {
+            return Err(Error::internal("a step's heads are out of order"));
+        }
+        let up_to = |rank| heads.partition_point(|head| head.want.rank() <= rank) as u32;
+        Ok(HeadCounts {
+            next: up_to(0),
+            drawn: up_to(1),
+            logits: up_to(2),
+        })
+    }
 }
 
 /// One pass over the plan.
 #[derive(Copy, Clone, Debug)]
 pub enum Step<'a> {
-    /// Run these rows. `heads` are indices into `rows`, strictly increasing: the rows whose logits are used.
+    /// Run these rows.
     Rows {
         /// At most [`Limits::max_rows`].
         rows: &'a [Row],
-        /// At most [`Limits::max_heads`].
-        heads: &'a [u32],
-        /// What to return.
-        want: Want,
+        /// Rows of which something is wanted, in the order of [`Want::rank`]; at most [`Limits::max_heads`].
+        heads: &'a [Head],
+        /// Values to read back and to change. Such a step is slower: operations are taken apart where that is needed. Taps of
+        /// the logits are of the heads; those of the final norm need a head that needs logits.
+        trace: Option<&'a Trace>,
     },
-    /// As `Rows`, with values read back and changed. Slower: operations are taken apart where that is needed.
-    Traced {
-        /// At most [`Limits::max_rows`].
-        rows: &'a [Row],
-        /// At most [`Limits::max_heads`].
-        heads: &'a [u32],
-        /// What to return beside the taps. Taps of the final norm and of the logits want more than [`Want::Nothing`].
-        want: Want,
-        /// What to read and to change.
-        trace: &'a Trace,
-    },
-    /// Run the tokens that the last step with [`Want::Ids`] sampled, each at its sequence's next position, and
-    /// sample again. The tokens need not have been read back: several of these may be in flight.
+    /// Run the tokens that the last step with [`Draw::Next`] drew for such heads, each at its sequence's next position, and
+    /// want the same of them again. The tokens need not have been read back: several of these may be in flight, and
+    /// steps without such heads may lie between.
     Next,
 }
 
+/// What a step returned for one of its heads.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeadOutput {
+    /// The drawn token.
+    pub id: Option<u32>,
+    /// Log-probabilities.
+    pub logprobs: Option<Logprobs>,
+    /// `[V]`, or empty.
+    pub logits: Vec<f32>,
+    /// `[E]`, or empty.
+    pub hidden: Vec<f32>,
+}
+
 /// What a step returned.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Output {
-    /// [`Want::Nothing`]
-    Nothing,
-    /// `[heads, V]`, row-major.
-    Logits(Vec<f32>),
-    /// One id per head.
-    Ids(Vec<u32>),
-    /// Of [`Step::Traced`].
-    Traced {
-        /// As without a trace.
-        output: Box<Output>,
-        /// One per tap, in their order.
-        taps: Vec<Tap>,
-    },
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Output {
+    /// One per head, in their order.
+    pub heads: Vec<HeadOutput>,
+    /// One per tap, in their order.
+    pub taps: Vec<Tap>,
+}
+
+impl Output {
+    /// The drawn tokens, in the order of the heads.
+    pub fn ids(&self) -> Vec<u32> {
+        self.heads.iter().filter_map(|head| head.id).collect()
+    }
+
+    /// Logits of all heads that have them, `[heads, V]`.
+    pub fn logits(&self) -> Vec<f32> {
+        let logits = self.heads.iter().map(|head| &head.logits[..]);
+        logits.collect::<Vec<_>>().concat()
+    }
 }
 
 /// A submitted step; resolves when its output is readable. Independent of the executor's borrow.
@@ -237,6 +355,15 @@ pub trait Executor {
     /// steps draw for it is counted as it is drawn (one head of such a sequence per step), so that this is called again
     /// only where drawn tokens are given up.
     fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()>;
+
+    /// The tokens that may be drawn for a sequence from now on, in the place of [`Sampling::mask`]. Its sampling was set with
+    /// a mask before.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a sequence without a mask, and for a mask of another
+    /// vocabulary.
+    fn set_mask(&mut self, seq: u32, mask: &TokenMask) -> Result<()>;
 
     /// Starts a step. The engine guarantees rows within limits and pages assigned.
     fn submit(&mut self, step: Step<'_>) -> Result<Pending>;

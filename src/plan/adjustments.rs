@@ -141,6 +141,15 @@ impl SequenceSampling {
         }
     }
 
+    /// Changes which tokens may be drawn; false where the settings have no mask.
+    pub fn set_mask(&mut self, mask: &TokenMask) -> bool {
+        if let Some(own) = &mut self.settings.mask {
+            *own = std::rc::Rc::new(mask.clone());
+            return true;
+        }
+        false
+    }
+
     /// Counts a token that was drawn.
     pub(super) fn count(&mut self, token: u32) {
         if let Some(count) = self

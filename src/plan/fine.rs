@@ -28,6 +28,11 @@ pub fn weigh(x: &[f32], weight: &[f32]) -> Vec<f32> {
         .collect()
 }
 
+/// The RMSNorm of one row, with the norm's weight.
+pub fn norm(x: &[f32], eps: f32, weight: &[f32]) -> Vec<f32> {
+    weigh(&normalize(x, &norm_scale(x, x.len(), eps)), weight)
+}
+
 /// `silu(gate) * up`
 pub fn silu_mul(gate: &[f32], up: &[f32]) -> Vec<f32> {
     let one =

@@ -11,6 +11,7 @@ mod adjustments;
 mod builder;
 pub mod fine;
 mod layout;
+mod logprobs;
 mod op;
 mod routing;
 mod sampling;
@@ -19,6 +20,7 @@ mod value;
 
 pub use adjustments::{History, Penalties, SequenceSampling, TokenCounts, TokenMask};
 pub use layout::{BufferId, BufferSpec, Layout};
+pub use logprobs::{Logprobs, TokenLogprob};
 pub use op::{AttentionSpec, Input, Op};
 pub use routing::{pick_experts, route, routes};
 pub use sampling::{MAX_BIASES, Sampler, Sampling, exponential, ordered_key};

@@ -8,8 +8,9 @@ mod source;
 mod tokenizers;
 
 use crate::engine::{
-    Chat, Costs, DecodeOptions, LoadHost, LoadOptions, LoadPhase, Model, ModelInfo, Opened,
-    Progress, Request, RequestId, TemplateOptions, Update, apply_chat_template,
+    Chat, Costs, DecodeOptions, EmbedRequest, Event, JobResult, LoadHost, LoadOptions, LoadPhase,
+    Model, ModelInfo, Opened, Progress, Request, RequestId, ScoreRequest, TemplateOptions,
+    TextOrIds, Update, apply_chat_template,
 };
 use crate::error::{Error, Result};
 use crate::exec::LocalBoxFuture;
@@ -39,10 +40,14 @@ const TYPES: &str = r"import type {
   EncodeOptions,
   EngineOptions,
   EngineProgress,
+  EmbedRequest,
   Event,
   GenerationRequest,
   GenerationResult,
   ModelInfo,
+  Score,
+  ScoreRequest,
+  TextOrIds,
 } from './generated/engine.js';
 
 /** A file, as the engine reads it. */
@@ -55,7 +60,9 @@ export interface EngineSource {
 /** What happened to a request. */
 export type Update =
   | Event
-  | { type: 'done'; result: GenerationResult }
+  /** Logits of positions from `first` on, `[positions, vocab]`. */
+  | { type: 'logits'; first: number; values: Float32Array }
+  | { type: 'done'; result: GenerationResult | Score[] | Float32Array[] | number }
   | { type: 'failed'; error: unknown };
 
 /** Starts workers that share the engine's memory; resolves with how many are about to join. */
@@ -200,28 +207,50 @@ impl Engine {
         Ok(true)
     }
 
-    /// Ends a request: the next call of [`Engine::step`] gives its result, what it has by now, with finish reason
-    /// `aborted`.
+    /// Ends a request: the next call of [`Engine::updates`] or [`Engine::step`] gives its result. That of a generation is what
+    /// it has by now, with finish reason `aborted`; others fail with code `aborted`.
     pub fn cancel(&self, id: f64) -> Result<(), JsValue> {
         self.model()?.cancel(RequestId(id as u64));
         Ok(())
     }
 
-    /// Logits of every position, `[ids, vocab]`; while no request runs.
-    pub async fn logits(&self, ids: Vec<u32>) -> Result<js_sys::Float32Array, JsValue> {
-        let engine = self.model.clone();
-        let mut engine = engine.try_borrow_mut().map_err(|_| to_js_error(busy()))?;
-        let vocab = engine.plan().vocab_size;
-        let out = js_sys::Float32Array::new_with_length(ids.len() as u32 * vocab);
-        engine
-            .logits(&ids, |first, values| {
-                let at = first as u32 * vocab;
-                out.subarray(at, at + values.len() as u32).copy_from(values);
-                Ok(())
-            })
-            .await
-            .map_err(to_js_error)?;
-        Ok(out)
+    /// Queues the logits of every position of a text or of ids, which events of type `logits` tell. Returns its id.
+    pub fn enqueue_logits(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "TextOrIds")] text: JsValue,
+    ) -> Result<f64, JsValue> {
+        let text: TextOrIds = from_js("logits", text)?;
+        let id = self.model()?.enqueue_logits(&text).map_err(to_js_error)?;
+        Ok(id.0 as f64)
+    }
+
+    /// Queues the scoring of continuations. Returns its id.
+    pub fn enqueue_score(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "ScoreRequest")] request: JsValue,
+    ) -> Result<f64, JsValue> {
+        let request: ScoreRequest = from_js("score", request)?;
+        let id = self.model()?.enqueue_score(&request).map_err(to_js_error)?;
+        Ok(id.0 as f64)
+    }
+
+    /// Queues the embedding of texts. Returns its id.
+    pub fn enqueue_embed(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "EmbedRequest")] request: JsValue,
+    ) -> Result<f64, JsValue> {
+        let request: EmbedRequest = from_js("embed", request)?;
+        let id = self.model()?.enqueue_embed(&request).map_err(to_js_error)?;
+        Ok(id.0 as f64)
+    }
+
+    /// Tells what happened since the last call, as [`Engine::step`] does.
+    pub fn updates(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "(id: number, update: Update) => void")]
+        on_update: &js_sys::Function,
+    ) -> Result<(), JsValue> {
+        self.tell(on_update)
     }
 
     /// What steps cost so far, and the bytes that one reads.
@@ -230,7 +259,7 @@ impl Engine {
         to_js(&Costs::new(&*self.model()?))
     }
 
-    /// Bytes per second of copies on the GPU; `undefined` on the CPU. While no request runs.
+    /// Bytes per second of copies on the GPU; `undefined` on the CPU. Steps beside it make it less.
     pub async fn copy_bandwidth(&self) -> Result<Option<f64>, JsValue> {
         match self.gpu.clone() {
             Some(gpu) => gpu.copy_bandwidth().await.map(Some).map_err(to_js_error),
@@ -250,8 +279,17 @@ impl Engine {
         let updates = self.model()?.updates();
         for (id, update) in updates {
             let update = match update {
+                Update::Event(Event::Logits { first, values }) => {
+                    let update = object(
+                        "logits",
+                        "values",
+                        &js_sys::Float32Array::from(&values[..]).into(),
+                    );
+                    js_sys::Reflect::set(&update, &"first".into(), &first.into())?;
+                    update
+                }
                 Update::Event(event) => to_js(&event)?,
-                Update::Done(Ok(generation)) => object("done", "result", &to_js(&generation)?),
+                Update::Done(Ok(result)) => object("done", "result", &result_to_js(result)?),
                 Update::Done(Err(error)) => object("failed", "error", &to_js_error(error)),
             };
             on_update.call2(&JsValue::NULL, &JsValue::from_f64(id.0 as f64), &update)?;
@@ -259,7 +297,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The model, unless [`Engine::logits`] has it.
+    /// The model. No call borrows it over an await.
     fn model(&self) -> Result<RefMut<'_, Model>, JsValue> {
         self.model.try_borrow_mut().map_err(|_| to_js_error(busy()))
     }
@@ -358,6 +396,23 @@ pub fn pool_died(handle: u32) {
 
 fn busy() -> Error {
     Error::invalid_input("this model is busy: await (or cancel) the request before")
+}
+
+/// A job's result for JavaScript.
+fn result_to_js(result: JobResult) -> Result<JsValue, JsValue> {
+    match result {
+        JobResult::Generation(generation) => to_js(&generation),
+        JobResult::Scores(scores) => to_js(&scores),
+        JobResult::Logits(positions) => Ok(positions.into()),
+        JobResult::Embeddings(vectors) => Ok(vectors
+            .iter()
+            .map(|vector| js_sys::Float32Array::from(&vector[..]))
+            .collect::<js_sys::Array>()
+            .into()),
+        JobResult::Captured(_) => Err(to_js_error(Error::unsupported(
+            "captured values have no form in JavaScript yet",
+        ))),
+    }
 }
 
 /// `{type, [name]: value}`

@@ -5,8 +5,8 @@
 //! `cfg(test)`.
 
 use crate::engine::{
-    Costs, DecodeOptions, Event, Generation, LoadOptions, ModelInfo, Progress, Request,
-    TemplateOptions,
+    Costs, DecodeOptions, EmbedRequest, Event, Generation, LoadOptions, ModelInfo, Pooling,
+    Progress, Request, Score, ScoreRequest, TemplateOptions,
 };
 use crate::error::ErrorKind;
 use crate::exec::{CacheType, gpu::lower::Tuning};
@@ -236,6 +236,13 @@ fn render() -> String {
         "DECODE_OPTIONS",
         names::<DecodeOptions>(),
     );
+    list(
+        &mut out,
+        "Names of `EmbedRequest`.",
+        "EMBED_REQUEST",
+        names::<EmbedRequest>(),
+    );
+    list(&mut out, "Every `Pooling`.", "POOLINGS", names::<Pooling>());
     let cache = CacheType::ALL.map(CacheType::name);
     list(&mut out, "Every `CacheType`.", "CACHE_TYPES", &cache);
     out += "/** How cached keys and values are stored. */\nexport type CacheType = (typeof CACHE_TYPES)[number];\n\n";
@@ -255,6 +262,9 @@ fn render() -> String {
     declarations.add::<EncodeOptions>();
     declarations.add::<DecodeOptions>();
     declarations.add::<Progress>();
+    declarations.add::<ScoreRequest>();
+    declarations.add::<Score>();
+    declarations.add::<EmbedRequest>();
     declarations.add::<Event>();
     declarations.add::<Generation>();
     declarations.add::<ModelInfo>();

@@ -9,7 +9,7 @@ import { chromium as playwright } from 'playwright-core';
 import { serve } from '../../www/tools/serve.mjs';
 
 export const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-export const FIXTURES = process.env.LLAMERO_FIXTURES ?? path.resolve(ROOT, '../shared/fixtures');
+export const FIXTURES = path.resolve(ROOT, process.env.LLAMERO_FIXTURES || 'tests/data/references');
 export const OUTPUT = path.join(ROOT, 'tests/browser/output');
 export const SMOLLM2 = 'SmolLM2-135M-Instruct.Q4_1.gguf';
 const SCRATCH = path.join(ROOT, 'target/browser-tests');

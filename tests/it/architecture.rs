@@ -17,7 +17,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "engine",
         &["model", "exec", "plan", "tokenizer", "format", "quant"],
     ),
-    ("web", &["engine", "exec", "tokenizer", "format", "quant"]),
+    (
+        "web",
+        &["engine", "model", "exec", "tokenizer", "format", "quant"],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -1,7 +1,8 @@
-//! Cases from public bug reports (../shared/fixtures/cases-2): each is a folder with input files and case.json, which says
+//! Runs of the command line, those of public bug reports among them: each is a folder with input files and case.json, which says
 //! what to run there and what has to come out.
 
 use crate::support::npy;
+use crate::support::references::{self, References};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -61,12 +62,13 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Runs a case in a copy of its folder; what is wrong, if anything.
-fn check(folder: &Path) -> Result<(), String> {
+fn check(references: &References, folder: &Path) -> Result<(), String> {
     let case = std::fs::read_to_string(folder.join("case.json")).unwrap();
     let Case { command, expected } =
         serde_json::from_str(&case).map_err(|error| error.to_string())?;
     let place = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join("cases")
+        .join(references.name())
         .join(folder.file_name().unwrap());
     if place.exists() {
         std::fs::remove_dir_all(&place).unwrap();
@@ -130,32 +132,27 @@ fn check(folder: &Path) -> Result<(), String> {
 }
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures: 21 cases")]
 fn what_was_reported_is_mended() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures/cases-2");
-    let entries = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut cases: Vec<PathBuf> = entries
-        .filter(|path| path.join("case.json").exists())
-        .collect();
-    cases.sort();
-    assert!(cases.len() >= 21, "only {} cases", cases.len());
-    let wrong: Vec<String> = cases
-        .iter()
-        .filter_map(|case| {
-            check(case)
-                .err()
-                .map(|why| format!("{}: {why}", case.file_name().unwrap().display()))
-        })
-        .collect();
-    assert!(
-        wrong.is_empty(),
-        "{} of {} cases are wrong:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong.join("\n")
-    );
+    for references in references::all() {
+        let cases = references.cases();
+        let least = if references.own { 6 } else { 21 };
+        assert!(cases.len() >= least, "only {} cases", cases.len());
+        let wrong: Vec<String> = cases
+            .iter()
+            .filter_map(|case| {
+                check(&references, case)
+                    .err()
+                    .map(|why| format!("{}: {why}", case.file_name().unwrap().display()))
+            })
+            .collect();
+        assert!(
+            wrong.is_empty(),
+            "{} of {} cases are wrong:\n{}",
+            wrong.len(),
+            cases.len(),
+            wrong.join("\n")
+        );
+    }
 }
 
 #[test]

@@ -380,102 +380,101 @@ mod random {
     }
 }
 
-#[cfg(fixtures)]
 mod fixtures {
     use super::*;
-
-    fn read(name: &str) -> Value {
-        let path = format!(
-            "{}/../shared/fixtures/templates/{name}",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-    }
+    use crate::support::references;
 
     #[test]
     fn every_construct_of_jinja_renders_as_in_python() {
-        let file = read("jinja_mini.json");
-        let mut wrong = Vec::new();
-        let cases = file["cases"].as_array().unwrap();
-        for case in cases {
-            let template = case["template"].as_str().unwrap();
-            let got = render(template, &file["context"]);
-            match (case["ok"].as_str(), &got) {
-                (Some(want), Ok(text)) if want == text => {}
-                (None, Err(error)) if error.kind() == ErrorKind::Template => {}
-                (want, _) => wrong.push(format!("{template:?}\n  want {want:?}\n   got {got:?}")),
+        for references in references::all() {
+            let file = references.json("templates/jinja_mini.json");
+            let mut wrong = Vec::new();
+            let cases = file["cases"].as_array().unwrap();
+            for case in cases {
+                let template = case["template"].as_str().unwrap();
+                let got = render(template, &file["context"]);
+                match (case["ok"].as_str(), &got) {
+                    (Some(want), Ok(text)) if want == text => {}
+                    (None, Err(error)) if error.kind() == ErrorKind::Template => {}
+                    (want, _) => {
+                        wrong.push(format!("{template:?}\n  want {want:?}\n   got {got:?}"))
+                    }
+                }
             }
+            assert!(
+                wrong.is_empty(),
+                "{} of {} wrong:\n{}",
+                wrong.len(),
+                cases.len(),
+                wrong.join("\n")
+            );
         }
-        assert!(
-            wrong.is_empty(),
-            "{} of {} wrong:\n{}",
-            wrong.len(),
-            cases.len(),
-            wrong.join("\n")
-        );
     }
 
     /// Renders every conversation with every template of a file; a key of a conversation other than its messages and tools is
     /// one more variable.
-    fn renders_of(name: &str, count: usize) {
-        let file = read(name);
-        let now = DateTime::from_iso(file["now"].as_str().unwrap()).unwrap();
-        let mut wrong = Vec::new();
-        let mut renders = 0;
-        for (name, template) in file["templates"].as_object().unwrap() {
-            let (bos, eos) = (
-                template["bos_token"].as_str().unwrap_or(""),
-                template["eos_token"].as_str().unwrap_or(""),
-            );
-            let compiled =
-                ChatTemplate::new(template["template"].as_str().unwrap(), bos, eos).unwrap();
-            for case in template["renders"].as_array().unwrap() {
-                let conversation = file["conversations"][case["conversation"].as_str().unwrap()]
+    fn renders_of(name: &str, counts: [usize; 2]) {
+        for (references, count) in references::all().into_iter().zip(counts) {
+            let file = references.json(format!("templates/{name}"));
+            let now = DateTime::from_iso(file["now"].as_str().unwrap()).unwrap();
+            let mut wrong = Vec::new();
+            let mut renders = 0;
+            for (name, template) in file["templates"].as_object().unwrap() {
+                let (bos, eos) = (
+                    template["bos_token"].as_str().unwrap_or(""),
+                    template["eos_token"].as_str().unwrap_or(""),
+                );
+                let compiled =
+                    ChatTemplate::new(template["template"].as_str().unwrap(), bos, eos).unwrap();
+                for case in template["renders"].as_array().unwrap() {
+                    let conversation = file["conversations"]
+                        [case["conversation"].as_str().unwrap()]
                     .as_object()
                     .unwrap();
-                let mut extra = conversation.clone();
-                extra.retain(|key, _| key != "messages" && key != "tools");
-                let got = compiled.render(&TemplateInput {
-                    messages: &conversation["messages"],
-                    tools: conversation.get("tools").filter(|tools| !tools.is_null()),
-                    add_generation_prompt: case["add_generation_prompt"].as_bool().unwrap(),
-                    now: Some(now),
-                    extra: Some(&extra),
-                });
-                renders += 1;
-                match (case["ok"].as_str(), &got) {
-                    (Some(want), Ok(text)) if want == text => {}
-                    (None, Err(error)) if error.kind() == ErrorKind::Template => {}
-                    (want, _) => wrong.push(format!(
-                        "{name} {}\n  want {want:?}\n   got {got:?}",
-                        case["conversation"]
-                    )),
+                    let mut extra = conversation.clone();
+                    extra.retain(|key, _| key != "messages" && key != "tools");
+                    let got = compiled.render(&TemplateInput {
+                        messages: &conversation["messages"],
+                        tools: conversation.get("tools").filter(|tools| !tools.is_null()),
+                        add_generation_prompt: case["add_generation_prompt"].as_bool().unwrap(),
+                        now: Some(now),
+                        extra: Some(&extra),
+                    });
+                    renders += 1;
+                    match (case["ok"].as_str(), &got) {
+                        (Some(want), Ok(text)) if want == text => {}
+                        (None, Err(error)) if error.kind() == ErrorKind::Template => {}
+                        (want, _) => wrong.push(format!(
+                            "{name} {}\n  want {want:?}\n   got {got:?}",
+                            case["conversation"]
+                        )),
+                    }
                 }
             }
+            assert_eq!(renders, count);
+            assert!(
+                wrong.is_empty(),
+                "{} of {renders} wrong:\n{}",
+                wrong.len(),
+                wrong.join("\n")
+            );
         }
-        assert_eq!(renders, count);
-        assert!(
-            wrong.is_empty(),
-            "{} of {renders} wrong:\n{}",
-            wrong.len(),
-            wrong.join("\n")
-        );
     }
 
     #[test]
     fn published_templates_render_as_in_transformers() {
-        renders_of("chat.json", 720);
+        renders_of("chat.json", [80, 720]);
     }
 
     #[test]
     fn published_templates_of_qwen_render_as_in_transformers() {
-        renders_of("qwen.json", 210);
+        renders_of("qwen.json", [32, 210]);
     }
 
     /// Templates of public bug reports.
     #[test]
     fn templates_of_bug_reports_render_as_in_transformers() {
-        for case in [
+        let named = [
             "none-is-no-iterable",
             "crlf-template",
             "indent-keeps-last-newline",
@@ -484,12 +483,15 @@ mod fixtures {
             "python-method-arguments",
             "percent-on-a-variable",
             "text-is-a-sequence",
-        ] {
-            let folder = format!(
-                "{}/../shared/fixtures/cases-2/{case}",
-                env!("CARGO_MANIFEST_DIR")
-            );
-            let text = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+        ];
+        let own = ["windows-line-ends", "joined-lines", "lists-of-messages"];
+        let own = own.map(|case| references::own().path("cases").join(case));
+        let theirs = references::fixtures()
+            .into_iter()
+            .flat_map(|references| named.map(|case| references.path("cases-2").join(case)));
+        for folder in own.into_iter().chain(theirs) {
+            let case = folder.display();
+            let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
             let expected: Value = serde_json::from_str(&text("case.json")).unwrap();
             let messages: Value = serde_json::from_str(&text("messages.json")).unwrap();
             let command: Vec<&str> = expected["command"]

@@ -720,6 +720,38 @@ fn inner_values_are_captured_and_edited() {
     );
     let other = logits(Some(&edit("add", "blocks.0.hook_resid_pre")));
     assert!(harness::worst(&other, &plain).0 > 0.1);
+    // A generation with these edits draws what these logits say.
+    let edits = edit("add", "blocks.0.hook_resid_pre");
+    let generated = result(&[
+        "generate",
+        model,
+        "--ids",
+        &ids,
+        "--max-new-tokens",
+        "3",
+        "--ignore-eos",
+        "--top-logprobs",
+        "2",
+        "--backend",
+        "cpu",
+        "--edits",
+        text(&edits),
+    ]);
+    let sequence = &generated["sequences"][0];
+    let last = &other[other.len() - 64..];
+    let best = (0..64)
+        .max_by(|a, b| last[*a].total_cmp(&last[*b]))
+        .unwrap();
+    assert_eq!(sequence["ids"][0], best, "{generated}");
+    assert_eq!(sequence["ids"].as_array().unwrap().len(), 3);
+    let total = last.iter().map(|v| f64::from(*v).exp()).sum::<f64>().ln();
+    let first = &sequence["logprobs"][0];
+    let logprob = first["logprob"].as_f64().unwrap();
+    assert!(
+        (logprob - (f64::from(last[best]) - total)).abs() < 1e-3,
+        "{generated}"
+    );
+    assert_eq!(first["top"][0]["id"], best);
     for (op, tensor, word) in [
         ("multiply", "x", "add or replace"),
         ("add", "no-such-tensor", "no-such-tensor"),

@@ -7,7 +7,7 @@ use llamero::exec::gpu::lower::{
     Buffer, CacheType, Lowered, Recording, Region, RowBucket, Rows, Settings, Tuning,
 };
 use llamero::exec::gpu::{GpuExecutor, GpuOptions};
-use llamero::exec::{Executor, Limits, Step, Want};
+use llamero::exec::{Executor, Head, Limits, Step, Want};
 use llamero::plan::{
     AttentionSpec, CacheSpec, Heads, History, Linear, Mask, Norm, Penalties, Plan, Rope, Row,
     Sampling, TensorId, TokenMask,
@@ -329,8 +329,8 @@ fn a_decode_step_makes_nothing_and_is_one_submit() {
         executor
             .submit(Step::Rows {
                 rows: &row,
-                heads: &[0],
-                want: Want::Ids,
+                heads: &Head::all(&[0], Want::ID),
+                trace: None,
             })
             .unwrap(),
     )

@@ -8,7 +8,7 @@ use crate::support::harness::{Random, assert_close, assign_pages, random_weights
 use llamero::error::ErrorKind;
 use llamero::exec::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::exec::reference::ReferenceExecutor;
-use llamero::exec::{Executor, Inspect, Limits, Output, Step, Want};
+use llamero::exec::{Executor, Head, Inspect, Limits, Output, Step, Want};
 use llamero::plan::{
     AttentionSpec, CacheSpec, Experts, Gating, Heads, History, Linear, Mask, Norm, Plan, Role,
     Rope, Row, Sampling, Temperature, TensorId, ValueId,
@@ -134,7 +134,12 @@ fn rows(n: usize, first_pos: u32, vocab: u32, random: &mut Random) -> Vec<Row> {
 }
 
 fn run(executor: &mut dyn Inspect, rows: &[Row], heads: &[u32], want: Want) -> Output {
-    pollster::block_on(executor.submit(Step::Rows { rows, heads, want }).unwrap()).unwrap()
+    let step = Step::Rows {
+        rows,
+        heads: &Head::all(heads, want),
+        trace: None,
+    };
+    pollster::block_on(executor.submit(step).unwrap()).unwrap()
 }
 
 /// Values that 8 bits per block of 32 hold exactly.
@@ -170,8 +175,8 @@ fn compare(name: &str, case: &Case, input: Option<(Role, usize)>, output: Role, 
                 }
             }
             let (heads, want) = match output {
-                Role::Logits => ((0..*n as u32).collect(), Want::Logits),
-                _ => (Vec::new(), Want::Nothing),
+                Role::Logits => ((0..*n as u32).collect(), Want::LOGITS),
+                _ => (Vec::new(), Want::NOTHING),
             };
             for executor in [&mut cpu as &mut dyn Inspect, &mut reference] {
                 run(executor, &rows, &heads, want);
@@ -360,7 +365,7 @@ fn compare_attention(name: &str, case: &Case, steps: &[usize]) {
             let x = random.values(n * 64);
             for executor in [&mut cpu as &mut dyn Inspect, &mut reference] {
                 executor.poke(Role::Residual, &x, None).unwrap();
-                run(executor, &rows, &[], Want::Nothing);
+                run(executor, &rows, &[], Want::NOTHING);
             }
             // f16 keeps 11 bits.
             let tolerance = if cache_f16 { 1e-2 } else { 5e-5 };
@@ -472,7 +477,7 @@ fn sequences_do_not_see_each_other() {
         let x = random.values(rows.len() * 64);
         for executor in [&mut cpu as &mut dyn Inspect, &mut reference] {
             executor.poke(Role::Residual, &x, None).unwrap();
-            run(executor, &rows, &[], Want::Nothing);
+            run(executor, &rows, &[], Want::NOTHING);
         }
         let want = pollster::block_on(reference.peek(Role::Attention, rows.len())).unwrap();
         let got = pollster::block_on(cpu.peek(Role::Attention, rows.len())).unwrap();
@@ -571,7 +576,7 @@ fn sampling_picks_the_same_tokens() {
                     executor
                         .set_sampling(0, &sampling, History::default())
                         .unwrap();
-                    run(executor, &row, &[0], Want::Ids)
+                    run(executor, &row, &[0], Want::ID)
                 });
                 assert_eq!(ids[0], ids[1], "vocabulary {vocab}, {sampling:?}");
             }
@@ -610,7 +615,7 @@ fn activations_that_are_no_numbers_stay_so() {
                     pos: 0,
                 }],
                 &[],
-                Want::Nothing,
+                Want::NOTHING,
             );
             let got = pollster::block_on(cpu.peek(Role::Residual, 1)).unwrap();
             assert!(

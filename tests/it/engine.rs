@@ -104,7 +104,7 @@ fn a_stream_spells_the_result() {
             .iter()
             .filter_map(|event| match event {
                 Event::Prefill { done, total } => Some((*done, *total)),
-                Event::Token { .. } => None,
+                Event::Token { .. } | Event::Logits { .. } => None,
             })
             .collect();
         let prompt = generation.usage.prompt_tokens;

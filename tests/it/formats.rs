@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::support::gguf::{GgufBuilder, strings};
+use crate::support::references;
 use crate::support::safetensors::safetensors;
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::format::{
@@ -13,8 +14,6 @@ use llamero::format::{
 };
 use llamero::quant::DType;
 use pollster::block_on;
-
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures");
 
 fn open(builder: GgufBuilder) -> Checkpoint {
     block_on(Checkpoint::open_gguf(builder.sources())).unwrap()
@@ -1051,81 +1050,83 @@ fn the_metadata_of_a_split_set_is_read_from_its_first_part_alone() {
 }
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn every_good_fixture_opens() {
-    let mut opened = 0;
-    let models = std::fs::read_dir(Path::new(FIXTURES).join("models")).unwrap();
-    for model in models
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-    {
-        for name in ["model.gguf", "hf", "hf-bf16", "hf-f16", "hf-bf16-sharded"] {
-            let path = model.join(name);
-            if path.exists() {
-                block_on(Checkpoint::open_path(&path))
-                    .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-                opened += 1;
+    for references in references::all() {
+        let mut opened = 0;
+        let models = std::fs::read_dir(references.path("models")).unwrap();
+        for model in models
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_dir())
+        {
+            for name in ["model.gguf", "hf", "hf-bf16", "hf-f16", "hf-bf16-sharded"] {
+                let path = model.join(name);
+                if path.exists() {
+                    block_on(Checkpoint::open_path(&path))
+                        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                    opened += 1;
+                }
             }
         }
-    }
-    let quants = std::fs::read_dir(Path::new(FIXTURES).join("quants")).unwrap();
-    for path in quants
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "gguf"))
-    {
-        let checkpoint = block_on(Checkpoint::open_path(&path)).unwrap();
-        for tensor in checkpoint.tensors() {
-            values(&checkpoint, tensor);
+        let quants = std::fs::read_dir(references.path("quants")).unwrap();
+        for path in quants
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "gguf"))
+        {
+            let checkpoint = block_on(Checkpoint::open_path(&path)).unwrap();
+            for tensor in checkpoint.tensors() {
+                values(&checkpoint, tensor);
+            }
+            opened += 1;
         }
-        opened += 1;
+        assert!(opened > 50, "only {opened} {}", references.name());
     }
-    assert!(opened > 50, "only {opened} fixtures");
 }
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn the_same_weights_come_out_of_every_container() {
-    let model = Path::new(FIXTURES).join("models/llama2-gqa");
-    let open = |name: &str| block_on(Checkpoint::open_path(&model.join(name))).unwrap();
-    let reference = open("hf");
-    for name in ["hf-bf16", "hf-f16", "hf-bf16-sharded"] {
-        let other = open(name);
-        assert_eq!(other.tensors().len(), reference.tensors().len(), "{name}");
-        for tensor in reference.tensors() {
-            let of_other = other.tensor(&tensor.name).unwrap();
-            assert_eq!(of_other.shape, tensor.shape, "{name} {}", tensor.name);
+    for references in references::all() {
+        let model = references.path("models/llama2-gqa");
+        let open = |name: &str| block_on(Checkpoint::open_path(&model.join(name))).unwrap();
+        let reference = open("hf");
+        for name in ["hf-bf16", "hf-f16", "hf-bf16-sharded"] {
+            let other = open(name);
+            assert_eq!(other.tensors().len(), reference.tensors().len(), "{name}");
+            for tensor in reference.tensors() {
+                let of_other = other.tensor(&tensor.name).unwrap();
+                assert_eq!(of_other.shape, tensor.shape, "{name} {}", tensor.name);
+                assert_eq!(
+                    values(&other, of_other),
+                    values(&reference, tensor),
+                    "{name} {}",
+                    tensor.name
+                );
+            }
+        }
+        let gguf = open("model.gguf");
+        let pairs = [
+            ("token_embd.weight", "model.embed_tokens.weight"),
+            (
+                "blk.1.ffn_down.weight",
+                "model.layers.1.mlp.down_proj.weight",
+            ),
+            (
+                "blk.2.attn_v.weight",
+                "model.layers.2.self_attn.v_proj.weight",
+            ),
+            ("output_norm.weight", "model.norm.weight"),
+        ];
+        for (ours, theirs) in pairs {
+            let (ours, theirs) = (
+                gguf.tensor(ours).unwrap(),
+                reference.tensor(theirs).unwrap(),
+            );
+            assert_eq!(ours.shape, theirs.shape, "{}", ours.name);
             assert_eq!(
-                values(&other, of_other),
-                values(&reference, tensor),
-                "{name} {}",
-                tensor.name
+                values(&gguf, ours),
+                values(&reference, theirs),
+                "{}",
+                ours.name
             );
         }
-    }
-    let gguf = open("model.gguf");
-    let pairs = [
-        ("token_embd.weight", "model.embed_tokens.weight"),
-        (
-            "blk.1.ffn_down.weight",
-            "model.layers.1.mlp.down_proj.weight",
-        ),
-        (
-            "blk.2.attn_v.weight",
-            "model.layers.2.self_attn.v_proj.weight",
-        ),
-        ("output_norm.weight", "model.norm.weight"),
-    ];
-    for (ours, theirs) in pairs {
-        let (ours, theirs) = (
-            gguf.tensor(ours).unwrap(),
-            reference.tensor(theirs).unwrap(),
-        );
-        assert_eq!(ours.shape, theirs.shape, "{}", ours.name);
-        assert_eq!(
-            values(&gguf, ours),
-            values(&reference, theirs),
-            "{}",
-            ours.name
-        );
     }
 }

@@ -187,6 +187,14 @@ impl Executor for Collect {
     fn set_pages(&mut self, _seq: u32, _pages: &[u32]) -> llamero::error::Result<()> {
         Ok(())
     }
+    fn set_mask(
+        &mut self,
+        _seq: u32,
+        _mask: &llamero::plan::TokenMask,
+    ) -> llamero::error::Result<()> {
+        Ok(())
+    }
+
     fn set_sampling(
         &mut self,
         _seq: u32,

@@ -10,7 +10,7 @@ use crate::support::harness::{
 };
 use llamero::exec::gpu::{CacheType, GpuExecutor, GpuOptions};
 use llamero::exec::reference::ReferenceExecutor;
-use llamero::exec::{Executor, Inspect, Limits, Output, Step, Want};
+use llamero::exec::{Executor, Head, Inspect, Limits, Output, Step, Want};
 use llamero::plan::{
     AttentionSpec, CacheSpec, Experts, Gating, Heads, History, Linear, Mask, Norm, Op, Plan, Role,
     Rope, Row, Sampling, Temperature, TensorId, ValueId,
@@ -168,7 +168,12 @@ fn rows(n: usize, first_pos: u32, vocab: u32, random: &mut Random) -> Vec<Row> {
 }
 
 fn run(executor: &mut dyn Inspect, rows: &[Row], heads: &[u32], want: Want) -> Output {
-    pollster::block_on(executor.submit(Step::Rows { rows, heads, want }).unwrap()).unwrap()
+    let step = Step::Rows {
+        rows,
+        heads: &Head::all(heads, want),
+        trace: None,
+    };
+    pollster::block_on(executor.submit(step).unwrap()).unwrap()
 }
 
 /// Runs a case on both executors and compares an activation.
@@ -214,9 +219,9 @@ fn compare(name: &str, case: &Case, input: Option<(Role, usize, Option<TensorId>
                 }
             }
             let (heads, want) = if output == Role::Logits {
-                ((0..*n as u32).collect(), Want::Logits)
+                ((0..*n as u32).collect(), Want::LOGITS)
             } else {
-                (Vec::new(), Want::Nothing)
+                (Vec::new(), Want::NOTHING)
             };
             run(&mut reference, &rows, &heads, want);
             run(&mut on_gpu, &rows, &heads, want);
@@ -497,7 +502,7 @@ fn attention_split_among_workgroups() {
                         executor.set_pages(0, &pages).unwrap();
                         executor.set_pages(1, &[last]).unwrap();
                         executor.poke(Role::Residual, &x, norm).unwrap();
-                        run(executor, rows, &[], Want::Nothing);
+                        run(executor, rows, &[], Want::NOTHING);
                     }
                     if !compared {
                         return;
@@ -588,7 +593,7 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
                         let x = random.values(n * 64);
                         for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
                             executor.poke(Role::Residual, &x, norm).unwrap();
-                            run(executor, &rows, &[], Want::Nothing);
+                            run(executor, &rows, &[], Want::NOTHING);
                         }
                         let name = format!(
                             "{heads:?} {mask:?} {} {variant} {cache:?}, {n} rows to {pos}",
@@ -677,7 +682,7 @@ fn qk_norm_and_scores_scaled_by_position() {
                     let x = random.values(n * 64);
                     for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
                         executor.poke(Role::Residual, &x, norm).unwrap();
-                        run(executor, &rows, &[], Want::Nothing);
+                        run(executor, &rows, &[], Want::NOTHING);
                     }
                     let tolerance = 2.0 * cache_tolerance(cache);
                     for activation in [Role::Query, Role::Attention] {
@@ -776,7 +781,7 @@ fn mixtures_of_experts() {
             executor
                 .poke(Role::Residual, &x, Some(norm.weight))
                 .unwrap();
-            run(executor, &rows, &heads, Want::Logits);
+            run(executor, &rows, &heads, Want::LOGITS);
         }
         let parts = on_gpu.lowered().parts.len();
         assert!(experts.count < 8 || parts > 5, "{name}: {parts} parts");
@@ -807,7 +812,7 @@ fn rope_is_exact_at_large_positions() {
         }];
         for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
             executor.poke(Role::Residual, &x, norm).unwrap();
-            run(executor, &row, &[], Want::Nothing);
+            run(executor, &row, &[], Want::NOTHING);
         }
         let want = pollster::block_on(reference.peek(Role::Query, 1)).unwrap();
         let got = pollster::block_on(on_gpu.peek(Role::Query, 1)).unwrap();
@@ -866,13 +871,11 @@ fn sampling_picks_the_same_tokens() {
                     executor
                         .set_sampling(0, &sampling, History::default())
                         .unwrap();
-                    ids.push(run(executor, &row, &[0], Want::Ids));
+                    ids.push(run(executor, &row, &[0], Want::ID));
                 }
                 assert_eq!(ids[0], ids[1], "vocabulary {vocab}, {sampling:?}");
-                if let Output::Ids(ids) = &ids[0]
-                    && i == 1
-                {
-                    different.insert(ids[0]);
+                if i == 1 {
+                    different.insert(ids[0].ids()[0]);
                 }
             }
         }

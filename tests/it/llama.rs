@@ -1,11 +1,11 @@
-//! Whole models against the fixtures' logits and greedy ids, on every executor and kernel variant.
+//! Whole models against references' logits and greedy ids, on every executor and kernel variant.
 
-use crate::support::cases::fixture_models;
+use crate::support::cases::models_of;
 use crate::support::gguf::GgufBuilder;
 use crate::support::harness::{
-    FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open_model,
-    reference,
+    Model, assert_close, greedy, ids, logits, on_cpu, on_gpu, open_model, reference,
 };
+use crate::support::references::{self, References};
 use crate::support::{harness, npy};
 use llamero::error::ErrorKind;
 use llamero::exec::Executor;
@@ -15,7 +15,7 @@ use llamero::model::Config;
 use llamero::quant::DType;
 use std::path::Path;
 
-/// The fixtures' tolerance for f32 compute.
+/// Stated with the references, for f32 compute.
 const TOLERANCE: f32 = 2e-3;
 const CONTEXT: u32 = 128;
 
@@ -25,20 +25,16 @@ struct Sequence {
     greedy: Vec<u32>,
 }
 
-fn load(file: &str) -> (Model, Vec<Sequence>) {
-    let name = file.split('/').next().unwrap();
-    let model = open_model(Path::new(&format!("{FIXTURES}/models/{file}")), None).unwrap();
-    let sequences = expected(&format!("models/{name}"))["sequences"]
+fn load(references: &References, file: &str) -> (Model, Vec<Sequence>) {
+    let folder = Path::new("models").join(file.split('/').next().unwrap());
+    let model = open_model(&references.path("models").join(file), None).unwrap();
+    let sequences = references.json(folder.join("expected.json"))["sequences"]
         .as_array()
         .unwrap()
         .iter()
         .map(|s| Sequence {
             tokens: ids(&s["tokens"]),
-            logits: npy::read_npy(Path::new(&format!(
-                "{FIXTURES}/models/{name}/{}",
-                s["logits"].as_str().unwrap()
-            )))
-            .1,
+            logits: npy::read_npy(&references.path(folder.join(s["logits"].as_str().unwrap()))).1,
             greedy: ids(&s["greedy"]),
         })
         .collect();
@@ -63,137 +59,146 @@ fn check(name: &str, executor: &mut dyn Executor, sequences: &[Sequence]) {
     }
 }
 
-#[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
-fn fixtures_on_the_reference() {
-    for name in &fixture_models() {
-        let (model, sequences) = load(name);
-        check(
-            &format!("{name} on reference"),
-            &mut reference(&model, CONTEXT),
-            &sequences,
-        );
+/// Every model that a test is to be held to, with its name.
+fn for_each_model(mut each: impl FnMut(&str, &Model, &[Sequence])) {
+    for references in references::all() {
+        let models = models_of(&references);
+        for file in &models {
+            let (model, sequences) = load(&references, file);
+            each(
+                &format!("{}: {file}", references.name()),
+                &model,
+                &sequences,
+            );
+        }
+        eprintln!("{} models of the {}", models.len(), references.name());
     }
 }
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
+fn fixtures_on_the_reference() {
+    for_each_model(|name, model, sequences| {
+        check(
+            &format!("{name} on reference"),
+            &mut reference(model, CONTEXT),
+            sequences,
+        );
+    });
+}
+
+#[test]
 fn fixtures_on_the_cpu() {
-    for name in &fixture_models() {
-        let (model, sequences) = load(name);
+    for_each_model(|name, model, sequences| {
         // Threads share rows of matrices and heads: two models show it.
-        let most = if ["llama2-gqa/model.gguf", "moe-mixtral/hf"].contains(&name.as_str()) {
+        let most = if ["llama2-gqa/model.gguf", "moe-mixtral/hf"]
+            .iter()
+            .any(|most| name.ends_with(most))
+        {
             2
         } else {
             1
         };
         for threads in 1..=most {
-            let mut executor = on_cpu(&model, CONTEXT, threads, false);
+            let mut executor = on_cpu(model, CONTEXT, threads, false);
             check(
                 &format!("{name} on {threads} threads"),
                 &mut executor,
-                &sequences,
+                sequences,
             );
         }
-    }
+    });
 }
 
 #[test]
-#[cfg_attr(
-    not(all(gpu, fixtures)),
-    ignore = "needs a Vulkan driver and ../shared/fixtures"
-)]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn fixtures_on_the_gpu() {
     fixtures_with(&harness::everyday_variants());
 }
 
 #[test]
-#[cfg_attr(
-    not(all(gpu, fixtures)),
-    ignore = "needs a Vulkan driver and ../shared/fixtures"
-)]
-#[cfg_attr(
-    all(gpu, fixtures),
-    ignore = "left out of the everyday tests: ./build.sh test --all"
-)]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+#[cfg_attr(gpu, ignore = "left out of the everyday tests: ./build.sh test --all")]
 fn fixtures_on_the_gpu_with_other_kernels() {
     fixtures_with(&harness::other_variants());
 }
 
 fn fixtures_with(variants: &[(&str, GpuOptions)]) {
-    for name in &fixture_models() {
-        let (model, sequences) = load(name);
+    for_each_model(|name, model, sequences| {
         for (variant, options) in variants {
             check(
                 &format!("{name} on GPU, {variant}"),
-                &mut on_gpu(&model, CONTEXT, options),
-                &sequences,
+                &mut on_gpu(model, CONTEXT, options),
+                sequences,
             );
         }
-    }
+    });
 }
 
 #[test]
-#[cfg_attr(
-    not(all(gpu, fixtures)),
-    ignore = "needs a Vulkan driver and ../shared/fixtures"
-)]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn matrices_larger_than_a_binding_are_split_by_rows() {
-    for name in [
-        "llama2-gqa/model.gguf",
-        "attn-mlp-bias/hf",
-        "odd-dims/model.gguf",
-        "llama32-tied/hf",
-    ] {
-        let (model, sequences) = load(name);
-        for max_binding in [10 << 10, 20 << 10] {
-            let options = GpuOptions {
-                max_binding: Some(max_binding),
-                cache: Some(CacheType::F32),
-                ..GpuOptions::default()
-            };
-            let mut executor = on_gpu(&model, CONTEXT, &options);
-            assert!(
-                executor
-                    .lowered()
-                    .parts
-                    .iter()
-                    .all(|p| p.weights_bytes() <= max_binding)
-            );
-            check(
-                &format!("{name} split to {max_binding}"),
-                &mut executor,
-                &sequences,
-            );
+    for references in references::all() {
+        // The project's own models are smaller.
+        let bindings = if references.own {
+            [2 << 10, 4 << 10]
+        } else {
+            [10 << 10, 20 << 10]
+        };
+        for name in [
+            "llama2-gqa/model.gguf",
+            "attn-mlp-bias/hf",
+            "odd-dims/model.gguf",
+            "llama32-tied/hf",
+        ] {
+            let (model, sequences) = load(&references, name);
+            for max_binding in bindings {
+                let options = GpuOptions {
+                    max_binding: Some(max_binding),
+                    cache: Some(CacheType::F32),
+                    ..GpuOptions::default()
+                };
+                let mut executor = on_gpu(&model, CONTEXT, &options);
+                assert!(
+                    executor
+                        .lowered()
+                        .parts
+                        .iter()
+                        .all(|p| p.weights_bytes() <= max_binding)
+                );
+                check(
+                    &format!("{}: {name} split to {max_binding}", references.name()),
+                    &mut executor,
+                    &sequences,
+                );
+            }
         }
     }
 }
 
 #[test]
-#[cfg_attr(
-    not(all(gpu, fixtures)),
-    ignore = "needs a Vulkan driver and ../shared/fixtures"
-)]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn a_16_bit_cache_stays_close() {
-    for name in ["llama2-gqa/hf", "llama3-gqa/model.gguf"] {
-        let (model, sequences) = load(name);
-        let mut executor = on_gpu(
-            &model,
-            CONTEXT,
-            &GpuOptions {
-                cache: Some(CacheType::F16),
-                ..GpuOptions::default()
-            },
-        );
-        for sequence in &sequences {
-            // Logits here have a standard deviation of 3; f16 keeps 11 bits.
-            let got = logits(&mut executor, &sequence.tokens, 64);
-            assert_close(name, &got, &sequence.logits, 0.03);
-            assert_eq!(
-                greedy(&mut executor, &sequence.tokens, 8),
-                sequence.greedy[..8],
-                "{name}"
+    for references in references::all() {
+        for name in ["llama2-gqa/hf", "llama3-gqa/model.gguf"] {
+            let (model, sequences) = load(&references, name);
+            let mut executor = on_gpu(
+                &model,
+                CONTEXT,
+                &GpuOptions {
+                    cache: Some(CacheType::F16),
+                    ..GpuOptions::default()
+                },
             );
+            for sequence in &sequences {
+                // Logits here have a standard deviation of 3; f16 keeps 11 bits.
+                let got = logits(&mut executor, &sequence.tokens, 64);
+                assert_close(name, &got, &sequence.logits, 0.03);
+                assert_eq!(
+                    greedy(&mut executor, &sequence.tokens, 8),
+                    sequence.greedy[..8],
+                    "{name}"
+                );
+            }
         }
     }
 }

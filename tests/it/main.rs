@@ -27,6 +27,8 @@ mod malformed_models;
 mod quant_models;
 mod quants;
 #[cfg(feature = "cli")]
+mod queue;
+#[cfg(feature = "cli")]
 mod self_test;
 mod smollm2;
 mod support;

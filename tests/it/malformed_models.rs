@@ -1,7 +1,8 @@
-//! The fixtures of broken, hostile and odd models, through all that opens and runs a model: the way of the command line
+//! Broken, hostile and odd models of the references, through all that opens and runs a model: the way of the command line
 //! (a path) and the way of the browser (files by name).
 
 use crate::support::npy;
+use crate::support::references::{self, References};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -14,9 +15,7 @@ use llamero::format::{ByteSource, FileSource};
 use pollster::block_on;
 use serde_json::Value;
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures/malformed");
-
-/// The fixtures' tolerance for logits of models that are odd but valid.
+/// The tolerance for logits of models that are odd but valid.
 const TOLERANCE: f32 = 2e-3;
 /// Positions to make room for.
 const CONTEXT: u32 = 64;
@@ -66,19 +65,15 @@ struct Case {
     why: String,
 }
 
-fn index() -> Value {
-    serde_json::from_slice(&std::fs::read(Path::new(FIXTURES).join("index.json")).unwrap()).unwrap()
-}
-
 /// The cases of a kind (`gguf`: files, `safetensors`: folders).
-fn cases(index: &Value, kind: &str, key: &str) -> Vec<Case> {
+fn cases(folder: &Path, index: &Value, kind: &str, key: &str) -> Vec<Case> {
     let text = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
     let entries = index[kind].as_array().unwrap().iter();
     entries
         .map(|entry| {
             let name = text(entry, key);
             Case {
-                path: Path::new(FIXTURES).join(&name),
+                path: folder.join(&name),
                 name,
                 expect: text(entry, "expect"),
                 why: text(entry, "why"),
@@ -241,16 +236,17 @@ fn all_logits(engine: &mut Model, tokens: &[u32]) -> Vec<f32> {
     all
 }
 
-fn check_all(kind: &str, key: &str) -> usize {
-    let index = index();
+fn check_all(references: &References, kind: &str, key: &str) -> usize {
+    let folder = references.path("malformed");
+    let index = references.json("malformed/index.json");
     let tokens: Vec<u32> = index["tokens_ok"]
         .as_array()
         .unwrap()
         .iter()
         .map(|id| id.as_u64().unwrap() as u32)
         .collect();
-    let (_, logits) = npy::read_npy(&Path::new(FIXTURES).join("logits_ok.npy"));
-    let cases = cases(&index, kind, key);
+    let (_, logits) = npy::read_npy(&folder.join("logits_ok.npy"));
+    let cases = cases(&folder, &index, kind, key);
     for case in &cases {
         let len = files(&case.path)
             .iter()
@@ -279,13 +275,17 @@ fn check_all(kind: &str, key: &str) -> usize {
 }
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn every_gguf_case_is_refused_clearly_or_runs() {
-    assert_eq!(check_all("gguf", "file"), 152);
+    for references in references::all() {
+        let count = check_all(&references, "gguf", "file");
+        assert_eq!(count, if references.own { 77 } else { 152 });
+    }
 }
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn every_safetensors_case_is_refused_clearly_or_runs() {
-    assert_eq!(check_all("safetensors", "dir"), 47);
+    for references in references::all() {
+        let count = check_all(&references, "safetensors", "dir");
+        assert_eq!(count, if references.own { 25 } else { 47 });
+    }
 }

@@ -1,16 +1,15 @@
 //! One small model in every weight type, and in mixtures as quantisers make them, against exact logits.
 
 use crate::support::harness::{
-    FIXTURES, Model, assert_close, expected, greedy, ids, logits, on_cpu, on_gpu, open, reference,
+    Model, assert_close, greedy, ids, logits, on_cpu, on_gpu, open, reference,
 };
-use crate::support::{cases, harness, npy};
+use crate::support::{cases, harness, npy, references};
 use llamero::exec::Executor;
 use llamero::exec::cpu::rounds_activations;
 use llamero::exec::gpu::{CacheType, GpuOptions};
 use serde_json::Value;
-use std::path::Path;
 
-/// Stated in the fixtures for f32 activations.
+/// Stated with the references, for f32 activations.
 const TOLERANCE: f32 = 2e-3;
 /// Greedy ids agree up to the first step whose margin is smaller.
 const MARGIN: f64 = 0.02;
@@ -48,48 +47,49 @@ impl Case {
     }
 }
 
-/// Calls `each` for every model of the fixtures.
+/// Calls `each` for every model of the references.
 fn for_each_case(mut each: impl FnMut(Case)) {
-    let expected = expected("quants");
-    let models = expected["models"].as_object().unwrap();
-    let (mut count, mut sure) = (0, 0);
-    for (name, entry) in models {
-        let exact = |entry: &Value| {
-            let sure = entry["greedy_margins"].as_array().unwrap().iter();
-            let sure = sure
-                .take_while(|margin| margin.as_f64().unwrap() >= MARGIN)
-                .count();
-            ids(&entry["greedy_numpy"])[..sure].to_vec()
-        };
-        let greedy = exact(entry);
-        sure += greedy.len();
-        each(Case {
-            name: name.clone(),
-            model: open(Path::new(&format!(
-                "{FIXTURES}/quants/{}",
-                entry["file"].as_str().unwrap()
-            ))),
-            tokens: ids(&expected["tokens"]),
-            logits: npy::read_npy(Path::new(&format!("{FIXTURES}/quants/{name}.numpy.npy"))).1,
-            greedy,
-        });
-        count += 1;
-    }
-    for dtype in cases::cases().types {
+    for references in references::all() {
+        let expected = references.json("quants/expected.json");
+        let models = expected["models"].as_object().unwrap();
+        let (mut count, mut sure) = (0, 0);
+        for (name, entry) in models {
+            let exact = |entry: &Value| {
+                let sure = entry["greedy_margins"].as_array().unwrap().iter();
+                let sure = sure
+                    .take_while(|margin| margin.as_f64().unwrap() >= MARGIN)
+                    .count();
+                ids(&entry["greedy_numpy"])[..sure].to_vec()
+            };
+            let greedy = exact(entry);
+            sure += greedy.len();
+            let file = entry["file"].as_str().unwrap();
+            let logits = references.path(format!("quants/{name}.numpy.npy"));
+            each(Case {
+                name: name.clone(),
+                model: open(&references.path("quants").join(file)),
+                tokens: ids(&expected["tokens"]),
+                logits: npy::read_npy(&logits).1,
+                greedy,
+            });
+            count += 1;
+        }
+        for dtype in cases::cases().types {
+            assert!(
+                models.contains_key(&dtype),
+                "{dtype} is said to run and has no file"
+            );
+        }
+        // 26 types, six of them also in other widths, experts in two, and the mixtures.
         assert!(
-            models.contains_key(&dtype),
-            "{dtype} is said to run and has no file"
+            count >= 26 + 6 + 2 + 4 && sure >= 5 * count,
+            "{count} cases, {sure} greedy ids"
         );
+        eprintln!("{count} models of the {}", references.name());
     }
-    // 26 types, six of them also in other widths, experts in two, and the mixtures.
-    assert!(
-        count >= 26 + 6 + 2 + 4 && sure >= 5 * count,
-        "{count} cases, {sure} greedy ids"
-    );
 }
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn every_type_on_the_reference() {
     for_each_case(|case| case.check("reference", &mut reference(&case.model, CONTEXT)));
 }
@@ -98,7 +98,6 @@ fn every_type_on_the_reference() {
 const ROUNDED_RMS: f64 = 1e-3;
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn every_type_on_the_cpu() {
     let mut worst = (0.0, String::new());
     for_each_case(|case| {
@@ -135,23 +134,14 @@ fn every_type_on_the_cpu() {
 }
 
 #[test]
-#[cfg_attr(
-    not(all(gpu, fixtures)),
-    ignore = "needs a Vulkan driver and ../shared/fixtures"
-)]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn every_type_on_the_gpu() {
     every_type_with(&harness::everyday_variants());
 }
 
 #[test]
-#[cfg_attr(
-    not(all(gpu, fixtures)),
-    ignore = "needs a Vulkan driver and ../shared/fixtures"
-)]
-#[cfg_attr(
-    all(gpu, fixtures),
-    ignore = "left out of the everyday tests: ./build.sh test --all"
-)]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+#[cfg_attr(gpu, ignore = "left out of the everyday tests: ./build.sh test --all")]
 fn every_type_on_the_gpu_with_other_kernels() {
     every_type_with(&harness::other_variants());
 }
@@ -166,10 +156,7 @@ fn every_type_with(variants: &[(&str, GpuOptions)]) {
 
 /// Kernels that round activations to 8 bits (llama.cpp does: 0.06 to 0.1 away) or to f16.
 #[test]
-#[cfg_attr(
-    not(all(gpu, fixtures)),
-    ignore = "needs a Vulkan driver and ../shared/fixtures"
-)]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn every_type_with_rounded_activations() {
     for_each_case(|case| {
         // In this one an expert choice flips, in llama.cpp as here.
@@ -202,14 +189,8 @@ fn every_type_with_rounded_activations() {
 }
 
 #[test]
-#[cfg_attr(
-    not(all(gpu, fixtures)),
-    ignore = "needs a Vulkan driver and ../shared/fixtures"
-)]
-#[cfg_attr(
-    all(gpu, fixtures),
-    ignore = "left out of the everyday tests: ./build.sh test --all"
-)]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+#[cfg_attr(gpu, ignore = "left out of the everyday tests: ./build.sh test --all")]
 fn every_type_split_to_small_bindings() {
     for_each_case(|case| {
         let mut options = GpuOptions {

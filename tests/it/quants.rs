@@ -1,16 +1,10 @@
 //! Block layouts: exact against values that numpy and ggml agree on, and round trips within each type's error.
 
-use crate::support::npy;
-use std::path::Path;
+use crate::support::{npy, references};
 
 use llamero::error::ErrorKind;
 use llamero::quant::DType;
 use proptest::prelude::*;
-
-const FIXTURES: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../shared/fixtures/quants/dequant"
-);
 
 /// Types in the fixtures that this crate does not read.
 const NOT_OURS: &[&str] = &["Q1_0"];
@@ -59,33 +53,36 @@ const QUANTISED: &[(DType, usize, u64)] = &[
 ];
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn every_type_dequantises_bit_for_bit_as_the_fixtures() {
-    let index = std::fs::read(Path::new(FIXTURES).join("index.json")).unwrap();
-    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
-    let index = index.as_object().unwrap();
-    for dtype in DType::ALL {
-        assert!(index.contains_key(dtype.name()), "no fixture for {dtype}");
-    }
-    for (name, entry) in index {
-        let Some(dtype) = DType::from_name(name) else {
-            assert!(NOT_OURS.contains(&name.as_str()), "unknown type {name}");
-            continue;
-        };
-        assert_eq!(entry["block_values"], dtype.block_len(), "{name}");
-        assert_eq!(entry["block_bytes"], dtype.block_bytes(), "{name}");
-        let bytes = std::fs::read(Path::new(FIXTURES).join(format!("{name}.bin"))).unwrap();
-        let (_, expected) = npy::read_npy(&Path::new(FIXTURES).join(format!("{name}.npy")));
-        let mut got = vec![0.0; expected.len()];
-        dtype.dequantize(&bytes, &mut got).unwrap();
-        for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
-            let same = got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan());
-            assert!(
-                same,
-                "{name}[{i}]: got {got} ({:08x}), expected {expected}",
-                got.to_bits()
-            );
+    for references in references::all() {
+        let index = references.json("quants/dequant/index.json");
+        let index = index.as_object().unwrap();
+        for dtype in DType::ALL {
+            assert!(index.contains_key(dtype.name()), "no blocks of {dtype}");
         }
+        for (name, entry) in index {
+            let Some(dtype) = DType::from_name(name) else {
+                assert!(NOT_OURS.contains(&name.as_str()), "unknown type {name}");
+                continue;
+            };
+            assert_eq!(entry["block_values"], dtype.block_len(), "{name}");
+            assert_eq!(entry["block_bytes"], dtype.block_bytes(), "{name}");
+            let folder = references.path("quants/dequant");
+            let bytes = std::fs::read(folder.join(format!("{name}.bin"))).unwrap();
+            let (_, expected) = npy::read_npy(&folder.join(format!("{name}.npy")));
+            let mut got = vec![0.0; expected.len()];
+            dtype.dequantize(&bytes, &mut got).unwrap();
+            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                let same =
+                    got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan());
+                assert!(
+                    same,
+                    "{name}[{i}]: got {got} ({:08x}), expected {expected}",
+                    got.to_bits()
+                );
+            }
+        }
+        eprintln!("{} types of the {}", index.len(), references.name());
     }
 }
 

@@ -1,14 +1,13 @@
 //! The self-test at load: it finds nothing wrong where nothing is, and kernels that were broken on purpose.
 
 use crate::support::harness::{
-    FIXTURES, Model, assert_close, fill, gpu, gpu_variants, logits, open, reference,
-    rounding_variants, tiny,
+    Model, assert_close, fill, gpu, gpu_variants, logits, open, reference, rounding_variants, tiny,
 };
+use crate::support::references;
 use llamero::error::{Error, ErrorKind};
 use llamero::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::exec::reference::ReferenceExecutor;
 use llamero::exec::{Executor, SelfTest};
-use std::path::Path;
 
 const CONTEXT: u32 = 512;
 
@@ -63,16 +62,15 @@ fn all_is_well_on_a_device_that_works() {
 }
 
 #[test]
-#[cfg_attr(
-    not(all(gpu, fixtures)),
-    ignore = "needs a Vulkan driver and ../shared/fixtures"
-)]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn all_is_well_with_every_kind_of_operation() {
-    for name in ["llama4-moe", "moe-mixtral", "odd-dims", "attn-mlp-bias"] {
-        let model = open(Path::new(&format!("{FIXTURES}/models/{name}/model.gguf")));
-        for (variant, options) in gpu_variants() {
-            let (_, report) = load(&gpu(), &model, &options).unwrap();
-            assert_eq!(report.replaced, Vec::<String>::new(), "{name} {variant}");
+    for references in references::all() {
+        for name in ["llama4-moe", "moe-mixtral", "odd-dims", "attn-mlp-bias"] {
+            let model = open(&references.path(format!("models/{name}/model.gguf")));
+            for (variant, options) in gpu_variants() {
+                let (_, report) = load(&gpu(), &model, &options).unwrap();
+                assert_eq!(report.replaced, Vec::<String>::new(), "{name} {variant}");
+            }
         }
     }
 }

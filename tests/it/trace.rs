@@ -2,10 +2,11 @@
 
 use crate::support::harness;
 use crate::support::harness::{
-    FIXTURES, assert_close, assign_pages, logits, on_cpu, on_gpu, open_model, reference,
+    assert_close, assign_pages, logits, on_cpu, on_gpu, open_model, reference,
 };
+use crate::support::references;
 use llamero::exec::gpu::{CacheType, GpuOptions};
-use llamero::exec::{Executor, Output, Step, Want};
+use llamero::exec::{Executor, Head, Step, Want};
 use llamero::plan::{Edit, EditKind, Hook, Point, Row, Tap, Trace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,19 +28,13 @@ fn rows(ids: &[u32]) -> Vec<Row> {
 fn traced(executor: &mut dyn Executor, ids: &[u32], trace: &Trace) -> (Vec<f32>, Vec<Tap>) {
     assign_pages(executor);
     let heads: Vec<u32> = (0..ids.len() as u32).collect();
-    let step = Step::Traced {
+    let step = Step::Rows {
         rows: &rows(ids),
-        heads: &heads,
-        want: Want::Logits,
-        trace,
+        heads: &Head::all(&heads, Want::LOGITS),
+        trace: Some(trace),
     };
-    match pollster::block_on(executor.submit(step).unwrap()).unwrap() {
-        Output::Traced { output, taps } => match *output {
-            Output::Logits(logits) => (logits, taps),
-            other => panic!("wanted logits, got {other:?}"),
-        },
-        other => panic!("wanted a trace, got {other:?}"),
-    }
+    let output = pollster::block_on(executor.submit(step).unwrap()).unwrap();
+    (output.logits(), output.taps)
 }
 
 /// Every executor of this machine, over a model, with exact caches.
@@ -75,17 +70,17 @@ fn edit(name: &str, kind: EditKind, positions: Option<Vec<u32>>, values: Vec<f32
     }
 }
 
-/// Models of this project's own: a dense one, mixtures without and with a shared expert.
+/// Models: a dense one, mixtures without and with a shared expert, and Qwen's.
 fn models() -> Vec<(&'static str, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hf");
     let mut models: Vec<_> = ["mistral-window", "mixtral", "llama4"]
         .map(|name| (name, folder.join(name)))
         .into();
-    if cfg!(fixtures) {
-        let fixtures = Path::new(FIXTURES).join("models");
-        models.push(("qwen2", fixtures.join("qwen2/hf")));
-        models.push(("qwen3", fixtures.join("qwen3-head-dim/model.gguf")));
-        models.push(("qwen3 mixture", fixtures.join("qwen3moe/hf")));
+    for references in references::all() {
+        let folder = references.path("models");
+        models.push(("qwen2", folder.join("qwen2/hf")));
+        models.push(("qwen3", folder.join("qwen3-head-dim/model.gguf")));
+        models.push(("qwen3 mixture", folder.join("qwen3moe/hf")));
     }
     models
 }
@@ -346,11 +341,10 @@ fn edits_that_do_not_fit_are_refused() {
                 taps: Vec::new(),
                 edits: vec![edit],
             };
-            let step = Step::Traced {
+            let step = Step::Rows {
                 rows: &rows(&[1, 2]),
-                heads: &[1],
-                want: Want::Logits,
-                trace: &trace,
+                heads: &Head::all(&[1], Want::LOGITS),
+                trace: Some(&trace),
             };
             let error = executor.submit(step).err().unwrap().to_string();
             assert!(error.contains(word), "{name}: {error}");
@@ -423,10 +417,13 @@ fn as_oracle(tap: &Tap) -> (Vec<usize>, Vec<f32>) {
 }
 
 #[test]
-#[cfg_attr(not(fixtures), ignore = "needs ../shared/fixtures")]
 fn values_and_edits_are_those_of_the_oracle() {
-    for name in ["llama2-gqa", "llama32-tied", "moe-mixtral"] {
-        let folder = PathBuf::from(FIXTURES).join("train/inspect").join(name);
+    let names = ["llama2-gqa", "llama32-tied", "moe-mixtral"];
+    for (references, name) in references::all()
+        .into_iter()
+        .flat_map(|references| names.map(|name| (references.clone(), name)))
+    {
+        let folder = references.path("train/inspect").join(name);
         let cache = tensors(&folder.join("cache.safetensors"));
         let edits = tensors(&folder.join("edits.safetensors"));
         let text = std::fs::read_to_string(folder.join("expected.json")).unwrap();
@@ -437,12 +434,9 @@ fn values_and_edits_are_those_of_the_oracle() {
             .filter(|name| !name.starts_with("logit_lens"))
             .collect();
         let taps: Vec<Point> = names.iter().map(|name| point(name)).collect();
-        for (executor_name, mut executor) in executors(
-            &PathBuf::from(FIXTURES)
-                .join("models")
-                .join(name)
-                .join("model.gguf"),
-        ) {
+        for (executor_name, mut executor) in
+            executors(&references.path(format!("models/{name}/model.gguf")))
+        {
             let (_, got) = traced(
                 executor.as_mut(),
                 &ids,

@@ -4,6 +4,7 @@ import type {
   ChatTemplateOptions,
   Costs,
   DecodeOptions,
+  EmbedRequest,
   EncodeOptions,
   EngineOptions,
   EngineProgress,
@@ -11,6 +12,9 @@ import type {
   GenerationRequest,
   GenerationResult,
   ModelInfo,
+  Score,
+  ScoreRequest,
+  TextOrIds,
 } from './generated/engine.js';
 
 export interface EngineSource {
@@ -21,7 +25,8 @@ export interface EngineSource {
 
 export type Update =
   | Event
-  | { type: 'done'; result: GenerationResult }
+  | { type: 'logits'; first: number; values: Float32Array }
+  | { type: 'done'; result: GenerationResult | Score[] | Float32Array[] | number }
   | { type: 'failed'; error: unknown };
 
 export interface InitOutput {
@@ -62,7 +67,10 @@ export class Engine {
   enqueue(request: GenerationRequest): number;
   step(on_update: (id: number, update: Update) => void): Promise<boolean>;
   cancel(id: number): void;
-  logits(ids: Uint32Array): Promise<Float32Array>;
+  enqueue_logits(text: TextOrIds): number;
+  enqueue_score(request: ScoreRequest): number;
+  enqueue_embed(request: EmbedRequest): number;
+  updates(on_update: (id: number, update: Update) => void): void;
   costs(): Costs;
   copy_bandwidth(): Promise<number | undefined>;
   heap_bytes(): number;

@@ -163,6 +163,12 @@ pub(crate) struct Sampling {
     /// Go on past the model's end-of-text tokens.
     #[arg(long)]
     pub(crate) ignore_eos: bool,
+    /// Print each token's log-probability, before penalties, temperature and the like.
+    #[arg(long)]
+    pub(crate) logprobs: bool,
+    /// Print the log-probabilities of so many most likely tokens too.
+    #[arg(long)]
+    pub(crate) top_logprobs: Option<u32>,
     /// Sequences to generate.
     #[arg(short = 'n', long = "num-return-sequences")]
     pub(crate) n: Option<u32>,

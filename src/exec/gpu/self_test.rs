@@ -9,7 +9,7 @@ use super::executor::GpuExecutor;
 use super::kernels::{Dot, Reduce, Variant};
 use super::lower::{Dispatch, RowBucket, Settings, Trial, Tuning};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exec::{Executor, Inspect, Limits, LocalBoxFuture, Output, SelfTest, Step, Want};
+use crate::exec::{Executor, Head, Inspect, Limits, LocalBoxFuture, Output, SelfTest, Step, Want};
 use crate::plan::{Plan, Role, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -221,23 +221,20 @@ async fn start(
                 executor.poke(*input, values, None)?;
             }
         }
-        let heads: Vec<u32> = if b.want == Want::Nothing {
+        let heads: Vec<u32> = if b.want == Want::NOTHING {
             Vec::new()
         } else {
             (0..n as u32).collect()
         };
         let step = Step::Rows {
             rows: &rows,
-            heads: &heads,
-            want: b.want,
+            heads: &Head::all(&heads, b.want),
+            trace: None,
         };
         let (pending, done) = (on_gpu.submit(step)?, exact.submit(step)?.await?);
-        if b.want == Want::Ids {
+        if b.want == Want::ID {
             // One more than the ids, so that an id of 0 is seen.
-            let ids = |output| match output {
-                Output::Ids(ids) => ids.into_iter().map(|id| id as f32 + 1.0).collect(),
-                _ => Vec::new(),
-            };
+            let ids = |output: Output| output.ids().iter().map(|id| *id as f32 + 1.0).collect();
             values.push((Box::pin(async move { Ok(ids(pending.await?)) }), ids(done)));
         }
         if first + rows.len() as u32 <= 125 && cached {

@@ -3,7 +3,7 @@
 
 use super::kernels::moe_group::{EXPERT_TILE, ROW_WORDS, TILE_WORDS};
 use super::kernels::{self, sample};
-use crate::exec::Limits;
+use crate::exec::{Head, HeadCounts, Limits};
 use crate::plan::{MAX_BIASES, Penalties, Row, Sampling};
 
 /// u32 offsets into the state buffer.
@@ -48,16 +48,13 @@ pub fn expert_tiles(rows: u32, used: u32, experts: u32) -> u32 {
     (rows * used).div_ceil(EXPERT_TILE) + experts
 }
 
-/// A step's region: header, then a row's token, sequence, position, and the row of the head of that number.
-pub fn region_words(rows: &[Row], heads: &[u32]) -> Vec<u32> {
-    let mut words = vec![rows.len() as u32, heads.len() as u32, 0, 0];
+/// A step's region: a header of rows, heads that need logits and heads that [`Step::Next`](crate::exec::Step::Next) runs; then a
+/// row's token, sequence, position, and the row of the head of that number.
+pub fn region_words(rows: &[Row], heads: &[Head], counts: HeadCounts) -> Vec<u32> {
+    let mut words = vec![rows.len() as u32, counts.logits, counts.next, 0];
     for (i, row) in rows.iter().enumerate() {
-        words.extend([
-            row.token,
-            row.seq,
-            row.pos,
-            heads.get(i).copied().unwrap_or(0),
-        ]);
+        let head = heads.get(i).map_or(0, |head| head.row);
+        words.extend([row.token, row.seq, row.pos, head]);
     }
     words
 }

@@ -7,7 +7,7 @@
 use super::executor::GpuExecutor;
 use super::lower::Tuning;
 use crate::error::{ErrorKind, Result};
-use crate::exec::{Executor, Step, Tuned, Want};
+use crate::exec::{Executor, Head, Step, Tuned, Want};
 use crate::plan::{History, Row, Sampling};
 use web_time::Instant;
 
@@ -158,10 +158,11 @@ async fn seconds(executor: &mut GpuExecutor, rows: u32) -> Result<f64> {
             pos,
         })
         .collect();
+    let heads = Head::all(&[0], Want::ID);
     let step = || Step::Rows {
         rows: &rows,
-        heads: &[0],
-        want: Want::Ids,
+        heads: &heads,
+        trace: None,
     };
     // The first warms the kernels up, and tells how many make a measurement.
     executor.submit(step())?.await?;

@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::exec::host::{self, Host, HostExecutor, Table};
 use crate::exec::{Executor, ExecutorInfo, Inspect, Limits, Pending, Step};
 use crate::plan::{
-    self, Gating, History, Input, Linear, Op, Plan, Role, Row, Sampling, TensorId, fine, route,
+    self, Gating, History, Input, Linear, Op, Plan, Role, Row, Sampling, TensorId, TokenMask, fine,
+    route,
 };
 use futures_core::future::LocalBoxFuture;
 use ops::{Cache, Matrix};
@@ -342,6 +343,10 @@ impl Executor for ReferenceExecutor {
 
     fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()> {
         self.host.set_sampling(seq, sampling, history)
+    }
+
+    fn set_mask(&mut self, seq: u32, mask: &TokenMask) -> Result<()> {
+        self.host.set_mask(seq, mask)
     }
 
     fn submit(&mut self, step: Step<'_>) -> Result<Pending> {

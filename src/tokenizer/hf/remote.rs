@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::{Adjustments, Description, Parts};
 use crate::error::{Error, Result};
-use crate::exec::LocalBoxFuture;
+use crate::format::LocalBoxFuture;
 
 /// What another module makes of a `tokenizer.json`.
 pub struct Opened {

@@ -1,7 +1,7 @@
 //! Penalties, biases and masks: that two executors whose plan is the sampler alone draw the same tokens, step by step.
 
 use super::harness::Random;
-use llamero::exec::{Inspect, Output, Step, Want};
+use llamero::exec::{Head, Inspect, Step, Want};
 use llamero::plan::{History, MAX_BIASES, Penalties, Role, Row, Sampling, TokenMask};
 use std::rc::Rc;
 
@@ -146,11 +146,9 @@ fn draw(executor: &mut dyn Inspect, logits: &[f32], pos: u32) -> u32 {
     }];
     let step = Step::Rows {
         rows: &row,
-        heads: &[0],
-        want: Want::Ids,
+        heads: &Head::all(&[0], Want::ID),
+        trace: None,
     };
-    match pollster::block_on(executor.submit(step).expect("a step")).expect("a token") {
-        Output::Ids(ids) => ids[0],
-        other => panic!("wanted ids, got {other:?}"),
-    }
+    let output = pollster::block_on(executor.submit(step).expect("a step"));
+    output.expect("a token").ids()[0]
 }

@@ -1,11 +1,12 @@
 //! The list of what runs (tests/data/cases.json): tests run it, and the table in tests/SUPPORTED.md is made from it.
 
+use super::references::References;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 pub struct Cases {
     pub variants: Vec<Variant>,
-    /// Weight types, each a file of `fixtures/quants`; native tests and the browser's run all of them.
+    /// Weight types, each a file of `quants`; native tests and the browser's run all of them.
     pub types: Vec<String>,
 }
 
@@ -14,8 +15,11 @@ pub struct Cases {
 #[serde(deny_unknown_fields)]
 pub struct Variant {
     pub what: String,
-    /// A folder of `fixtures/models`, and the files in it that are run natively.
+    /// A folder of `models` in every folder of references, and the files in it that are run natively.
     pub fixture: Option<String>,
+    /// That folder is in the project's own references alone.
+    #[serde(default)]
+    pub only_here: bool,
     #[serde(default)]
     pub files: Vec<String>,
     /// A folder of tests/data/hf, for which all the rest is true or false.
@@ -54,11 +58,13 @@ pub fn cases() -> Cases {
     serde_json::from_str(include_str!("../../data/cases.json")).expect("tests/data/cases.json")
 }
 
-/// `NAME/FILE` of the fixtures' models.
-pub fn fixture_models() -> Vec<String> {
+/// `NAME/FILE` of the models in a folder of references.
+pub fn models_of(references: &References) -> Vec<String> {
     let mut models = Vec::new();
     for variant in cases().variants {
-        if let Some(fixture) = &variant.fixture {
+        if let Some(fixture) = &variant.fixture
+            && (references.own || !variant.only_here)
+        {
             models.extend(variant.files.iter().map(|file| format!("{fixture}/{file}")));
         }
     }

@@ -5,7 +5,7 @@ use llamero::error::Result;
 use llamero::exec::cpu::{CpuExecutor, CpuOptions, Pool};
 use llamero::exec::gpu::{CacheType, Gpu, GpuExecutor, GpuOptions};
 use llamero::exec::reference::ReferenceExecutor;
-use llamero::exec::{Executor, Limits, Output, Step, Want};
+use llamero::exec::{Executor, Head, Limits, Step, Want};
 use llamero::format::{ByteSource, Checkpoint, FileSource, MemorySource};
 use llamero::model::{Config, ModelPlan, load_weights, plan};
 use llamero::plan::Row;
@@ -14,7 +14,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Mutex;
 
-pub const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures");
 pub const DEFAULT_MODEL: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -240,13 +239,11 @@ pub fn logits(executor: &mut dyn Executor, ids: &[u32], step: usize) -> Vec<f32>
         let heads: Vec<u32> = (0..rows.len() as u32).collect();
         let step = Step::Rows {
             rows: &rows,
-            heads: &heads,
-            want: Want::Logits,
+            heads: &Head::all(&heads, Want::LOGITS),
+            trace: None,
         };
-        match pollster::block_on(executor.submit(step).expect("a step")).expect("logits") {
-            Output::Logits(values) => out.extend(values),
-            other => panic!("wanted logits, got {other:?}"),
-        }
+        let output = pollster::block_on(executor.submit(step).expect("a step"));
+        out.extend(output.expect("logits").logits());
     }
     out
 }
@@ -269,15 +266,15 @@ pub fn greedy(executor: &mut dyn Executor, ids: &[u32], count: usize) -> Vec<u32
         let step = Step::Rows {
             rows: chunk,
             heads: &[],
-            want: Want::Nothing,
+            trace: None,
         };
         pollster::block_on(executor.submit(step).expect("a step")).expect("prefill");
     }
     let head = [(rows.len() - last) as u32 - 1];
     let step = Step::Rows {
         rows: &rows[last..],
-        heads: &head,
-        want: Want::Ids,
+        heads: &Head::all(&head, Want::ID),
+        trace: None,
     };
     let mut pending = vec![executor.submit(step).expect("a step")];
     for _ in 1..count {
@@ -285,10 +282,7 @@ pub fn greedy(executor: &mut dyn Executor, ids: &[u32], count: usize) -> Vec<u32
     }
     pending
         .into_iter()
-        .map(|p| match pollster::block_on(p).expect("a token") {
-            Output::Ids(ids) => ids[0],
-            other => panic!("wanted ids, got {other:?}"),
-        })
+        .map(|p| pollster::block_on(p).expect("a token").ids()[0])
         .collect()
 }
 
@@ -316,13 +310,6 @@ pub fn assert_close(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
         got[at],
         want[at]
     );
-}
-
-/// `expected.json` of a folder.
-pub fn expected(folder: &str) -> serde_json::Value {
-    let path = format!("{FIXTURES}/{folder}/expected.json");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    serde_json::from_str(&text).expect("valid JSON")
 }
 
 pub fn ids(value: &serde_json::Value) -> Vec<u32> {

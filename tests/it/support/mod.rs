@@ -7,5 +7,6 @@ pub mod fuzz;
 pub mod gguf;
 pub mod harness;
 pub mod npy;
+pub mod references;
 pub mod safetensors;
 pub mod vocabularies;

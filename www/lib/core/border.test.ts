@@ -30,9 +30,7 @@ test('a new setting of a generation is taken by every call, and reaches the engi
   expect(textRequest('a', settings)).toEqual({ prompt: 'a', typical_p: 0.9 });
   expect(textRequest([1], settings)).toEqual({ ids: Uint32Array.of(1), typical_p: 0.9 });
   expect(chatRequest(messages, settings)).toEqual({ messages, typical_p: 0.9 });
-  expect(() => textRequest('a', { typical: 0.9 } as object)).toThrow(
-    'num_return_sequences, typical_p',
-  );
+  expect(() => textRequest('a', { typical: 0.9 } as object)).toThrow('top_logprobs, typical_p');
 });
 
 test('a new option of the chat template is for conversations alone', () => {

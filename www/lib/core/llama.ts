@@ -8,8 +8,14 @@ import type {
   EncodeOptions,
   Event,
   GenerationRequest,
+  Score,
 } from '../generated/engine.js';
-import { DECODE_OPTIONS, ENCODE_OPTIONS, TEMPLATE_OPTIONS } from '../generated/engine.js';
+import {
+  DECODE_OPTIONS,
+  EMBED_REQUEST,
+  ENCODE_OPTIONS,
+  TEMPLATE_OPTIONS,
+} from '../generated/engine.js';
 import { WorkerClient } from '../rpc/client.js';
 import type { LoadEvent } from '../rpc/protocol.js';
 import { answers } from '../rpc/reads.js';
@@ -33,14 +39,17 @@ import {
 import { sourceSpec } from './source-spec.js';
 import { GenerationStream } from './stream.js';
 import type {
+  Abortable,
   ByteSource,
   ChatMessage,
+  EmbedOptions,
   FileSource,
   GenerationOptions,
   LoadOptions,
   LoadProgress,
   ModelInfo,
   ModelSource,
+  TextOrIds,
 } from './types.js';
 
 /** Text to token ids and back, by the model's own vocabulary. */
@@ -196,13 +205,41 @@ export class Llama {
   }
 
   /**
-   * Logits of every position, row after row: `[ids.length, vocab_size]`.
+   * Logits of every position of a text (with the model's prefix) or of ids, row after row: `[tokens, vocab_size]`. Runs
+   * beside whatever else runs.
    *
    * @throws LlameroError `context_overflow` for more ids than the context has positions; `invalid_input` for none, or for
-   * one that is not in the vocabulary.
+   * one that is not in the vocabulary; `aborted` where the signal ended it.
    */
-  async logits(ids: readonly number[] | Uint32Array): Promise<Float32Array> {
-    return this.client.call('logits', tokenIds(ids));
+  async logits(text: TextOrIds, { signal }: Abortable = {}): Promise<Float32Array> {
+    return this.client.request('logits', [plain(text)], { signal }).result;
+  }
+
+  /**
+   * How likely each continuation is after a prompt: the natural logarithm of its probability, in all and token by token. The
+   * prompt is computed once. Texts of continuations are encoded by themselves.
+   *
+   * @throws LlameroError as `logits` does.
+   */
+  async score(
+    prompt: TextOrIds,
+    continuations: readonly TextOrIds[],
+    { signal }: Abortable = {},
+  ): Promise<Score[]> {
+    const request = { prompt: plain(prompt), continuations: continuations.map(plain) };
+    return this.client.request('score', [request], { signal }).result;
+  }
+
+  /**
+   * A vector for each text: the final norm's output, pooled over its positions.
+   *
+   * @throws LlameroError as `logits` does, and `invalid_input` for a text without tokens.
+   */
+  async embed(texts: readonly TextOrIds[], options: EmbedOptions = {}): Promise<Float32Array[]> {
+    checkNames(options, [...EMBED_REQUEST.filter((name) => name !== 'texts'), 'signal'], 'embed');
+    const { signal, ...settings } = options;
+    const request = { ...settings, texts: texts.map(plain) };
+    return this.client.request('embed', [request], { signal }).result;
   }
 
   /** Memory in use. */
@@ -244,6 +281,11 @@ export class Llama {
       }),
     );
   }
+}
+
+/** A text or ids, as the engine takes them. */
+function plain(text: TextOrIds): string | number[] {
+  return typeof text === 'string' ? text : Array.from(tokenIds(text));
 }
 
 /** The files that the caller means, each as one that is here or has an address. */

@@ -22,10 +22,14 @@ export type {
   Llama4Config,
   MixtureConfig,
   ModelConfig,
+  Pooling,
   Quantize,
   RopeScaling,
+  Score,
   SelfTest,
   Timings,
+  TokenLogprob,
+  TokenLogprobs,
   Tuned,
   Usage,
 } from '../generated/engine.js';
@@ -176,3 +180,15 @@ export interface GenerationOptions extends Omit<GenerationRequest, 'prompt' | 'i
 
 /** A token of the stream. `text` may be empty while a character's bytes are incomplete. */
 export interface TokenEvent extends Omit<Extract<Event, { type: 'token' }>, 'type'> {}
+
+/** A text, or token ids. */
+export type TextOrIds = string | readonly number[] | Uint32Array;
+
+/** What every call takes that can be given up. */
+export interface Abortable {
+  /** Ends the call. */
+  signal?: AbortSignal;
+}
+
+/** Options of `embed`. */
+export interface EmbedOptions extends Omit<engine.EmbedRequest, 'texts'>, Abortable {}

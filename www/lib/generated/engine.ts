@@ -26,7 +26,7 @@ export const ERROR_CODES = [
  * - `invalid_input`: An option or argument that cannot be used.
  * - `context_overflow`: Prompt plus output do not fit the context.
  * - `model_too_large`: A model or a cache that does not fit the memory or the device's limits.
- * - `io`: Reading a local file failed.
+ * - `io`: Reading or writing a local file failed.
  * - `network`: A network request failed.
  * - `webgpu_unavailable`: WebGPU (or a usable adapter) is absent.
  * - `device_lost`: The GPU device was lost or reported an error.
@@ -100,6 +100,8 @@ export const REQUEST = [
   'stop',
   'ignore_eos',
   'num_return_sequences',
+  'logprobs',
+  'top_logprobs',
 ] as const;
 
 /** Names of `ChatTemplateOptions`. */
@@ -119,6 +121,20 @@ export const ENCODE_OPTIONS = [
 /** Names of `DecodeOptions`. */
 export const DECODE_OPTIONS = [
   'skip_special',
+] as const;
+
+/** Names of `EmbedRequest`. */
+export const EMBED_REQUEST = [
+  'texts',
+  'pooling',
+  'normalize',
+] as const;
+
+/** Every `Pooling`. */
+export const POOLINGS = [
+  'mean',
+  'last',
+  'cls',
 ] as const;
 
 /** Every `CacheType`. */
@@ -226,6 +242,16 @@ export interface DeviceInfo {
   tuned?: Tuned;
 }
 
+/** Which texts are embedded, and how. */
+export interface EmbedRequest {
+  /** The texts; each has the model's prefix (BOS) before it. */
+  texts: Array<TextOrIds>;
+  /** Which positions count. */
+  pooling?: Pooling;
+  /** Divide each vector by its Euclidean length; default: yes. */
+  normalize?: boolean;
+}
+
 /** How to encode. */
 export interface EncodeOptions {
   /** Put BOS before and EOS after the text where the model wants them; default false. */
@@ -281,7 +307,7 @@ export interface EngineProgress {
   total: number;
 }
 
-/** What happens while generating. */
+/** What happens while a job runs. */
 export type Event = {
   'type': 'prefill';
   /** Processed, kept ones included. */
@@ -296,6 +322,10 @@ export type Event = {
   id: number;
   /** New text; empty while a character or a stop text is incomplete. */
   text: string;
+  /** Its log-probability, where that was asked for. */
+  logprob?: number;
+  /** The most likely tokens there, where these were asked for. */
+  top_logprobs?: Array<TokenLogprob>;
 };
 
 /** One generated sequence. */
@@ -305,10 +335,12 @@ export interface GeneratedSequence {
   /** Their text, special tokens and stop text left out. */
   text: string;
   /**
-   * `stop`: the model or a stop text ended it; `length`: the token limit or the context did; `aborted`: the caller
-   * did, maybe before its first token.
+   * `stop`: the model, a stop text or a constraint ended it; `length`: the token limit or the context did; `aborted`:
+   * the caller did, maybe before its first token.
    */
   finish_reason: 'stop' | 'length' | 'aborted';
+  /** One per token, where they were asked for. */
+  logprobs?: Array<TokenLogprobs>;
 }
 
 /**
@@ -389,6 +421,10 @@ export interface GenerationRequest {
   ignore_eos?: boolean;
   /** Sequences to generate from the same prompt, 1 to 1000; default 1. */
   num_return_sequences?: number;
+  /** Give each token's log-probability, before penalties, temperature and the like. */
+  logprobs?: boolean;
+  /** Give the log-probabilities of so many most likely tokens too, at most 20. */
+  top_logprobs?: number;
 }
 
 /** The result of a request. */
@@ -420,7 +456,7 @@ export interface Kernels {
   lanes?: number;
 }
 
-/** What `LLaMA` 4 does besides. */
+/** What LLaMA 4 does besides. */
 export interface Llama4Config {
   /** Whether block `i` rotates queries and keys. */
   rope_layers: Array<boolean>;
@@ -450,7 +486,7 @@ export interface MixtureConfig {
   moe_layers: Array<boolean>;
 }
 
-/** Hyperparameters of a model of the `LLaMA` family. */
+/** Hyperparameters of a model of the LLaMA family. */
 export interface ModelConfig {
   /** Family member. */
   architecture: Architecture;
@@ -472,7 +508,7 @@ export interface ModelConfig {
   rope_dim: number;
   /** `V` */
   vocab_size: number;
-  /** Added to the mean square in `RMSNorm`. */
+  /** Added to the mean square in RMSNorm. */
   rms_norm_eps: number;
   /** Rope base frequency. */
   rope_theta: number;
@@ -538,6 +574,9 @@ export interface ModelInfo {
 /** What a load is about. */
 export type Phase = 'open' | 'compile' | 'download' | 'ready';
 
+/** Which positions make an embedding. */
+export type Pooling = 'mean' | 'last' | 'cls';
+
 /** How rope frequencies are changed for contexts longer than the training's. */
 export type RopeScaling = {
   'rope_type': 'linear';
@@ -573,6 +612,24 @@ export type RopeScaling = {
   divisors: Array<number>;
 };
 
+/** The score of a continuation. */
+export interface Score {
+  /** Natural logarithm of the probability of all its tokens, after the prompt. 0 for none. */
+  logprob: number;
+  /** Its tokens. */
+  ids: Array<number>;
+  /** Log-probability of each token, given the prompt and those before it. */
+  logprobs: Array<number>;
+}
+
+/** What is scored. The prompt is computed once for all continuations. */
+export interface ScoreRequest {
+  /** What comes before each continuation; a text has the model's prefix (BOS) before it. */
+  prompt: TextOrIds;
+  /** What is scored, each by itself; a text is encoded by itself, without a prefix. */
+  continuations: Array<TextOrIds>;
+}
+
 /** What the self-test at load found. */
 export interface SelfTest {
   /** Kernels that were run on small inputs and compared with the reference. */
@@ -580,6 +637,9 @@ export interface SelfTest {
   /** Those that gave wrong values, and were replaced. */
   replaced: Array<string>;
 }
+
+/** A text, or token ids. */
+export type TextOrIds = string | Array<number>;
 
 /** Where the time went, in milliseconds and tokens per second. */
 export interface Timings {
@@ -591,6 +651,24 @@ export interface Timings {
   prefill_tokens_per_second: number;
   /** Tokens after the first per second. */
   decode_tokens_per_second: number;
+}
+
+/** A token and the natural logarithm of its probability. */
+export interface TokenLogprob {
+  /** Token id. */
+  id: number;
+  /** At most 0; minus infinity for a token that cannot be. */
+  logprob: number;
+}
+
+/** A generated token's log-probabilities. */
+export interface TokenLogprobs {
+  /** Token id. */
+  id: number;
+  /** Its log-probability, before penalties, temperature and the like. */
+  logprob: number;
+  /** The most likely tokens there. */
+  top: Array<TokenLogprob>;
 }
 
 /** What the tuning run at load found. */

@@ -1,55 +1,64 @@
-// The generations under way in one engine: all of them run together, driven by one loop.
+// The requests under way in one engine: all of them run together, driven by one loop.
 
-import type { Event, GenerationRequest, GenerationResult } from '../generated/engine.js';
 import type { Update } from '../llamero_engine.js';
 
 export type { Update };
 
-/** The part of the engine that generates. */
+/** What happens while a request runs. */
+export type JobEvent = Exclude<Update, { type: 'done' } | { type: 'failed' }>;
+
+/** The part of the engine that runs what is queued. */
 export interface BatchEngine {
-  enqueue(request: GenerationRequest): number;
   step(onUpdate: (id: number, update: Update) => void): Promise<boolean>;
+  updates(onUpdate: (id: number, update: Update) => void): void;
   cancel(id: number): void;
 }
 
 interface Caller {
-  onEvent(event: Event): void;
-  resolve(result: GenerationResult): void;
+  onEvent(event: JobEvent): void;
+  resolve(result: unknown): void;
   reject(error: unknown): void;
 }
 
-export class Batch {
+export class Batch<E extends BatchEngine = BatchEngine> {
   private readonly requests = new Map<number, Caller>();
-  private running = false;
+  private loop: Promise<void> | undefined;
 
   /** `pause` lets the worker take messages between steps. */
   constructor(
-    private readonly engine: BatchEngine,
+    private readonly engine: E,
     private readonly pause: () => Promise<void> = nextTask,
   ) {}
 
   /**
-   * Runs a request together with all others; throws what is wrong with it. Aborted by the signal, it resolves with what it
-   * has, at the engine's next step.
+   * Runs what `enqueue` queues together with all others; throws what is wrong with it. Aborted by the signal, it is answered
+   * at once, wherever it is: a generation with what it has, anything else with an error.
    */
-  generate(
-    request: GenerationRequest,
-    onEvent: Caller['onEvent'],
+  run<T>(
+    enqueue: (engine: E) => number,
+    onEvent: (event: JobEvent) => void,
     signal: AbortSignal,
-  ): Promise<GenerationResult> {
+  ): Promise<T> {
     return new Promise((resolve, reject) => {
-      const id = this.engine.enqueue(request);
-      this.requests.set(id, { onEvent, resolve, reject });
-      const cancel = () => this.requests.has(id) && this.engine.cancel(id);
-      // Given up while it waited: it is answered with what it has, which is the size of its prompt.
+      const id = enqueue(this.engine);
+      this.requests.set(id, { onEvent, resolve: (result) => resolve(result as T), reject });
+      const cancel = () => {
+        if (!this.requests.has(id)) return;
+        this.engine.cancel(id);
+        this.engine.updates((id, update) => this.update(id, update));
+      };
       if (signal.aborted) cancel();
       signal.addEventListener('abort', cancel, { once: true });
-      if (!this.running) void this.run();
+      this.loop ??= this.drive().finally(() => (this.loop = undefined));
     });
   }
 
-  private async run(): Promise<void> {
-    this.running = true;
+  /** Resolves when no step is under way and nothing is left to run. */
+  async idle(): Promise<void> {
+    await this.loop;
+  }
+
+  private async drive(): Promise<void> {
     try {
       while (this.requests.size > 0) {
         await this.engine.step((id, update) => this.update(id, update));
@@ -60,15 +69,13 @@ export class Batch {
       const all = [...this.requests.values()];
       this.requests.clear();
       for (const { reject } of all) reject(error);
-    } finally {
-      this.running = false;
     }
   }
 
   private update(id: number, update: Update): void {
     const caller = this.requests.get(id);
     if (!caller) return;
-    if (update.type === 'prefill' || update.type === 'token') {
+    if (update.type !== 'done' && update.type !== 'failed') {
       caller.onEvent(update);
       return;
     }
@@ -95,30 +102,4 @@ function nextTask(): Promise<void> {
     waiting.push(resolve);
     port2.postMessage(0);
   });
-}
-
-/**
- * A readers-writer lock: generations share the engine, and calls that need it alone take it in the order in which they come.
- */
-export class Turns {
-  /** Settles when the last call that has the engine for itself is over. */
-  private alone: Promise<unknown> = Promise.resolve();
-  private readonly together = new Set<Promise<unknown>>();
-
-  /** Runs beside others of its kind. */
-  share<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.alone.then(work);
-    const settled: Promise<unknown> = result
-      .catch(() => {})
-      .finally(() => this.together.delete(settled));
-    this.together.add(settled);
-    return result;
-  }
-
-  /** Runs when all before it are over; those after it wait. */
-  own<T>(work: () => Promise<T>): Promise<T> {
-    const result = Promise.all([this.alone, ...this.together]).then(work);
-    this.alone = result.catch(() => {});
-    return result;
-  }
 }

@@ -6,6 +6,7 @@ import type {
   ChatTemplateOptions,
   Costs,
   DecodeOptions,
+  EmbedRequest,
   EncodeOptions,
   EngineOptions,
   Event,
@@ -13,6 +14,8 @@ import type {
   GenerationResult,
   ModelInfo,
   Phase,
+  Score,
+  ScoreRequest,
 } from '../generated/engine.js';
 
 /** A file as it is sent to the worker. `remote` stays with the page, which answers `read` questions. */
@@ -82,7 +85,9 @@ export interface Methods {
   tokenize: Method<[text: string, options: EncodeOptions], Uint32Array>;
   detokenize: Method<[ids: Uint32Array, options: DecodeOptions], string>;
   apply_chat_template: Method<[messages: readonly unknown[], ChatTemplateOptions], string>;
-  logits: Method<[ids: Uint32Array], Float32Array>;
+  logits: Method<[text: string | number[]], Float32Array>;
+  score: Method<[ScoreRequest], Score[]>;
+  embed: Method<[EmbedRequest], Float32Array[]>;
   memory: Method<[], { wasm_heap_bytes: number }>;
   costs: Method<[], Costs>;
   copy_bandwidth: Method<[], number | undefined>;

@@ -2,8 +2,9 @@
 // same thread (in-place.ts).
 
 import { fromWire, LlameroAbortError, LlameroError, toWire } from '../core/errors.js';
+import type { Event, GenerationResult, Score } from '../generated/engine.js';
 import type { Engine, InitOutput } from '../llamero_engine.js';
-import { Batch, Turns } from '../rpc/batch.js';
+import { Batch } from '../rpc/batch.js';
 import type {
   Args,
   EventOf,
@@ -52,15 +53,51 @@ const METHODS: {
 } = {
   load,
   generate: ({ host, emit, signal }, request) =>
-    host.turns.share(() => host.running().generate(request, emit, signal)),
+    host.running().run<GenerationResult>(
+      (engine) => engine.enqueue(request),
+      (event) => emit(event as Event),
+      signal,
+    ),
   tokenize: ({ host }, ...args) => host.loaded().tokenize(...args),
   detokenize: ({ host }, ...args) => host.loaded().detokenize(...args),
   apply_chat_template: ({ host }, ...args) => host.loaded().apply_chat_template(...args),
-  logits: ({ host }, ids) => host.turns.own(() => host.loaded().logits(ids)),
+  logits,
+  score: ({ host, signal }, request) =>
+    host.running().run<Score[]>((engine) => engine.enqueue_score(request), ignore, signal),
+  embed: ({ host, signal }, request) =>
+    host.running().run<Float32Array[]>((engine) => engine.enqueue_embed(request), ignore, signal),
   memory: ({ host }) => ({ wasm_heap_bytes: host.wasm?.memory.buffer.byteLength ?? 0 }),
   costs: ({ host }) => host.loaded().costs(),
-  copy_bandwidth: ({ host }) => host.turns.own(() => host.loaded().copy_bandwidth()),
+  copy_bandwidth: async ({ host }) => {
+    // What runs beside it would make it less.
+    await host.running().idle();
+    return host.measure(() => host.loaded().copy_bandwidth());
+  },
 };
+
+function ignore(): void {}
+
+/** Logits come in parts, as steps give them. */
+async function logits(
+  { host, signal }: Call<'logits'>,
+  text: string | number[],
+): Promise<Float32Array> {
+  const parts: Float32Array[] = [];
+  await host.running().run<number>(
+    (engine) => engine.enqueue_logits(text),
+    (event) => {
+      if (event.type === 'logits') parts.push(event.values);
+    },
+    signal,
+  );
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
 
 interface Asked {
   resolve(answer: unknown): void;
@@ -77,8 +114,9 @@ export class EngineHost {
   /** Why threads did not start. */
   threadsReason: string | undefined;
   closed = false;
-  readonly turns = new Turns();
-  private batch: Batch | undefined;
+  private batch: Batch<Engine> | undefined;
+  /** Settles when no measurement has the engine. */
+  private measured: Promise<unknown> = Promise.resolve();
   /** What cancels a request that is under way or waits, by its id. */
   private readonly requests = new Map<number, AbortController>();
   /** Questions that the page has not answered. */
@@ -118,7 +156,8 @@ export class EngineHost {
     for (const request of this.requests.values()) request.abort();
     for (const { reject } of this.asked.values()) reject(new LlameroAbortError());
     this.asked.clear();
-    void this.turns.own(async () => this.free()).catch(() => {});
+    const ended = [this.batch?.idle(), this.measured];
+    void Promise.allSettled(ended).then(() => this.free());
   }
 
   /** Frees the engine, unless it is lost. */
@@ -136,10 +175,17 @@ export class EngineHost {
   }
 
   /** What runs the engine's generations. */
-  running(): Batch {
+  running(): Batch<Engine> {
     const engine = this.loaded();
     this.batch ??= new Batch(engine);
     return this.batch;
+  }
+
+  /** Runs a measurement, which the engine outlives. */
+  measure<T>(work: () => Promise<T>): Promise<T> {
+    const result = work();
+    this.measured = result.catch(() => {});
+    return result;
   }
 
   private async answer<M extends keyof Methods>(message: RequestMessage<M>): Promise<void> {

@@ -152,6 +152,9 @@ export async function test(args) {
   const checks = only.length ? CHECKS.filter(({ name }) => only.includes(name)) : CHECKS;
   process.env.LLAMERO_TEST_ALL = all ? '1' : '0';
   mkdirSync(LOGS, { recursive: true });
+  // References beside this folder are tried too. Nothing else knows of the place.
+  if (!process.env.LLAMERO_FIXTURES && existsSync('../shared/fixtures'))
+    process.env.LLAMERO_FIXTURES = path.resolve('../shared/fixtures');
   needNativeRust();
   await needNpmPackages();
   wantTestTools();
@@ -224,7 +227,6 @@ async function cargoTest(name, args) {
 /** build.rs tells tests what is there; it does not see what came after it ran. */
 function noticeWhatCame() {
   const there = [
-    '../shared/fixtures',
     MODEL,
     'node_modules/llama-tokenizer-js',
     '/usr/share/vulkan/icd.d',

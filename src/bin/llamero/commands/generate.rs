@@ -1,11 +1,13 @@
 //! `generate`: text from a prompt, token ids or a conversation.
 
+use super::capture;
 use crate::args::{ChatArgs, Device, Sampling};
 use crate::files::from_json;
 use crate::load::load;
 use crate::output::{invalid, print};
-use llamero::engine::{Event, Host, Request, Stop};
+use llamero::engine::{Event, Extras, Host, Request, Stop};
 use llamero::error::Result;
+use llamero::plan::Trace;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,6 +22,9 @@ pub(crate) struct Args {
     /// A JSON file with [{"role": …, "content": …}, …].
     #[arg(long)]
     messages: Option<PathBuf>,
+    /// A JSON file with changes of inner values, as of logits. Caches are f32 then, unless --kv-cache-type says otherwise.
+    #[arg(long)]
+    edits: Option<PathBuf>,
     #[command(flatten)]
     chat: ChatArgs,
     #[command(flatten)]
@@ -29,7 +34,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
-    let device = args.device.clone();
+    let edits = args.edits.as_deref().map(capture::edits).transpose()?;
+    let device = if edits.is_some() {
+        args.device.clone().exact()
+    } else {
+        args.device.clone()
+    };
     let model = args.model.clone();
     let request = request(args)?;
     let mut engine = load(&model, &device).await?;
@@ -38,7 +48,15 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     };
     let seed =
         getrandom::u64().map_err(|e| invalid(&format!("no random numbers ({e}): give --seed")))?;
-    let result = engine.generate(&request, seed, &mut terminal).await?;
+    let extras = Extras {
+        edits: edits.map(|edits| Trace {
+            taps: Vec::new(),
+            edits,
+        }),
+        ..Extras::default()
+    };
+    let id = engine.enqueue_with(&request, seed, extras)?;
+    let result = engine.finish(id, &mut terminal).await?.generation()?;
     eprintln!();
     print(&serde_json::to_value(&result).map_err(|e| invalid(&e.to_string()))?)
 }
@@ -71,6 +89,8 @@ fn request(args: Args) -> Result<Request> {
         stop: (!sampling.stop.is_empty()).then_some(Stop::Many(sampling.stop)),
         ignore_eos: Some(sampling.ignore_eos),
         num_return_sequences: sampling.n,
+        logprobs: sampling.logprobs.then_some(true),
+        top_logprobs: sampling.top_logprobs,
         ..Request::default()
     })
 }

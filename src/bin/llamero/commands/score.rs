@@ -18,5 +18,5 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Result<()> {
     let mut engine = load(&args.model, &args.device).await?;
-    print(&json!({ "logprobs": engine.score(&args.ids).await? }))
+    print(&json!({ "logprobs": engine.score_ids(&args.ids).await? }))
 }

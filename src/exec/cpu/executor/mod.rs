@@ -14,7 +14,7 @@ use crate::exec::host::{self, Host, HostExecutor, Table};
 use crate::exec::{Executor, ExecutorInfo, Inspect, Limits, LocalBoxFuture, Pending, Step};
 use crate::plan::{
     self, AttentionSpec, Experts, Gating, Heads, History, Input as PlanInput, Linear, Op, Plan,
-    Role, Row, Sampling, TensorId, route,
+    Role, Row, Sampling, TensorId, TokenMask, route,
 };
 use crate::quant::DType;
 use std::rc::Rc;
@@ -559,6 +559,10 @@ impl Executor for CpuExecutor {
 
     fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()> {
         self.host.set_sampling(seq, sampling, history)
+    }
+
+    fn set_mask(&mut self, seq: u32, mask: &TokenMask) -> Result<()> {
+        self.host.set_mask(seq, mask)
     }
 
     fn submit(&mut self, step: Step<'_>) -> Result<Pending> {

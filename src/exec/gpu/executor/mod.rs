@@ -1,9 +1,11 @@
 //! Buffers, pipelines and bind groups for a lowered plan, made once; steps replay its recordings.
 
 mod inspect;
+mod readback;
 mod replay;
 mod trace;
 
+use self::readback::Readback;
 use self::replay::{Command, Replay};
 use super::device::{Gpu, add};
 use super::kernels::{self, Variant};
@@ -16,9 +18,9 @@ use super::state::{AdjustmentLayout, device_sampling, region_words};
 use super::tune::{self, Free};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{
-    Costs, Executor, ExecutorInfo, Limits, Output, Pending, SelfTest, Step, Tuned, Want,
+    Costs, Executor, ExecutorInfo, Head, HeadCounts, Limits, Pending, SelfTest, Step, Tuned,
 };
-use crate::plan::{History, MAX_BIASES, Plan, Role, Row, Sampling, TensorId, TokenCounts};
+use crate::plan::{History, MAX_BIASES, Plan, Row, Sampling, TensorId, TokenCounts, TokenMask};
 use futures_core::future::LocalBoxFuture;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -70,12 +72,14 @@ pub struct GpuExecutor {
     targets: HashMap<TensorId, Vec<Target>>,
     /// By bucket, where the rows lie, and whether attention is split.
     recordings: HashMap<(RowBucket, Region, bool), Replay>,
-    /// Heads of the sampled region.
-    sampled: u32,
+    /// Heads of the sampled region, one per row.
+    sampled: Vec<Head>,
     /// No row of the sampled region lies beyond this position.
     sampled_pos: u32,
+    /// For ids alone.
     staging: Rc<RefCell<Vec<wgpu::Buffer>>>,
-    logits_staging: Rc<RefCell<Option<wgpu::Buffer>>>,
+    /// For logits and more, of several sizes.
+    wide_staging: Rc<RefCell<Vec<wgpu::Buffer>>>,
     /// Bytes written since the last wait.
     uploaded: u64,
     weight_bytes: u64,
@@ -335,10 +339,10 @@ impl GpuExecutor {
             buffers,
             targets,
             recordings: HashMap::new(),
-            sampled: 0,
+            sampled: Vec::new(),
             sampled_pos: 0,
             staging: Rc::default(),
-            logits_staging: Rc::default(),
+            wide_staging: Rc::default(),
             uploaded: 0,
             weight_bytes,
             cache_bytes,
@@ -355,7 +359,7 @@ impl GpuExecutor {
     }
 
     /// Writes a step's rows into the state; gives their last position.
-    fn write_rows(&mut self, rows: &[Row], heads: &[u32], want: Want) -> Result<u32> {
+    fn write_rows(&mut self, rows: &[Row], heads: &[Head], counts: HeadCounts) -> Result<u32> {
         let limits = self.lowered.settings.limits;
         if rows.is_empty()
             || rows.len() > limits.max_rows as usize
@@ -367,7 +371,7 @@ impl GpuExecutor {
                 heads.len()
             )));
         }
-        let words = region_words(rows, heads);
+        let words = region_words(rows, heads, counts);
         let offset = u64::from(self.lowered.state.host_at) * 4;
         self.gpu.write(
             &self.buffers[&Buffer::State],
@@ -375,40 +379,48 @@ impl GpuExecutor {
             bytemuck::cast_slice(&words),
         );
         let last = rows.iter().map(|row| row.pos).max().unwrap_or(0);
-        if want == Want::Ids {
-            self.sampled = heads.len() as u32;
-            self.sampled_pos = last + 1;
+        let next = &heads[..counts.next as usize];
+        if !next.is_empty() {
+            self.sampled = (0..)
+                .zip(next)
+                .map(|(row, head)| Head { row, ..*head })
+                .collect();
+            let ends = next.iter().map(|head| rows[head.row as usize].pos + 1);
+            self.sampled_pos = ends.max().unwrap_or(0);
         }
         Ok(last)
     }
 
-    /// Encodes and submits one step, whose rows lie at `pos` or before; `heads` 0: the body alone.
-    fn run(
-        &mut self,
-        region: Region,
-        tokens: u32,
-        pos: u32,
-        heads: u32,
-        want: Want,
-    ) -> Result<Pending> {
+    /// Encodes and submits one step, whose rows lie at `pos` or before.
+    fn run(&mut self, region: Region, tokens: u32, pos: u32, heads: &[Head]) -> Result<Pending> {
         self.gpu.check()?;
+        let counts = HeadCounts::of(heads)?;
         let bucket = self.lowered.settings.bucket(tokens);
         let few = matches!(bucket, RowBucket::Few(_));
         let split = few && self.lowered.split_from().is_some_and(|from| pos >= from);
         let splits = splits(pos, self.lowered.settings.limits.page_size);
+        let readback = Readback::new(&self.lowered, &self.norms, heads, counts)?;
+        let staging = self.staging_for(&readback)?;
         let replay = self
             .recordings
             .get(&(bucket, region, split))
             .ok_or_else(|| Error::internal(format!("no recording of {bucket:?} {region:?}")))?;
-        let mut lists: Vec<&[Command]> = vec![&replay.body];
-        if want != Want::Nothing {
-            let bucket = self.lowered.settings.bucket(heads);
+        let mut before: Vec<(&[Command], u32)> = vec![(&replay.body, counts.logits)];
+        if counts.logits > 0 {
+            let bucket = self.lowered.settings.bucket(counts.logits);
             let head = replay.heads.iter().find(|(s, _)| *s == bucket);
             // A plan that ends before its head (tests have such) has none.
-            lists.extend(head.map(|(_, head)| head.as_slice()));
+            before.extend(head.map(|(_, head)| (head.as_slice(), counts.logits)));
         }
-        if want == Want::Ids {
-            lists.push(&replay.sample);
+        let mut after: Vec<(&[Command], u32)> = Vec::new();
+        if counts.drawn > 0 {
+            // Sampling changes logits in place: those that are read back are copied first, between two passes.
+            let list = if readback.logits.is_empty() {
+                &mut before
+            } else {
+                &mut after
+            };
+            list.push((&replay.sample, counts.drawn));
         }
         let counters = self.gpu.counters();
         let began = web_time::Instant::now();
@@ -422,25 +434,35 @@ impl GpuExecutor {
             .create_command_encoder(&wgpu::CommandEncoderDescriptor {
                 label: Some("step"),
             });
-        if let Some(timed) = &mut profile {
-            for command in lists.into_iter().flatten() {
-                let grid = command.dispatch.grid(tokens, heads, splits);
-                timed.dispatch(
-                    &mut encoder,
-                    &command.pipeline,
-                    &command.bind_group,
-                    grid,
-                    &command.dispatch.variant,
-                );
-                add(&counters.passes, 1);
-                add(&counters.dispatches, 1);
+        for (pass, lists) in [before, after].into_iter().enumerate() {
+            if lists.is_empty() {
+                continue;
             }
-            timed.resolve(&mut encoder);
-        } else {
+            if pass == 1 {
+                readback.copy_logits(&mut encoder, &self.buffers, &staging)?;
+            }
+            let commands = lists
+                .into_iter()
+                .flat_map(|(list, heads)| list.iter().map(move |command| (command, heads)));
+            if let Some(timed) = &mut profile {
+                for (command, heads) in commands {
+                    let grid = command.dispatch.grid(tokens, heads, splits);
+                    timed.dispatch(
+                        &mut encoder,
+                        &command.pipeline,
+                        &command.bind_group,
+                        grid,
+                        &command.dispatch.variant,
+                    );
+                    add(&counters.passes, 1);
+                    add(&counters.dispatches, 1);
+                }
+                continue;
+            }
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             add(&counters.passes, 1);
             let mut current: Option<&Rc<wgpu::ComputePipeline>> = None;
-            for command in lists.into_iter().flatten() {
+            for (command, heads) in commands {
                 let (x, y) = command.dispatch.grid(tokens, heads, splits);
                 if !current.is_some_and(|p| Rc::ptr_eq(p, &command.pipeline)) {
                     pass.set_pipeline(&command.pipeline);
@@ -451,88 +473,30 @@ impl GpuExecutor {
                 add(&counters.dispatches, 1);
             }
         }
+        if let Some(timed) = &mut profile {
+            timed.resolve(&mut encoder);
+        }
+        if counts.drawn == 0 {
+            readback.copy_logits(&mut encoder, &self.buffers, &staging)?;
+        }
+        readback.copy_rest(&mut encoder, &self.buffers, &staging)?;
         add(&counters.submits, 1);
         add(&counters.steps, 1);
-        let pending = self.finish(encoder, heads, want, None);
+        self.gpu.queue.submit([encoder.finish()]);
+        let pending = self.pending(readback, staging, Vec::new());
         let counters = self.gpu.counters();
         counters
             .encode_micros
             .set(counters.encode_micros.get() + began.elapsed().as_secs_f64() * 1e6);
-        let Some(timed) = profile else { return pending };
-        let (pending, gpu, times) = (pending?, self.gpu.clone(), self.times.clone());
+        let Some(timed) = profile else {
+            return Ok(pending);
+        };
+        let (gpu, times) = (self.gpu.clone(), self.times.clone());
         Ok(Box::pin(async move {
             let output = pending.await?;
             timed.collect(&gpu, &times).await?;
             Ok(output)
         }))
-    }
-
-    /// Submits a step; resolves to its output. `own_logits`: where a traced step has them.
-    fn finish(
-        &self,
-        mut encoder: wgpu::CommandEncoder,
-        heads: u32,
-        want: Want,
-        own_logits: Option<wgpu::Buffer>,
-    ) -> Result<Pending> {
-        match want {
-            Want::Nothing => {
-                self.gpu.queue.submit([encoder.finish()]);
-                // Back-pressure without a readback: resolves when the step is done.
-                let gpu = self.gpu.clone();
-                Ok(Box::pin(async move {
-                    gpu.idle().await?;
-                    Ok(Output::Nothing)
-                }))
-            }
-            Want::Ids => {
-                let len = u64::from(heads) * 4;
-                let staging = match self.staging.borrow_mut().pop() {
-                    Some(buffer) => buffer,
-                    None => {
-                        self.staging_buffer(u64::from(self.lowered.settings.limits.max_heads) * 4)?
-                    }
-                };
-                encoder.copy_buffer_to_buffer(&self.buffers[&Buffer::Ids], 0, &staging, 0, len);
-                self.gpu.queue.submit([encoder.finish()]);
-                let bytes = self.gpu.read(&staging, len);
-                let pool = self.staging.clone();
-                Ok(Box::pin(async move {
-                    let bytes = bytes.await?;
-                    pool.borrow_mut().push(staging);
-                    Ok(Output::Ids(words(&bytes)))
-                }))
-            }
-            Want::Logits => {
-                let len = u64::from(heads) * u64::from(self.lowered.plan.vocab_size) * 4;
-                let logits = self
-                    .lowered
-                    .plan
-                    .last(Role::Logits)
-                    .map(|value| self.lowered.buffer(value));
-                let logits = own_logits
-                    .as_ref()
-                    .or(logits.and_then(|slot| self.buffers.get(&slot)));
-                let logits = logits.ok_or_else(|| Error::internal("a plan without logits"))?;
-                let staging = match self.logits_staging.borrow_mut().take() {
-                    Some(buffer) => buffer,
-                    None => self.staging_buffer(
-                        u64::from(self.lowered.settings.limits.max_heads)
-                            * u64::from(self.lowered.plan.vocab_size)
-                            * 4,
-                    )?,
-                };
-                encoder.copy_buffer_to_buffer(logits, 0, &staging, 0, len);
-                self.gpu.queue.submit([encoder.finish()]);
-                let bytes = self.gpu.read(&staging, len);
-                let pool = self.logits_staging.clone();
-                Ok(Box::pin(async move {
-                    let bytes = bytes.await?;
-                    *pool.borrow_mut() = Some(staging);
-                    Ok(Output::Logits(floats(&bytes)))
-                }))
-            }
-        }
     }
 
     fn staging_buffer(&self, size: u64) -> Result<wgpu::Buffer> {
@@ -758,32 +722,45 @@ impl Executor for GpuExecutor {
         Ok(())
     }
 
+    fn set_mask(&mut self, seq: u32, mask: &TokenMask) -> Result<()> {
+        let vocab = self.lowered.plan.vocab_size;
+        if mask.words().len() != vocab.div_ceil(32) as usize {
+            return Err(Error::internal("a token mask for another vocabulary"));
+        }
+        let layout = AdjustmentLayout::new(vocab);
+        let at = u64::from(seq) * u64::from(layout.stride) + u64::from(layout.mask_at);
+        self.gpu.write(
+            &self.buffers[&Buffer::Adjustments],
+            at * 4,
+            bytemuck::cast_slice(mask.words()),
+        );
+        Ok(())
+    }
+
     fn submit(&mut self, step: Step<'_>) -> Result<Pending> {
         match step {
-            Step::Rows { rows, heads, want } => {
-                let last = self.write_rows(rows, heads, want)?;
-                self.rows_of_last_step = rows.len() as u32;
-                self.run(
-                    Region::Host,
-                    rows.len() as u32,
-                    last,
-                    heads.len() as u32,
-                    want,
-                )
-            }
-            Step::Traced {
+            Step::Rows {
                 rows,
                 heads,
-                want,
-                trace,
-            } => self.run_traced(rows, heads, want, trace),
+                trace: None,
+            } => {
+                let last = self.write_rows(rows, heads, HeadCounts::of(heads)?)?;
+                self.rows_of_last_step = rows.len() as u32;
+                self.run(Region::Host, rows.len() as u32, last, heads)
+            }
+            Step::Rows {
+                rows,
+                heads,
+                trace: Some(trace),
+            } => self.run_traced(rows, heads, trace),
             Step::Next => {
-                if self.sampled == 0 {
+                if self.sampled.is_empty() {
                     return Err(Error::internal("no sampled tokens to go on from"));
                 }
                 let pos = self.sampled_pos;
                 self.sampled_pos += 1;
-                self.run(Region::Sampled, self.sampled, pos, self.sampled, Want::Ids)
+                let heads = self.sampled.clone();
+                self.run(Region::Sampled, heads.len() as u32, pos, &heads)
             }
         }
     }

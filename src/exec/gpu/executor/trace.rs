@@ -1,11 +1,13 @@
 //! Traced steps: buffers, bind groups and a recording of their own, made for the step. Weights, cache and state are shared.
 
 use super::super::device::add;
+use super::super::kernels::FamilyId;
 use super::super::lower::{Buffer, LOW, Lowered, Stage};
+use super::readback::Readback;
 use super::replay::PARAMS_ALIGN;
 use super::{GpuExecutor, floats, words};
 use crate::error::{Error, Result};
-use crate::exec::{Output, Pending, Want};
+use crate::exec::{Head, HeadCounts, LocalBoxFuture, Pending};
 use crate::plan::{Hook, Point, Role, Row, Tap, Trace, Traced, ValueId};
 use std::collections::HashMap;
 
@@ -13,9 +15,14 @@ use std::collections::HashMap;
 enum Item {
     /// A command, and its grid.
     Run(super::replay::Command, (u32, u32)),
+    /// Copies the logits that heads want, before they are changed.
+    CopyLogits,
     /// Copies this many bytes from an offset of a buffer into the taps' buffer.
     Copy(wgpu::Buffer, u64, u64),
 }
+
+/// Taps of a step, when they have come back.
+pub(super) type TapsRead = LocalBoxFuture<'static, Result<Vec<Tap>>>;
 
 /// A tap on its way back: where it lies in the taps' buffer.
 struct Awaited {
@@ -29,16 +36,18 @@ impl GpuExecutor {
     pub(super) fn run_traced(
         &mut self,
         rows: &[Row],
-        heads: &[u32],
-        want: Want,
+        heads: &[Head],
         trace: &Trace,
     ) -> Result<Pending> {
         self.gpu.check()?;
+        let counts = HeadCounts::of(heads)?;
         let traced = Traced::of(&self.lowered.plan, trace)?;
-        let last = self.write_rows(rows, heads, want)?;
+        let last = self.write_rows(rows, heads, counts)?;
         self.rows_of_last_step = rows.len() as u32;
         let lowered = self.lowered.traced(&traced, last + 1);
-        let (tokens, logit_rows) = (rows.len() as u32, heads.len() as u32);
+        let (tokens, logit_rows) = (rows.len() as u32, counts.logits);
+        let readback = Readback::new(&lowered, &self.norms, heads, counts)?;
+        let staging = self.staging_for(&readback)?;
         let storage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::COPY_SRC;
@@ -60,17 +69,17 @@ impl GpuExecutor {
         }
 
         // Dispatches, and between them what is edited and read.
-        let sampled = match want {
-            Want::Nothing => None,
-            Want::Logits => Some(false),
-            Want::Ids => Some(true),
-        };
+        let sampled = (logit_rows > 0).then_some(counts.drawn > 0);
         let (mut dispatches, mut copies) = (Vec::new(), Vec::new());
         let mut taps: Vec<Awaited> = Vec::new();
         let mut offset = 0;
+        let mut sampling_at = None;
         for stage in lowered.record_traced(tokens, logit_rows, sampled)? {
             let value = match stage {
                 Stage::Dispatch(dispatch) => {
+                    if dispatch.variant.family == FamilyId::Sample {
+                        sampling_at = Some(dispatches.len());
+                    }
                     dispatches.push(dispatch);
                     continue;
                 }
@@ -138,7 +147,19 @@ impl GpuExecutor {
             while let Some((_, slot, from, bytes)) = copies.next_if(|(at, ..)| *at == i) {
                 items.push(Item::Copy(self.buffer_of(&own, slot)?, from, bytes));
             }
-            let grid = dispatch.grid(tokens, logit_rows, 1);
+            let is_sampling = sampling_at == Some(i);
+            if is_sampling {
+                items.push(Item::CopyLogits);
+            }
+            let grid = dispatch.grid(
+                tokens,
+                if is_sampling {
+                    counts.drawn
+                } else {
+                    logit_rows
+                },
+                1,
+            );
             let command =
                 self.command_with(dispatch, &params_buffer, (i * PARAMS_ALIGN) as u64, &own)?;
             items.push(Item::Run(command, grid));
@@ -157,6 +178,11 @@ impl GpuExecutor {
         };
         let mut encoder = self.gpu.device.create_command_encoder(&label);
         let counters = self.gpu.counters();
+        // This step's buffers take the place of the executor's.
+        let mut visible = own.clone();
+        if let Some(ids) = self.buffers.get(&Buffer::Ids) {
+            visible.entry(Buffer::Ids).or_insert_with(|| ids.clone());
+        }
         let (mut at, mut items) = (0, items.into_iter().peekable());
         while items.peek().is_some() {
             {
@@ -171,9 +197,11 @@ impl GpuExecutor {
                     add(&counters.dispatches, 1);
                 }
             }
-            while let Some(Item::Copy(source, from, bytes)) =
-                items.next_if(|item| matches!(item, Item::Copy(..)))
-            {
+            while let Some(item) = items.next_if(|item| !matches!(item, Item::Run(..))) {
+                let Item::Copy(source, from, bytes) = item else {
+                    readback.copy_logits(&mut encoder, &visible, &staging)?;
+                    continue;
+                };
                 if let Some(staging) = &taps_staging {
                     encoder.copy_buffer_to_buffer(&source, from, staging, at, bytes);
                 }
@@ -182,16 +210,18 @@ impl GpuExecutor {
         }
         add(&counters.submits, 1);
         add(&counters.steps, 1);
-        let logits = self.lowered_logits(&lowered, &own);
-        let output = self.finish(encoder, logit_rows, want, logits)?;
+        if sampling_at.is_none() {
+            readback.copy_logits(&mut encoder, &visible, &staging)?;
+        }
+        readback.copy_rest(&mut encoder, &visible, &staging)?;
+        self.gpu.queue.submit([encoder.finish()]);
         let read = taps_staging
             .as_ref()
             .map(|staging| self.gpu.read(staging, offset));
         let rows = rows.len();
-        let logit_rows = heads.len();
+        let logit_rows = counts.logits as usize;
         let order = trace.taps.clone();
-        Ok(Box::pin(async move {
-            let output = output.await?;
+        let taps: TapsRead = Box::pin(async move {
             let bytes = match read {
                 Some(read) => read.await?,
                 None => Vec::new(),
@@ -202,12 +232,9 @@ impl GpuExecutor {
                 let bytes = &bytes[tap.offset as usize..(tap.offset + tap.bytes) as usize];
                 unpack(&lowered, &traced, tap, bytes, rows, logit_rows)
             };
-            let taps = order.iter().map(tap).collect::<Result<Vec<Tap>>>()?;
-            Ok(Output::Traced {
-                output: Box::new(output),
-                taps,
-            })
-        }))
+            order.iter().map(tap).collect::<Result<Vec<Tap>>>()
+        });
+        Ok(self.pending(readback, staging, vec![taps]))
     }
 
     fn buffer_of(&self, own: &HashMap<Buffer, wgpu::Buffer>, slot: Buffer) -> Result<wgpu::Buffer> {
@@ -215,15 +242,6 @@ impl GpuExecutor {
         buffer
             .cloned()
             .ok_or_else(|| Error::internal(format!("no buffer for {slot:?}")))
-    }
-
-    fn lowered_logits(
-        &self,
-        lowered: &Lowered,
-        own: &HashMap<Buffer, wgpu::Buffer>,
-    ) -> Option<wgpu::Buffer> {
-        let value = lowered.plan.last(Role::Logits)?;
-        own.get(&lowered.buffer(value)).cloned()
     }
 }
 

@@ -576,7 +576,7 @@ impl Lowered {
                 trial.plan.sample(logits);
                 trial.input = Some(Role::Logits);
                 trial.outputs = Vec::new();
-                trial.want = Want::Ids;
+                trial.want = Want::ID;
             }
             Op::GateUpSilu { gate, .. }
                 if !matches!(family, FamilyId::MatvecStore | FamilyId::MatmulStore) =>
@@ -600,7 +600,7 @@ impl Lowered {
                 let x = trial.stream();
                 trial.plan.lm_head(x.normed(trial.norm), weight);
                 trial.outputs = vec![Role::Logits];
-                trial.want = Want::Logits;
+                trial.want = Want::LOGITS;
             }
         }
         Ok(())

@@ -77,7 +77,7 @@ impl TrialPlan {
             },
             outputs: vec![Role::Residual],
             input: None,
-            want: Want::Nothing,
+            want: Want::NOTHING,
             steps: vec![0],
             as_model: false,
             weights: Vec::new(),

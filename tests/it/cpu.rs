@@ -4,142 +4,37 @@
 //! additions may differ; all else on random ones.
 
 use crate::support::adjustments;
-use crate::support::harness::{Random, assert_close, assign_pages, random_weights};
+use crate::support::case::{Attention, CONTEXT, Case, QkNorm, rows, run};
+use crate::support::harness::{Random, assert_close};
 use llamero::error::ErrorKind;
 use llamero::exec::cpu::{CpuExecutor, CpuOptions, Pool};
-use llamero::exec::reference::ReferenceExecutor;
-use llamero::exec::{Executor, Head, Inspect, Limits, Output, Step, Want};
+use llamero::exec::{Executor, Inspect, Want};
 use llamero::plan::{
-    AttentionSpec, CacheSpec, Experts, Gating, Heads, History, Linear, Mask, Norm, Plan, Role,
-    Rope, Row, Sampling, Temperature, TensorId, ValueId,
+    Experts, Gating, Heads, History, Linear, Mask, Role, Row, Sampling, Temperature, TensorId,
 };
 use llamero::quant::DType;
 
-const CONTEXT: u32 = 256;
 const FLOATS: &[DType] = &[DType::F32, DType::F16, DType::BF16];
 /// One row; fewer than a tile; a tile; several, the last not full.
 const ROWS: &[usize] = &[1, 2, 4, 33];
 
-/// A plan in the making, with its weights' bytes.
-struct Case {
-    plan: Plan,
-    weights: Vec<Vec<u8>>,
-    random: Random,
-}
-
-impl Case {
-    fn new(hidden: u32, vocab: u32) -> Case {
-        let plan = Plan::new(hidden, vocab, CONTEXT);
-        Case {
-            plan,
-            weights: Vec::new(),
-            random: Random(u64::from(hidden) << 20 | u64::from(vocab)),
-        }
-    }
-
-    fn tensor(&mut self, dtype: DType, rows: u32, cols: u32) -> TensorId {
-        let scale = 2.0 / (cols as f32).sqrt();
-        let mut bytes = random_weights(
-            dtype,
-            u64::from(rows),
-            u64::from(cols),
-            scale,
-            &mut self.random,
-        );
-        if dtype == DType::Q8_0 {
-            // What no quantiser writes, and a file may hold.
-            bytes
-                .chunks_exact_mut(34)
-                .step_by(3)
-                .for_each(|block| block[5] = 0x80);
-        }
-        let name = format!("tensor {}", self.weights.len());
-        self.weights.push(bytes);
-        self.plan.tensor_spec(name, dtype, rows.into(), cols.into())
-    }
-
-    fn linear(&mut self, dtype: DType, rows: u32, cols: u32, bias: bool) -> Linear {
-        let weight = self.tensor(dtype, rows, cols);
-        Linear {
-            weight,
-            bias: bias.then(|| self.tensor(DType::F32, 1, rows)),
-        }
-    }
-
-    fn norm(&mut self) -> Norm {
-        let hidden = self.plan.hidden_size;
-        Norm {
-            weight: self.tensor(DType::F32, 1, hidden),
-            eps: 1e-5,
-        }
-    }
-
-    /// The residual stream that is set before a step.
-    fn stream(&mut self) -> ValueId {
-        let hidden = self.plan.hidden_size;
-        self.plan.value(Role::Residual, hidden)
-    }
-
-    /// `x + W a`, alone: `a` of this role.
-    fn residual(&mut self, role: Role, linear: Linear) -> ValueId {
-        let inner = self.plan.tensor(linear.weight).cols as u32;
-        let (x, a) = (self.stream(), self.plan.value(role, inner));
-        self.plan.residual(a, linear, x)
-    }
-
-    fn load(&self, executor: &mut dyn Executor) {
-        for (i, bytes) in self.weights.iter().enumerate() {
-            // In two pieces, as a loader would, that end inside a band of four rows.
-            let row = self.plan.tensors[i].row_bytes() as usize;
-            let cut = bytes.len() / row / 2 * row;
-            if cut > 0 {
-                executor.load_rows(TensorId(i), 0, &bytes[..cut]).unwrap();
-            }
-            executor
-                .load_rows(TensorId(i), (cut / row) as u64, &bytes[cut..])
-                .unwrap();
-        }
-        assign_pages(executor);
-    }
-
-    fn reference(&self) -> ReferenceExecutor {
-        let mut executor =
-            ReferenceExecutor::new(self.plan.clone(), Limits::for_context(CONTEXT, 64, 1)).unwrap();
-        self.load(&mut executor);
-        executor
-    }
-
-    fn cpu(&self, threads: usize, cache_f16: bool) -> CpuExecutor {
-        let pool = Pool::with_threads(threads);
-        let options = CpuOptions {
-            pool: Some(pool),
-            cache_f16: Some(cache_f16),
-            ..CpuOptions::default()
-        };
-        let mut executor = CpuExecutor::new(self.plan.clone(), CONTEXT, options).unwrap();
-        self.load(&mut executor);
-        executor
+fn new_case(hidden: u32, vocab: u32) -> Case {
+    Case {
+        lowest: true,
+        ..Case::new(hidden, vocab, u64::from(hidden) << 20 | u64::from(vocab))
     }
 }
 
-fn rows(n: usize, first_pos: u32, vocab: u32, random: &mut Random) -> Vec<Row> {
-    let mut token = || (random.next() % u64::from(vocab)) as u32;
-    (0..n)
-        .map(|i| Row {
-            token: token(),
-            seq: 0,
-            pos: first_pos + i as u32,
-        })
-        .collect()
-}
-
-fn run(executor: &mut dyn Inspect, rows: &[Row], heads: &[u32], want: Want) -> Output {
-    let step = Step::Rows {
-        rows,
-        heads: &Head::all(heads, want),
-        trace: None,
+fn on_cpu(case: &Case, threads: usize, cache_f16: bool) -> CpuExecutor {
+    let pool = Pool::with_threads(threads);
+    let options = CpuOptions {
+        pool: Some(pool),
+        cache_f16: Some(cache_f16),
+        ..CpuOptions::default()
     };
-    pollster::block_on(executor.submit(step).unwrap()).unwrap()
+    let mut executor = CpuExecutor::new(case.plan.clone(), CONTEXT, options).unwrap();
+    case.load(&mut executor);
+    executor
 }
 
 /// Values that 8 bits per block of 32 hold exactly.
@@ -162,7 +57,7 @@ fn exact_values(n: usize, random: &mut Random) -> Vec<f32> {
 /// Runs a case on both executors, one and several threads, and compares an activation. The input is set exactly.
 fn compare(name: &str, case: &Case, input: Option<(Role, usize)>, output: Role, tolerance: f32) {
     for threads in [1, 3] {
-        let (mut cpu, mut reference) = (case.cpu(threads, false), case.reference());
+        let (mut cpu, mut reference) = (on_cpu(case, threads, false), case.reference());
         for n in ROWS {
             let mut random = Random(*n as u64);
             let rows = rows(*n, 0, case.plan.vocab_size, &mut random);
@@ -212,7 +107,7 @@ fn every_type_is_multiplied() {
     for dtype in DType::ALL {
         for inner in widths(*dtype) {
             for (hidden, bias) in [(1, false), (4, true), (33, true), (100, false)] {
-                let mut case = Case::new(hidden, 10);
+                let mut case = new_case(hidden, 10);
                 let down = case.linear(*dtype, hidden, *inner, bias);
                 let plan = case.plan.clone();
                 case.residual(Role::FeedForward, down);
@@ -243,7 +138,7 @@ fn every_type_is_multiplied() {
 fn every_type_is_looked_up() {
     for dtype in DType::ALL {
         for hidden in widths(*dtype) {
-            let mut case = Case::new(*hidden, 131);
+            let mut case = new_case(*hidden, 131);
             let table = case.tensor(*dtype, 131, *hidden);
             let norm = case.norm();
             let x = case.plan.embed(table);
@@ -286,7 +181,7 @@ fn gate_up_silu() {
                     if up_type == DType::Q8_0 && hidden % 32 != 0 {
                         continue;
                     }
-                    let mut case = Case::new(*hidden, 10);
+                    let mut case = new_case(*hidden, 10);
                     let norm = case.norm();
                     let gate = case.linear(*dtype, inner, *hidden, bias);
                     let up = case.linear(up_type, inner, *hidden, bias);
@@ -302,60 +197,27 @@ fn gate_up_silu() {
     }
 }
 
-fn attention_case(heads: Heads, mask: Mask, bias: bool, rope_pairs: u32) -> Case {
-    attention_case_with(heads, mask, bias, rope_pairs, None, false)
-}
+/// Of queries, keys and values.
+const ATTENTION_TYPES: [DType; 3] = [DType::F32, DType::F16, DType::F32];
 
-/// With scores scaled by position, and with normalised queries and keys.
-fn attention_case_with(
-    heads: Heads,
-    mask: Mask,
-    bias: bool,
-    rope_pairs: u32,
-    temperature: Option<Temperature>,
-    qk_norm: bool,
-) -> Case {
-    let hidden = 64;
-    let mut case = Case::new(hidden, 50);
-    let norm = case.norm();
-    let d = heads.head_dim;
-    let q = case.linear(DType::F32, heads.heads * d, hidden, bias);
-    let k = case.linear(DType::F16, heads.kv_heads * d, hidden, bias);
-    let v = case.linear(DType::F32, heads.kv_heads * d, hidden, bias);
-    case.plan.caches = vec![CacheSpec {
-        kv_heads: heads.kv_heads,
-        head_dim: d,
-    }];
-    let inv_freq = (0..rope_pairs)
-        .map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d)))
-        .collect();
-    case.plan.ropes = vec![Rope {
-        inv_freq,
-        magnitude: 1.25,
-    }];
-    let rope = (rope_pairs > 0).then_some(0);
-    let x = case.stream();
-    let mut query = case
-        .plan
-        .qkv_rope(x.normed(norm), [q, k, v], heads, rope, 0);
-    if qk_norm {
-        query = case.plan.qk_norm(query, heads, 0, 1e-5, None, None);
-    }
-    let spec = AttentionSpec {
+fn attention_case(heads: Heads, mask: Mask, bias: bool, rope_pairs: u32) -> Case {
+    let mut case = new_case(64, 50);
+    case.attention(Attention {
+        types: ATTENTION_TYPES,
         heads,
-        cache: 0,
-        scale: 1.0 / (d as f32).sqrt(),
         mask,
-        temperature,
-    };
-    case.plan.attention(query, spec);
+        bias,
+        rope_pairs,
+        temperature: None,
+        qk_norm: QkNorm::No,
+    });
     case
 }
 
 /// Steps of a growing sequence on both executors.
 fn compare_attention(name: &str, case: &Case, steps: &[usize]) {
     for (threads, cache_f16) in [(1, false), (3, false), (1, true)] {
-        let (mut cpu, mut reference) = (case.cpu(threads, cache_f16), case.reference());
+        let (mut cpu, mut reference) = (on_cpu(case, threads, cache_f16), case.reference());
         let name = format!("{name}, {threads} threads, f16 {cache_f16}");
         let mut random = Random(7);
         let mut pos = 0;
@@ -427,6 +289,15 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
 
 #[test]
 fn qk_norm_and_scores_scaled_by_position() {
+    check_qk_norm(QkNorm::Plain);
+}
+
+#[test]
+fn qk_norm_with_weights_before_the_rotation() {
+    check_qk_norm(QkNorm::Weighed);
+}
+
+fn check_qk_norm(qk_norm: QkNorm) {
     for (heads, mask) in [
         (
             Heads {
@@ -449,7 +320,16 @@ fn qk_norm_and_scores_scaled_by_position() {
             floor_scale: 8.0,
             scale: 0.5,
         });
-        let mut case = attention_case_with(heads, mask, false, 4, temperature, true);
+        let mut case = new_case(64, 50);
+        case.attention(Attention {
+            types: ATTENTION_TYPES,
+            heads,
+            mask,
+            bias: false,
+            rope_pairs: 4,
+            temperature,
+            qk_norm,
+        });
         case.plan.ropes[0].magnitude = 1.0;
         compare_attention(&format!("{heads:?} {mask:?}"), &case, &[1, 30, 1, 9]);
     }
@@ -463,7 +343,7 @@ fn sequences_do_not_see_each_other() {
         head_dim: 16,
     };
     let case = attention_case(heads, Mask::Causal, false, 8);
-    let (mut cpu, mut reference) = (case.cpu(2, false), case.reference());
+    let (mut cpu, mut reference) = (on_cpu(&case, 2, false), case.reference());
     let mut random = Random(11);
     for executor in [&mut cpu as &mut dyn Inspect, &mut reference] {
         executor.set_pages(0, &[3, 1]).unwrap();
@@ -511,7 +391,7 @@ fn mixtures_of_experts() {
         (DType::IQ2_XS, 256, 256, sigmoid(5, 5)),
     ];
     for (dtype, hidden, inner, experts) in cases {
-        let mut case = Case::new(hidden, 10);
+        let mut case = new_case(hidden, 10);
         let norm = case.norm();
         let router = case.tensor(DType::F32, experts.count, hidden);
         let [gate, up] = [0; 2].map(|_| case.tensor(dtype, experts.count * inner, hidden));
@@ -552,10 +432,10 @@ fn sampling_picks_the_same_tokens() {
         settings(1.0, 0, 1.0, 0.05),
     ];
     for vocab in [1u32, 255, 5003] {
-        let mut case = Case::new(32, vocab);
+        let mut case = new_case(32, vocab);
         let logits = case.plan.value(Role::Logits, vocab);
         case.plan.sample(logits);
-        let (mut cpu, mut reference) = (case.cpu(2, true), case.reference());
+        let (mut cpu, mut reference) = (on_cpu(&case, 2, true), case.reference());
         let mut random = Random(u64::from(vocab));
         for sampling in &list {
             for seed in 0..20 {
@@ -587,10 +467,10 @@ fn sampling_picks_the_same_tokens() {
 #[test]
 fn adjusted_logits_give_the_same_tokens() {
     for vocab in [1u32, 2, 255, 5003] {
-        let mut case = Case::new(32, vocab);
+        let mut case = new_case(32, vocab);
         let logits = case.plan.value(Role::Logits, vocab);
         case.plan.sample(logits);
-        let (mut cpu, mut reference) = (case.cpu(2, true), case.reference());
+        let (mut cpu, mut reference) = (on_cpu(&case, 2, true), case.reference());
         adjustments::compare(vocab, [&mut cpu, &mut reference]);
     }
 }
@@ -599,10 +479,10 @@ fn adjusted_logits_give_the_same_tokens() {
 fn activations_that_are_no_numbers_stay_so() {
     for dtype in [DType::F32, DType::Q4_0, DType::Q8_0, DType::Q6_K] {
         for bad in [f32::NAN, f32::INFINITY] {
-            let mut case = Case::new(8, 10);
+            let mut case = new_case(8, 10);
             let down = case.linear(dtype, 8, 256, false);
             case.residual(Role::FeedForward, down);
-            let mut cpu = case.cpu(1, true);
+            let mut cpu = on_cpu(&case, 1, true);
             let mut values = vec![0.5; 256];
             values[77] = bad;
             cpu.poke(Role::Residual, &[0.0; 8], None).unwrap();
@@ -642,7 +522,7 @@ fn weights_that_are_no_numbers_are_refused() {
         (DType::IQ4_XS, &[0]),
     ] {
         for at in at {
-            let mut case = Case::new(8, 10);
+            let mut case = new_case(8, 10);
             let down = case.linear(dtype, 8, 256, false);
             case.residual(Role::FeedForward, down);
             let mut executor =
@@ -657,7 +537,7 @@ fn weights_that_are_no_numbers_are_refused() {
 
 #[test]
 fn a_model_beyond_all_memory_is_refused_with_the_numbers() {
-    let mut case = Case::new(1 << 20, 10);
+    let mut case = new_case(1 << 20, 10);
     let weight = case.plan.tensor_spec("huge", DType::F32, 1 << 40, 1 << 20);
     case.residual(Role::FeedForward, Linear { weight, bias: None });
     let error = CpuExecutor::new(case.plan, CONTEXT, CpuOptions::default())

@@ -5,15 +5,12 @@
 //! subgroups.
 
 use crate::support::adjustments;
-use crate::support::harness::{
-    Random, assert_close, assign_pages, gpu, gpu_variants, random_weights, rounding_variants,
-};
+use crate::support::case::{Attention, CONTEXT, Case, QkNorm, rows, run};
+use crate::support::harness::{Random, assert_close, gpu, gpu_variants, rounding_variants};
 use llamero::exec::gpu::{CacheType, GpuExecutor, GpuOptions};
-use llamero::exec::reference::ReferenceExecutor;
-use llamero::exec::{Executor, Head, Inspect, Limits, Output, Step, Want};
+use llamero::exec::{Executor, Inspect, Want};
 use llamero::plan::{
-    AttentionSpec, CacheSpec, Experts, Gating, Heads, History, Linear, Mask, Norm, Op, Plan, Role,
-    Rope, Row, Sampling, Temperature, TensorId, ValueId,
+    Experts, Gating, Heads, History, Linear, Mask, Op, Role, Row, Sampling, Temperature, TensorId,
 };
 use llamero::quant::DType;
 
@@ -51,130 +48,27 @@ fn is_narrow(case: &Case) -> bool {
             .all(|t| t.rows == 1 || t.cols < 256)
 }
 
-/// A plan in the making, with its weights' bytes.
-struct Case {
-    plan: Plan,
-    weights: Vec<Vec<u8>>,
-    random: Random,
+fn on_gpu(case: &Case, options: &GpuOptions) -> GpuExecutor {
+    let options = GpuOptions {
+        max_rows: Some(64),
+        ..options.clone()
+    };
+    let executor = pollster::block_on(GpuExecutor::new(
+        &gpu(),
+        case.plan.clone(),
+        CONTEXT,
+        &options,
+    ));
+    let mut executor = executor.unwrap();
+    pollster::block_on(executor.ready()).unwrap();
+    case.load(&mut executor);
+    executor
 }
 
-impl Case {
-    fn new(hidden: u32, vocab: u32, seed: u64) -> Case {
-        let plan = Plan::new(hidden, vocab, 8192);
-        Case {
-            plan,
-            weights: Vec::new(),
-            random: Random(seed),
-        }
-    }
-
-    fn tensor(&mut self, dtype: DType, rows: u32, cols: u32) -> TensorId {
-        let scale = 2.0 / (cols as f32).sqrt();
-        let bytes = random_weights(
-            dtype,
-            u64::from(rows),
-            u64::from(cols),
-            scale,
-            &mut self.random,
-        );
-        let name = format!("tensor {}", self.weights.len());
-        self.weights.push(bytes);
-        self.plan.tensor_spec(name, dtype, rows.into(), cols.into())
-    }
-
-    fn linear(&mut self, dtype: DType, rows: u32, cols: u32, bias: bool) -> Linear {
-        let weight = self.tensor(dtype, rows, cols);
-        Linear {
-            weight,
-            bias: bias.then(|| self.tensor(DType::F32, 1, rows)),
-        }
-    }
-
-    fn norm(&mut self) -> Norm {
-        let hidden = self.plan.hidden_size;
-        Norm {
-            weight: self.tensor(DType::F32, 1, hidden),
-            eps: 1e-5,
-        }
-    }
-
-    /// The residual stream that is set before a step.
-    fn stream(&mut self) -> ValueId {
-        let hidden = self.plan.hidden_size;
-        self.plan.value(Role::Residual, hidden)
-    }
-
-    /// `x + W a`, alone: `a` of this role.
-    fn residual(&mut self, role: Role, linear: Linear) -> ValueId {
-        let inner = self.plan.tensor(linear.weight).cols as u32;
-        let (x, a) = (self.stream(), self.plan.value(role, inner));
-        self.plan.residual(a, linear, x)
-    }
-
-    fn load(&self, executor: &mut dyn Executor) {
-        for (i, bytes) in self.weights.iter().enumerate() {
-            // In two pieces, as a loader would.
-            let row = self.plan.tensors[i].row_bytes() as usize;
-            let cut = bytes.len() / row / 2 * row;
-            if cut > 0 {
-                executor.load_rows(TensorId(i), 0, &bytes[..cut]).unwrap();
-            }
-            executor
-                .load_rows(TensorId(i), (cut / row) as u64, &bytes[cut..])
-                .unwrap();
-        }
-        assign_pages(executor);
-    }
-
-    fn reference(&self) -> ReferenceExecutor {
-        let mut executor =
-            ReferenceExecutor::new(self.plan.clone(), Limits::for_context(CONTEXT, 64, 1)).unwrap();
-        self.load(&mut executor);
-        executor
-    }
-
-    fn gpu(&self, options: &GpuOptions) -> GpuExecutor {
-        let options = GpuOptions {
-            max_rows: Some(64),
-            ..options.clone()
-        };
-        let executor = pollster::block_on(GpuExecutor::new(
-            &gpu(),
-            self.plan.clone(),
-            CONTEXT,
-            &options,
-        ));
-        let mut executor = executor.unwrap();
-        pollster::block_on(executor.ready()).unwrap();
-        self.load(&mut executor);
-        executor
-    }
-}
-
-const CONTEXT: u32 = 1024;
 /// One row is matvec; 2, 32, 33 are matmul with a tile that is nearly empty, full, and overfull.
 const ROWS: &[usize] = &[1, 2, 32, 33];
 /// With kernels for 2, 4 and 8 rows: each of them full and not, both tiles of matmul full and not.
 const COLUMN_ROWS: &[usize] = &[1, 2, 3, 8, 9, 33, 64];
-
-fn rows(n: usize, first_pos: u32, vocab: u32, random: &mut Random) -> Vec<Row> {
-    (0..n)
-        .map(|i| Row {
-            token: (random.next() % u64::from(vocab)) as u32,
-            seq: 0,
-            pos: first_pos + i as u32,
-        })
-        .collect()
-}
-
-fn run(executor: &mut dyn Inspect, rows: &[Row], heads: &[u32], want: Want) -> Output {
-    let step = Step::Rows {
-        rows,
-        heads: &Head::all(heads, want),
-        trace: None,
-    };
-    pollster::block_on(executor.submit(step).unwrap()).unwrap()
-}
 
 /// Runs a case on both executors and compares an activation.
 fn compare(name: &str, case: &Case, input: Option<(Role, usize, Option<TensorId>)>, output: Role) {
@@ -198,7 +92,7 @@ fn compare(name: &str, case: &Case, input: Option<(Role, usize, Option<TensorId>
     let shows = some && !is_narrow(case) && output != Role::Residual;
     let rounding = rounding.filter(|_| shows);
     for (variant, options, tolerance) in exact.chain(rounding) {
-        let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
+        let (mut on_gpu, mut reference) = (on_gpu(case, &options), case.reference());
         for n in if options.columns == Some(true) {
             COLUMN_ROWS
         } else {
@@ -266,7 +160,7 @@ fn embed() {
             let mut with_head = Case {
                 plan: case.plan.clone(),
                 weights: case.weights.clone(),
-                random: Random(2),
+                ..Case::new(*hidden, 131, 2)
             };
             with_head.plan.vocab_size = 5;
             with_head.plan.lm_head(x.normed(norm), head);
@@ -402,53 +296,16 @@ fn attention_case(
     bias: bool,
     rope_pairs: u32,
 ) -> Case {
-    attention_case_with([dtype, v_type], heads, mask, bias, rope_pairs, None, false)
-}
-
-/// With scores scaled by position, and with normalised queries and keys.
-fn attention_case_with(
-    [dtype, v_type]: [DType; 2],
-    heads: Heads,
-    mask: Mask,
-    bias: bool,
-    rope_pairs: u32,
-    temperature: Option<Temperature>,
-    qk_norm: bool,
-) -> Case {
-    let hidden = 64;
-    let mut case = Case::new(hidden, 50, 6);
-    let norm = case.norm();
-    let d = heads.head_dim;
-    let q = case.linear(dtype, heads.heads * d, hidden, bias);
-    let k = case.linear(dtype, heads.kv_heads * d, hidden, bias);
-    let v = case.linear(v_type, heads.kv_heads * d, hidden, bias);
-    case.plan.caches = vec![CacheSpec {
-        kv_heads: heads.kv_heads,
-        head_dim: d,
-    }];
-    let inv_freq = (0..rope_pairs)
-        .map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d)))
-        .collect();
-    case.plan.ropes = vec![Rope {
-        inv_freq,
-        magnitude: 1.25,
-    }];
-    let rope = (rope_pairs > 0).then_some(0);
-    let x = case.stream();
-    let mut query = case
-        .plan
-        .qkv_rope(x.normed(norm), [q, k, v], heads, rope, 0);
-    if qk_norm {
-        query = case.plan.qk_norm(query, heads, 0, 1e-5, None, None);
-    }
-    let spec = AttentionSpec {
+    let mut case = Case::new(64, 50, 6);
+    case.attention(Attention {
+        types: [dtype, dtype, v_type],
         heads,
-        cache: 0,
-        scale: 1.0 / (d as f32).sqrt(),
         mask,
-        temperature,
-    };
-    case.plan.attention(query, spec);
+        bias,
+        rope_pairs,
+        temperature: None,
+        qk_norm: QkNorm::No,
+    });
     case
 }
 
@@ -480,7 +337,16 @@ fn attention_split_among_workgroups() {
             floor_scale: 64.0,
             scale: 0.3,
         });
-        let case = attention_case_with([DType::F32; 2], heads, mask, false, 4, temperature, false);
+        let mut case = Case::new(64, 50, 6);
+        case.attention(Attention {
+            types: [DType::F32; 3],
+            heads,
+            mask,
+            bias: false,
+            rope_pairs: 4,
+            temperature,
+            qk_norm: QkNorm::No,
+        });
         let norm = case.plan.ops[0].norm().map(|n| n.weight);
         for (variant, options) in gpu_variants()
             .into_iter()
@@ -491,7 +357,7 @@ fn attention_split_among_workgroups() {
                     cache: Some(cache),
                     ..options.clone()
                 };
-                let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
+                let (mut on_gpu, mut reference) = (on_gpu(&case, &options), case.reference());
                 let mut random = Random(11);
                 let mut step = |rows: &[Row], compared: bool| {
                     let x = random.values(rows.len() * 64);
@@ -583,7 +449,7 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
                         cache: Some(cache),
                         ..options.clone()
                     };
-                    let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
+                    let (mut on_gpu, mut reference) = (on_gpu(&case, &options), case.reference());
                     let mut random = Random(7);
                     let mut pos = 0;
                     // Steps that end inside a page, at its end, and beyond it.
@@ -633,6 +499,16 @@ fn qkv_rope_and_attention_over_a_growing_cache() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn qk_norm_and_scores_scaled_by_position() {
+    check_qk_norm(QkNorm::Plain);
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn qk_norm_with_weights_before_the_rotation() {
+    check_qk_norm(QkNorm::Weighed);
+}
+
+fn check_qk_norm(qk_norm: QkNorm) {
     for (heads, mask) in [
         (
             Heads {
@@ -663,8 +539,16 @@ fn qk_norm_and_scores_scaled_by_position() {
             floor_scale: 8.0,
             scale: 0.5,
         });
-        let mut case =
-            attention_case_with([DType::F32; 2], heads, mask, false, 4, temperature, true);
+        let mut case = Case::new(64, 50, 6);
+        case.attention(Attention {
+            types: [DType::F32; 3],
+            heads,
+            mask,
+            bias: false,
+            rope_pairs: 4,
+            temperature,
+            qk_norm,
+        });
         case.plan.ropes[0].magnitude = 1.0;
         let norm = case.plan.ops[0].norm().map(|n| n.weight);
         for (variant, options) in gpu_variants() {
@@ -673,7 +557,7 @@ fn qk_norm_and_scores_scaled_by_position() {
                     cache: Some(cache),
                     ..options.clone()
                 };
-                let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
+                let (mut on_gpu, mut reference) = (on_gpu(&case, &options), case.reference());
                 let mut random = Random(8);
                 let mut pos = 0;
                 for n in [1, 30, 1, 9] {
@@ -755,7 +639,7 @@ fn mixtures_of_experts() {
         mixture(&mut case, false);
         compare(&format!("{name}, alone"), &case, input, Role::Logits);
         // The experts cut into parts, as where they are larger than a binding.
-        let whole = case.gpu(&GpuOptions::default());
+        let whole = on_gpu(&case, &GpuOptions::default());
         let largest = whole
             .lowered()
             .parts
@@ -772,7 +656,7 @@ fn mixtures_of_experts() {
             max_binding: Some(most),
             ..GpuOptions::default()
         };
-        let (mut on_gpu, mut reference) = (case.gpu(&options), case.reference());
+        let (mut on_gpu, mut reference) = (on_gpu(&case, &options), case.reference());
         let mut random = Random(10);
         let x = random.values(9 * hidden as usize);
         let rows = rows(9, 0, 10, &mut random);
@@ -801,7 +685,7 @@ fn rope_is_exact_at_large_positions() {
     };
     let case = attention_case(DType::F32, DType::F32, heads, Mask::Causal, false, 32);
     let norm = case.plan.ops[0].norm().map(|n| n.weight);
-    let (mut on_gpu, mut reference) = (case.gpu(&gpu_variants()[0].1), case.reference());
+    let (mut on_gpu, mut reference) = (on_gpu(&case, &gpu_variants()[0].1), case.reference());
     let mut random = Random(8);
     let x = random.values(64);
     for pos in [0, 1, 255, 256, 257, 511, 1000, 1023] {
@@ -847,7 +731,7 @@ fn sampling_picks_the_same_tokens() {
         let mut case = Case::new(32, vocab, 9);
         let logits = case.plan.value(Role::Logits, vocab);
         case.plan.sample(logits);
-        let (mut on_gpu, mut reference) = (case.gpu(&gpu_variants()[0].1), case.reference());
+        let (mut on_gpu, mut reference) = (on_gpu(&case, &gpu_variants()[0].1), case.reference());
         let mut random = Random(u64::from(vocab));
         let mut different = std::collections::BTreeSet::new();
         for (i, sampling) in list.iter().enumerate() {
@@ -893,7 +777,7 @@ fn adjusted_logits_give_the_same_tokens() {
         let mut case = Case::new(32, vocab, 9);
         let logits = case.plan.value(Role::Logits, vocab);
         case.plan.sample(logits);
-        let (mut on_gpu, mut reference) = (case.gpu(&gpu_variants()[0].1), case.reference());
+        let (mut on_gpu, mut reference) = (on_gpu(&case, &gpu_variants()[0].1), case.reference());
         adjustments::compare(vocab, [&mut on_gpu, &mut reference]);
     }
 }

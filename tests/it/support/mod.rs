@@ -1,6 +1,7 @@
 //! What tests share.
 
 pub mod adjustments;
+pub mod case;
 pub mod cases;
 pub mod counting;
 pub mod fuzz;

@@ -2,7 +2,7 @@
 //! `kernels.rs`: variants, parameter structs, bindings, constants, workgroup sizes. A renamed binding or a moved
 //! parameter is then a compile error in `src/exec/gpu/`.
 //!
-//! Also tells tests what this machine has: cfg `default_model` (models/…), `npm_vocabularies` (node_modules), `gpu` (a
+//! Also tells tests what this machine has: cfg `default_model` (models/…), `npm_vocabularies` (`node_modules`), `gpu` (a
 //! Vulkan driver). What needs one that is absent is reported as ignored.
 
 #[path = "src/exec/gpu/kernels/assemble.rs"]

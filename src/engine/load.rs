@@ -42,12 +42,12 @@ impl Device {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] for another name.
-    pub fn from_name(name: &str) -> Result<Device> {
+    pub fn from_name(name: &str) -> Result<Self> {
         match name {
-            "auto" => Ok(Device::Auto),
-            "webgpu" => Ok(Device::WebGpu),
-            "cpu" => Ok(Device::Cpu),
-            "reference" => Ok(Device::Reference),
+            "auto" => Ok(Self::Auto),
+            "webgpu" => Ok(Self::WebGpu),
+            "cpu" => Ok(Self::Cpu),
+            "reference" => Ok(Self::Reference),
             other => Err(Error::invalid_input(format!(
                 "device is {other:?}; it may be \"auto\", \"webgpu\", \"cpu\" or \"reference\""
             ))),
@@ -206,7 +206,7 @@ impl Model {
         sources: Vec<Rc<dyn ByteSource>>,
         options: &LoadOptions,
         host: &mut dyn LoadHost,
-    ) -> Result<Model> {
+    ) -> Result<Self> {
         let wanted = options.check()?;
         let total = sources.iter().map(|source| source.len()).sum();
         host.progress(LoadPhase::Open, 0, total)?;
@@ -225,7 +225,7 @@ impl Model {
         path: impl AsRef<std::path::Path>,
         options: &LoadOptions,
         host: &mut dyn LoadHost,
-    ) -> Result<Model> {
+    ) -> Result<Self> {
         let (wanted, path) = (options.check()?, path.as_ref());
         host.progress(LoadPhase::Open, 0, 0)?;
         let open = || Opened::open_path(path, options.quantize.as_deref());
@@ -249,8 +249,8 @@ impl Model {
     ///
     /// Those of [`Model::load_path`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Model> {
-        Model::load_path(path, &LoadOptions::default(), &mut ()).await
+    pub async fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        Self::load_path(path, &LoadOptions::default(), &mut ()).await
     }
 }
 

@@ -44,7 +44,7 @@ impl Model {
         mut executor: Box<dyn Executor>,
         context: u32,
         progress: impl FnMut(LoadProgress) -> Result<()>,
-    ) -> Result<Model> {
+    ) -> Result<Self> {
         load_weights(
             &opened.model,
             &opened.checkpoint,
@@ -54,7 +54,7 @@ impl Model {
         .await?;
         executor.ready().await?;
         let limits = executor.limits();
-        Ok(Model {
+        Ok(Self {
             file_bytes: opened.checkpoint.total_bytes(),
             file_order: FileOrder::new(
                 &opened.model,

@@ -43,7 +43,7 @@ impl Opened {
         checkpoint: Checkpoint,
         files: HfFiles<'_>,
         quantize: Option<&str>,
-    ) -> Result<Opened> {
+    ) -> Result<Self> {
         let quantize = quantize.map(quantize_type).transpose()?;
         // Names the file at fault.
         let weights = checkpoint.name();
@@ -89,7 +89,7 @@ impl Opened {
                 FileFormat::Safetensors => found,
             });
         }
-        Ok(Opened {
+        Ok(Self {
             checkpoint,
             config,
             model,
@@ -123,7 +123,7 @@ impl Opened {
     pub async fn from_sources(
         sources: Vec<Rc<dyn ByteSource>>,
         quantize: Option<&str>,
-    ) -> Result<Opened> {
+    ) -> Result<Self> {
         let (config, mut files, mut index) = (find(&sources, CONFIG), HfFolder::default(), None);
         let Some(config) = config else {
             // A picked folder may hold other files beside a GGUF.
@@ -134,7 +134,7 @@ impl Opened {
                 ));
             }
             let sources = if ggufs.is_empty() { sources } else { ggufs };
-            return Opened::new(
+            return Self::new(
                 Checkpoint::open_gguf(sources).await?,
                 files.files(),
                 quantize,
@@ -145,7 +145,7 @@ impl Opened {
         if weights.is_empty() && find(&sources, INDEX).is_none() {
             let ggufs = with_suffix(&sources, ".gguf");
             if !ggufs.is_empty() {
-                return Opened::new(Checkpoint::open_gguf(ggufs).await?, files.files(), quantize)
+                return Self::new(Checkpoint::open_gguf(ggufs).await?, files.files(), quantize)
                     .await;
             }
             let names: Vec<&str> = sources.iter().map(|source| source.name()).collect();
@@ -165,7 +165,7 @@ impl Opened {
             index = Some(read_small(source).await?);
         }
         let checkpoint = Checkpoint::open_safetensors(&config, index.as_deref(), weights).await?;
-        Opened::new(checkpoint, files.files(), quantize).await
+        Self::new(checkpoint, files.files(), quantize).await
     }
 
     /// Opens the model at a local path, as [`Checkpoint::open_path`] does, with what lies beside its weights.
@@ -175,14 +175,14 @@ impl Opened {
     /// Those of [`Checkpoint::open_path`] and [`Opened::new`], and
     /// [`ErrorKind::Io`](crate::error::ErrorKind::Io) for a file that cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
-    pub async fn open_path(path: &std::path::Path, quantize: Option<&str>) -> Result<Opened> {
+    pub async fn open_path(path: &std::path::Path, quantize: Option<&str>) -> Result<Self> {
         let checkpoint = Checkpoint::open_path(path).await?;
         let files = if path.is_dir() {
             HfFolder::read(path)?
         } else {
             HfFolder::default()
         };
-        Opened::new(checkpoint, files.files(), quantize).await
+        Self::new(checkpoint, files.files(), quantize).await
     }
 }
 

@@ -30,7 +30,7 @@ pub struct GenerationConfig {
 
 impl GenerationConfig {
     /// From the keys `general.sampling.*` of a GGUF.
-    pub fn from_gguf(metadata: &Metadata) -> GenerationConfig {
+    pub fn from_gguf(metadata: &Metadata) -> Self {
         let number = |name: &str| {
             metadata
                 .f64(&format!("general.sampling.{name}"))
@@ -38,7 +38,7 @@ impl GenerationConfig {
                 .flatten()
                 .map(shortest)
         };
-        GenerationConfig {
+        Self {
             do_sample: None,
             temperature: number("temp"),
             top_k: number("top_k").and_then(whole),
@@ -50,12 +50,12 @@ impl GenerationConfig {
     }
 
     /// From a `generation_config.json`; whatever is wrong with it, what it says of anything else is read elsewhere.
-    pub fn from_json(bytes: &[u8]) -> GenerationConfig {
+    pub fn from_json(bytes: &[u8]) -> Self {
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes) else {
-            return GenerationConfig::default();
+            return Self::default();
         };
         let number = |name: &str| json.get(name).and_then(serde_json::Value::as_f64);
-        GenerationConfig {
+        Self {
             do_sample: json.get("do_sample").and_then(serde_json::Value::as_bool),
             temperature: number("temperature"),
             top_k: number("top_k").and_then(whole),
@@ -66,11 +66,11 @@ impl GenerationConfig {
         .checked()
     }
 
-    fn checked(self) -> GenerationConfig {
+    fn checked(self) -> Self {
         let within = |value: Option<f64>, low: f64, high: f64| {
             value.filter(|value| (low..=high).contains(value))
         };
-        GenerationConfig {
+        Self {
             temperature: within(self.temperature, 0.0, 100.0),
             top_p: within(self.top_p, 0.0, 1.0),
             min_p: within(self.min_p, 0.0, 1.0),

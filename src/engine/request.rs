@@ -1,4 +1,4 @@
-//! What a caller may ask of `generate`, and its validation. Option names are those of Transformers and OpenAI; an
+//! What a caller may ask of `generate`, and its validation. Option names are those of Transformers and `OpenAI`; an
 //! unknown option is an error, never ignored.
 
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use std::rc::Rc;
 /// Tokens generated when neither `max_new_tokens` nor `max_length` is given.
 const DEFAULT_MAX_NEW_TOKENS: u32 = 256;
 
-/// Most likely tokens whose log-probabilities a request may ask for, as in OpenAI's API.
+/// Most likely tokens whose log-probabilities a request may ask for, as in `OpenAI`'s API.
 const MAX_TOP_LOGPROBS: u32 = 20;
 
 /// A generation request. Exactly one of `prompt`, `ids` and `messages` is given.
@@ -66,7 +66,7 @@ pub struct Request {
     /// Makes tokens of the prompt and of the output less likely: logits above 0 are divided by it, others multiplied.
     /// Above 0; 1 (default): none.
     pub repetition_penalty: Option<f32>,
-    /// Taken from the logits of tokens in the output, -2 to 2; as in OpenAI, like the next two. Default 0.
+    /// Taken from the logits of tokens in the output, -2 to 2; as in `OpenAI`, like the next two. Default 0.
     pub presence_penalty: Option<f32>,
     /// Taken from the logits of tokens in the output, times how often they are there, -2 to 2. Default 0.
     pub frequency_penalty: Option<f32>,

@@ -57,8 +57,8 @@ impl Held {
 
 impl TextStream {
     /// An empty stream.
-    pub fn new(decoder: Option<DecodeStream>, stop: Rc<[String]>) -> TextStream {
-        TextStream {
+    pub fn new(decoder: Option<DecodeStream>, stop: Rc<[String]>) -> Self {
+        Self {
             decoder,
             stop,
             text: String::new(),
@@ -160,10 +160,10 @@ mod tests {
         .collect();
         metadata.insert("tokenizer.ggml.model", "llama".into());
         metadata.insert("tokenizer.ggml.tokens", texts.into());
-        metadata.insert("tokenizer.ggml.scores", vec![0.0f32; 7].into());
+        metadata.insert("tokenizer.ggml.scores", vec![0.0_f32; 7].into());
         metadata.insert(
             "tokenizer.ggml.token_type",
-            vec![2i32, 1, 1, 3, 3, 6, 6].into(),
+            vec![2_i32, 1, 1, 3, 3, 6, 6].into(),
         );
         metadata.insert("tokenizer.ggml.add_space_prefix", false.into());
         Tokenizer::from_gguf(&metadata).expect("a tokenizer")

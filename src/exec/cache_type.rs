@@ -19,23 +19,23 @@ impl CacheType {
     /// As options and shader files name it.
     pub fn name(self) -> &'static str {
         match self {
-            CacheType::F32 => "f32",
-            CacheType::F16 => "f16",
-            CacheType::Q8_0 => "q8_0",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
         }
     }
 
     /// The type of that name.
-    pub fn from_name(name: &str) -> Option<CacheType> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|t| t.name() == name)
     }
 
     /// u32 that a vector of `head_dim` values takes.
     pub fn words(self, head_dim: u32) -> u32 {
         match self {
-            CacheType::F32 => head_dim.next_multiple_of(4),
-            CacheType::F16 => head_dim.next_multiple_of(4) / 2,
-            CacheType::Q8_0 => head_dim.div_ceil(32) * 8 + head_dim.div_ceil(32).div_ceil(2),
+            Self::F32 => head_dim.next_multiple_of(4),
+            Self::F16 => head_dim.next_multiple_of(4) / 2,
+            Self::Q8_0 => head_dim.div_ceil(32) * 8 + head_dim.div_ceil(32).div_ceil(2),
         }
     }
 }

@@ -19,8 +19,8 @@ pub struct Table {
 
 impl Table {
     /// Empty buffers.
-    pub fn new(layout: Layout) -> Table {
-        Table {
+    pub fn new(layout: Layout) -> Self {
+        Self {
             buffers: vec![Vec::new(); layout.buffers.len()],
             layout,
         }
@@ -69,8 +69,8 @@ impl Host {
     /// # Errors
     ///
     /// Those of [`Layout::new`].
-    pub fn new(plan: Rc<Plan>, limits: Limits) -> Result<Host> {
-        Ok(Host {
+    pub fn new(plan: Rc<Plan>, limits: Limits) -> Result<Self> {
+        Ok(Self {
             pages: vec![Vec::new(); limits.max_seqs as usize],
             sampling: vec![SequenceSampling::greedy(); limits.max_seqs as usize],
             sampler: Sampler::default(),
@@ -497,7 +497,7 @@ fn mix(
     for (t, row) in rows.iter().enumerate() {
         for h in 0..heads {
             let weights = &pattern[(t * heads + h) * seen..][..seen];
-            let mut sum = vec![0.0f64; d];
+            let mut sum = vec![0.0_f64; d];
             for pos in spec.mask.first(row.pos)..=row.pos {
                 executor.cached(spec.cache, 1, h / group, Row { pos, ..*row }, &mut value)?;
                 let weight = f64::from(weights[pos as usize]);

@@ -59,26 +59,26 @@ pub struct Want {
 
 impl Want {
     /// Nothing.
-    pub const NOTHING: Want = Want {
+    pub const NOTHING: Self = Self {
         draw: Draw::No,
         logprobs: None,
         logits: false,
         hidden: false,
     };
     /// A drawn token, which [`Step::Next`] runs.
-    pub const ID: Want = Want {
+    pub const ID: Self = Self {
         draw: Draw::Next,
-        ..Want::NOTHING
+        ..Self::NOTHING
     };
     /// Logits.
-    pub const LOGITS: Want = Want {
+    pub const LOGITS: Self = Self {
         logits: true,
-        ..Want::NOTHING
+        ..Self::NOTHING
     };
     /// The final norm's output.
-    pub const HIDDEN: Want = Want {
+    pub const HIDDEN: Self = Self {
         hidden: true,
-        ..Want::NOTHING
+        ..Self::NOTHING
     };
 
     /// Whether logits are read back, as they are or for log-probabilities.
@@ -109,8 +109,8 @@ pub struct Head {
 
 impl Head {
     /// Heads at these rows that all want the same.
-    pub fn all(rows: &[u32], want: Want) -> Vec<Head> {
-        rows.iter().map(|row| Head { row: *row, want }).collect()
+    pub fn all(rows: &[u32], want: Want) -> Vec<Self> {
+        rows.iter().map(|row| Self { row: *row, want }).collect()
     }
 }
 
@@ -131,12 +131,12 @@ impl HeadCounts {
     /// # Errors
     ///
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for heads out of the order of [`Want::rank`].
-    pub fn of(heads: &[Head]) -> Result<HeadCounts> {
+    pub fn of(heads: &[Head]) -> Result<Self> {
         if !heads.is_sorted_by_key(|head| head.want.rank()) {
             return Err(Error::internal("a step's heads are out of order"));
         }
         let up_to = |rank| heads.partition_point(|head| head.want.rank() <= rank) as u32;
-        Ok(HeadCounts {
+        Ok(Self {
             next: up_to(0),
             drawn: up_to(1),
             logits: up_to(2),
@@ -228,9 +228,9 @@ impl Limits {
 
     /// Limits for contexts of `context` positions. The cache holds one sequence of full length, and as many
     /// shorter ones as fit.
-    pub fn for_context(context: u32, max_rows: u32, run_ahead: u32) -> Limits {
+    pub fn for_context(context: u32, max_rows: u32, run_ahead: u32) -> Self {
         let pages = context.div_ceil(PAGE_SIZE);
-        Limits {
+        Self {
             max_rows,
             max_heads: max_rows.min(64),
             max_seqs: MAX_SEQS,
@@ -255,7 +255,7 @@ pub struct ExecutorInfo {
     pub vendor: String,
     /// GPU architecture as the platform names it; empty where it is not known.
     pub architecture: String,
-    /// Whether WebGPU itself runs on the CPU (SwiftShader, lavapipe): right, and slow.
+    /// Whether WebGPU itself runs on the CPU (`SwiftShader`, lavapipe): right, and slow.
     pub software: bool,
     /// On a GPU the kernels in use where there is a choice: `subgroups`, `int8` (integer dot products on activations of 8
     /// bits), `shader-f16`, `columns` (several rows at a time), `splits` (long sequences divided in attention); on the CPU

@@ -18,7 +18,7 @@ pub struct Penalties {
 
 impl Penalties {
     /// No penalty.
-    pub const NONE: Penalties = Penalties {
+    pub const NONE: Self = Self {
         repetition: 1.0,
         presence: 0.0,
         frequency: 0.0,
@@ -34,8 +34,8 @@ pub struct TokenMask {
 
 impl TokenMask {
     /// Every token, or none, of a vocabulary of `vocab`.
-    pub fn new(vocab: u32, allowed: bool) -> TokenMask {
-        let mut mask = TokenMask {
+    pub fn new(vocab: u32, allowed: bool) -> Self {
+        let mut mask = Self {
             words: vec![0; vocab.div_ceil(32) as usize],
             vocab,
         };
@@ -95,11 +95,11 @@ impl TokenCounts {
     pub const PROMPT: u32 = 1 << 31;
 
     /// The counts of what a sequence holds; tokens beyond the vocabulary of `vocab` are an error.
-    pub fn new(vocab: u32, history: History<'_>) -> Result<TokenCounts> {
-        let mut counts = TokenCounts(vec![0; vocab as usize]);
+    pub fn new(vocab: u32, history: History<'_>) -> Result<Self> {
+        let mut counts = Self(vec![0; vocab as usize]);
         let beyond = |id: &u32| Error::internal(format!("token {id} of {vocab} in a history"));
         for id in history.prompt {
-            *counts.0.get_mut(*id as usize).ok_or_else(|| beyond(id))? |= TokenCounts::PROMPT;
+            *counts.0.get_mut(*id as usize).ok_or_else(|| beyond(id))? |= Self::PROMPT;
         }
         for id in history.generated {
             *counts.0.get_mut(*id as usize).ok_or_else(|| beyond(id))? += 1;
@@ -122,20 +122,20 @@ pub struct SequenceSampling {
 
 impl SequenceSampling {
     /// For a sequence that holds `history`, over a vocabulary of `vocab`.
-    pub fn new(settings: &Sampling, vocab: u32, history: History<'_>) -> Result<SequenceSampling> {
+    pub fn new(settings: &Sampling, vocab: u32, history: History<'_>) -> Result<Self> {
         let counts = settings
             .penalises()
             .then(|| TokenCounts::new(vocab, history))
             .transpose()?;
-        Ok(SequenceSampling {
+        Ok(Self {
             settings: settings.clone(),
             counts,
         })
     }
 
     /// Greedy.
-    pub fn greedy() -> SequenceSampling {
-        SequenceSampling {
+    pub fn greedy() -> Self {
+        Self {
             settings: Sampling::GREEDY,
             counts: None,
         }

@@ -8,8 +8,8 @@ use crate::quant::DType;
 
 impl Plan {
     /// A plan without tensors and operations.
-    pub fn new(hidden_size: u32, vocab_size: u32, context_length: u32) -> Plan {
-        Plan {
+    pub fn new(hidden_size: u32, vocab_size: u32, context_length: u32) -> Self {
+        Self {
             tensors: Vec::new(),
             ropes: Vec::new(),
             caches: Vec::new(),
@@ -23,8 +23,8 @@ impl Plan {
     }
 
     /// The same tensors, ropes and caches, and no operations.
-    pub fn without_ops(&self) -> Plan {
-        Plan {
+    pub fn without_ops(&self) -> Self {
+        Self {
             values: Vec::new(),
             ops: Vec::new(),
             layer: None,

@@ -32,7 +32,7 @@ impl Layout {
     ///
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a plan that reads a value before it is written, writes one
     /// twice, or reads one after an operation has overwritten it.
-    pub fn new(plan: &Plan) -> Result<Layout> {
+    pub fn new(plan: &Plan) -> Result<Self> {
         let mut last_read = vec![None; plan.values.len()];
         let mut writer = vec![None; plan.values.len()];
         for (at, op) in plan.ops.iter().enumerate() {
@@ -48,7 +48,7 @@ impl Layout {
                 }
             }
         }
-        let mut layout = Layout {
+        let mut layout = Self {
             buffers: Vec::new(),
             of: vec![BufferId(usize::MAX); plan.values.len()],
         };

@@ -21,7 +21,7 @@ pub struct Logprobs {
 
 impl Logprobs {
     /// From logits `[V]`: the `top` most likely tokens, and `token`.
-    pub fn new(logits: &[f32], top: u32, token: Option<u32>) -> Logprobs {
+    pub fn new(logits: &[f32], top: u32, token: Option<u32>) -> Self {
         let total = log_sum_exp(logits);
         let at = |id: u32| TokenLogprob {
             id,
@@ -41,7 +41,7 @@ impl Logprobs {
         }
         order.truncate(top);
         order.sort_unstable_by(likelier);
-        Logprobs {
+        Self {
             token: token.map(at),
             top: order.into_iter().map(at).collect(),
         }

@@ -123,9 +123,9 @@ impl Mask {
     /// First position visible from `pos`.
     pub fn first(self, pos: u32) -> u32 {
         match self {
-            Mask::Causal => 0,
-            Mask::Window(n) => (pos + 1).saturating_sub(n),
-            Mask::Chunk(n) => pos - pos % n,
+            Self::Causal => 0,
+            Self::Window(n) => (pos + 1).saturating_sub(n),
+            Self::Chunk(n) => pos - pos % n,
         }
     }
 }

@@ -315,64 +315,66 @@ impl Op {
     /// The operation's name, in snake case.
     pub fn name(&self) -> &'static str {
         match self {
-            Op::Embed { .. } => "embed",
-            Op::QkvRope { .. } => "qkv_rope",
-            Op::QkNorm { .. } => "qk_norm",
-            Op::Attention { .. } => "attention",
-            Op::Residual { .. } => "residual",
-            Op::GateUpSilu { .. } => "gate_up_silu",
-            Op::MoeRoute { .. } => "moe_route",
-            Op::MoeGateUpSilu { .. } => "moe_gate_up_silu",
-            Op::MoeDownResidual { .. } => "moe_down_residual",
-            Op::LmHead { .. } => "lm_head",
-            Op::Sample { .. } => "sample",
-            Op::NormScale { .. } => "norm_scale",
-            Op::Normalize { .. } => "normalize",
-            Op::Weigh { .. } => "weigh",
-            Op::Linears { .. } => "linears",
-            Op::Rope { .. } => "rope",
-            Op::HeadNorm { .. } => "head_norm",
-            Op::StoreKv { .. } => "store_kv",
-            Op::Scores { .. } => "scores",
-            Op::Softmax { .. } => "softmax",
-            Op::Mix { .. } => "mix",
-            Op::SiluMul { .. } => "silu_mul",
-            Op::Zero { .. } => "zero",
-            Op::Add { .. } => "add",
-            Op::ExpertWeights { .. } => "expert_weights",
-            Op::PickExperts { .. } => "pick_experts",
+            Self::Embed { .. } => "embed",
+            Self::QkvRope { .. } => "qkv_rope",
+            Self::QkNorm { .. } => "qk_norm",
+            Self::Attention { .. } => "attention",
+            Self::Residual { .. } => "residual",
+            Self::GateUpSilu { .. } => "gate_up_silu",
+            Self::MoeRoute { .. } => "moe_route",
+            Self::MoeGateUpSilu { .. } => "moe_gate_up_silu",
+            Self::MoeDownResidual { .. } => "moe_down_residual",
+            Self::LmHead { .. } => "lm_head",
+            Self::Sample { .. } => "sample",
+            Self::NormScale { .. } => "norm_scale",
+            Self::Normalize { .. } => "normalize",
+            Self::Weigh { .. } => "weigh",
+            Self::Linears { .. } => "linears",
+            Self::Rope { .. } => "rope",
+            Self::HeadNorm { .. } => "head_norm",
+            Self::StoreKv { .. } => "store_kv",
+            Self::Scores { .. } => "scores",
+            Self::Softmax { .. } => "softmax",
+            Self::Mix { .. } => "mix",
+            Self::SiluMul { .. } => "silu_mul",
+            Self::Zero { .. } => "zero",
+            Self::Add { .. } => "add",
+            Self::ExpertWeights { .. } => "expert_weights",
+            Self::PickExperts { .. } => "pick_experts",
         }
     }
 
     /// The values that this operation reads.
     pub fn reads(&self) -> Vec<ValueId> {
         match self {
-            Op::Embed { .. } | Op::Zero { .. } => Vec::new(),
-            Op::QkvRope { input, .. }
-            | Op::GateUpSilu { input, .. }
-            | Op::MoeRoute { input, .. }
-            | Op::LmHead { input, .. } => vec![input.x],
-            Op::QkNorm { query, .. } | Op::Attention { query, .. } | Op::Scores { query, .. } => {
+            Self::Embed { .. } | Self::Zero { .. } => Vec::new(),
+            Self::QkvRope { input, .. }
+            | Self::GateUpSilu { input, .. }
+            | Self::MoeRoute { input, .. }
+            | Self::LmHead { input, .. } => vec![input.x],
+            Self::QkNorm { query, .. }
+            | Self::Attention { query, .. }
+            | Self::Scores { query, .. } => {
                 vec![*query]
             }
-            Op::Residual { input, x, .. } => vec![*input, *x],
-            Op::MoeGateUpSilu { input, routes, .. } => vec![input.x, *routes],
-            Op::MoeDownResidual {
+            Self::Residual { input, x, .. } => vec![*input, *x],
+            Self::MoeGateUpSilu { input, routes, .. } => vec![input.x, *routes],
+            Self::MoeDownResidual {
                 input, routes, x, ..
             } => vec![*input, *routes, *x],
-            Op::Sample { logits } | Op::ExpertWeights { logits, .. } => vec![*logits],
-            Op::NormScale { x, .. }
-            | Op::Weigh { x, .. }
-            | Op::Linears { x, .. }
-            | Op::Rope { x, .. }
-            | Op::HeadNorm { x, .. } => vec![*x],
-            Op::Normalize { x, scale, .. } => vec![*x, *scale],
-            Op::StoreKv { key, value, .. } => vec![*key, *value],
-            Op::Softmax { scores, .. } => vec![*scores],
-            Op::Mix { pattern, .. } => vec![*pattern],
-            Op::SiluMul { gate, up, .. } => vec![*gate, *up],
-            Op::Add { x, y, .. } => vec![*x, *y],
-            Op::PickExperts { weights, .. } => vec![*weights],
+            Self::Sample { logits } | Self::ExpertWeights { logits, .. } => vec![*logits],
+            Self::NormScale { x, .. }
+            | Self::Weigh { x, .. }
+            | Self::Linears { x, .. }
+            | Self::Rope { x, .. }
+            | Self::HeadNorm { x, .. } => vec![*x],
+            Self::Normalize { x, scale, .. } => vec![*x, *scale],
+            Self::StoreKv { key, value, .. } => vec![*key, *value],
+            Self::Softmax { scores, .. } => vec![*scores],
+            Self::Mix { pattern, .. } => vec![*pattern],
+            Self::SiluMul { gate, up, .. } => vec![*gate, *up],
+            Self::Add { x, y, .. } => vec![*x, *y],
+            Self::PickExperts { weights, .. } => vec![*weights],
         }
     }
 
@@ -411,11 +413,11 @@ impl Op {
     /// The value that this operation overwrites, and what it is then.
     pub fn in_place(&self) -> Option<(ValueId, ValueId)> {
         match self {
-            Op::QkNorm { query: x, out, .. }
-            | Op::Residual { x, out, .. }
-            | Op::MoeDownResidual { x, out, .. }
-            | Op::HeadNorm { x, out, .. }
-            | Op::Add { x, out, .. } => Some((*x, *out)),
+            Self::QkNorm { query: x, out, .. }
+            | Self::Residual { x, out, .. }
+            | Self::MoeDownResidual { x, out, .. }
+            | Self::HeadNorm { x, out, .. }
+            | Self::Add { x, out, .. } => Some((*x, *out)),
             _ => None,
         }
     }
@@ -423,9 +425,9 @@ impl Op {
     /// The mixture that this operation runs, if it does.
     pub fn experts(&self) -> Option<Experts> {
         match self {
-            Op::MoeRoute { experts, .. }
-            | Op::MoeGateUpSilu { experts, .. }
-            | Op::MoeDownResidual { experts, .. } => Some(*experts),
+            Self::MoeRoute { experts, .. }
+            | Self::MoeGateUpSilu { experts, .. }
+            | Self::MoeDownResidual { experts, .. } => Some(*experts),
             _ => None,
         }
     }
@@ -433,11 +435,11 @@ impl Op {
     /// The value that this operation reads through a norm, if it has one.
     pub fn input(&self) -> Option<Input> {
         match self {
-            Op::QkvRope { input, .. }
-            | Op::GateUpSilu { input, .. }
-            | Op::MoeRoute { input, .. }
-            | Op::MoeGateUpSilu { input, .. }
-            | Op::LmHead { input, .. } => Some(*input),
+            Self::QkvRope { input, .. }
+            | Self::GateUpSilu { input, .. }
+            | Self::MoeRoute { input, .. }
+            | Self::MoeGateUpSilu { input, .. }
+            | Self::LmHead { input, .. } => Some(*input),
             _ => None,
         }
     }

@@ -43,7 +43,7 @@ pub struct Sampling {
 
 impl Sampling {
     /// Always the most likely token.
-    pub const GREEDY: Sampling = Sampling {
+    pub const GREEDY: Self = Self {
         temperature: 0.0,
         top_k: 0,
         top_p: 1.0,
@@ -145,7 +145,7 @@ impl Sampler {
         let key = |i: &u32| ordered_key(logits[*i as usize]);
 
         // The smallest key that is kept; raised by each filter in turn.
-        let mut floor = 0u32;
+        let mut floor = 0_u32;
         let top_k = sampling.top_k as usize;
         if top_k > 0 && top_k < logits.len() {
             self.all(logits.len());
@@ -293,7 +293,7 @@ mod tests {
         let mut sampler = Sampler::default();
         let mut different = std::collections::BTreeSet::new();
         for (len, spread) in [
-            (1usize, 1.0f32),
+            (1_usize, 1.0_f32),
             (7, 2.0),
             (500, 8.0),
             (5000, 0.1),

@@ -1,6 +1,6 @@
 //! Looking inside a step: values read back ([taps](Trace::taps)) and changed ([edits](Trace::edits)) as they are computed.
 //!
-//! Points have the names of TransformerLens (Nanda & Bloom 2022). Many of them lie between the coarse operations of a
+//! Points have the names of `TransformerLens` (Nanda & Bloom 2022). Many of them lie between the coarse operations of a
 //! model's plan; where others are asked for, [`Traced::new`] puts fine operations in the place of the coarse one around
 //! them. Steps without a trace run the model's own plan.
 
@@ -110,7 +110,7 @@ impl Point {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) with the known names.
-    pub fn parse(name: &str) -> Result<Point> {
+    pub fn parse(name: &str) -> Result<Self> {
         let (layer, rest) = match name
             .strip_prefix("blocks.")
             .and_then(|rest| rest.split_once('.'))
@@ -121,7 +121,7 @@ impl Point {
         HOOKS
             .iter()
             .find(|(_, in_layer, known)| *known == rest && *in_layer == layer.is_some())
-            .map(|(hook, ..)| Point { layer, hook: *hook })
+            .map(|(hook, ..)| Self { layer, hook: *hook })
             .ok_or_else(|| {
                 let name_of = |(_, in_layer, known): &(Hook, bool, &str)| {
                     if *in_layer {
@@ -139,7 +139,7 @@ impl Point {
     }
 
     /// Every point of a plan.
-    pub fn all(plan: &Plan) -> Result<Vec<Point>> {
+    pub fn all(plan: &Plan) -> Result<Vec<Self>> {
         let traced = Traced::new(plan, &BTreeSet::new(), true)?;
         Ok(traced.at.into_keys().collect())
     }
@@ -241,14 +241,14 @@ impl Traced {
     ///
     /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for a point that the model does not have, and for an edit
     /// of another width than its value or of another length than its positions.
-    pub fn of(plan: &Plan, trace: &Trace) -> Result<Traced> {
+    pub fn of(plan: &Plan, trace: &Trace) -> Result<Self> {
         let wanted: BTreeSet<Point> = trace
             .taps
             .iter()
             .copied()
             .chain(trace.edits.iter().map(|edit| edit.point))
             .collect();
-        let traced = Traced::new(plan, &wanted, false)?;
+        let traced = Self::new(plan, &wanted, false)?;
         for edit in &trace.edits {
             traced.check(edit)?;
         }
@@ -332,7 +332,7 @@ impl Traced {
     }
 
     /// With fine operations around the wanted points, or around all.
-    fn new(plan: &Plan, wanted: &BTreeSet<Point>, all: bool) -> Result<Traced> {
+    fn new(plan: &Plan, wanted: &BTreeSet<Point>, all: bool) -> Result<Self> {
         let mut opener = Opener {
             from: plan,
             to: plan.without_ops(),
@@ -356,7 +356,7 @@ impl Traced {
             return Err(Error::invalid_input(format!("this model has no {missing}")));
         }
         let layout = Layout::new(&to)?;
-        Ok(Traced {
+        Ok(Self {
             plan: to,
             layout,
             at,

@@ -45,8 +45,8 @@ impl WeightType {
         dequantize: fn(&[u8], &mut [f32]),
         int8: fn(&[u8], &mut Int8Groups),
         sample: fn(&mut [u8], f32),
-    ) -> WeightType {
-        WeightType {
+    ) -> Self {
+        Self {
             name,
             ggml_id,
             block_len,
@@ -181,7 +181,7 @@ pub(super) fn k_block(block: &[u8], out: &mut [f32; 256], q: impl Fn(usize, usiz
 /// The scales of `Q4_K` and `Q5_K` in a plane: four u32 with `d` and `dmin`; low nibbles of the 8 scales; of the 8
 /// minima; upper two bits of the scales, and above these of the minima.
 pub(super) fn k_scale_words(block: &[u8]) -> [u8; 16] {
-    let mut words = [0u32; 3];
+    let mut words = [0_u32; 3];
     for group in 0..8 {
         let (scale, min) = k_scale_and_min(&block[4..16], group);
         let (scale, min) = (u32::from(scale), u32::from(min));
@@ -270,7 +270,7 @@ pub(super) fn each_32(values: &[f32], block: impl FnMut(&[f32; 32])) {
 
 /// `Q4_0` and `Q5_0`: the value of largest magnitude becomes the most negative level, so `d` carries its sign.
 pub(super) fn centred(block: &[f32; 32], bits: u32, out: &mut Vec<u8>) {
-    let mut extreme = 0.0f32;
+    let mut extreme = 0.0_f32;
     for &value in block {
         if value.abs() > extreme.abs() {
             extreme = value;
@@ -306,14 +306,14 @@ pub(super) fn push_f16(value: f32, out: &mut Vec<u8>) {
 
 /// Truncates `level(i)` to `bits` bits; writes the fifth bits first where there are any, then pairs of nibbles.
 fn push_levels(bits: u32, out: &mut Vec<u8>, level: impl Fn(usize) -> f32) {
-    let highest = ((1u32 << bits) - 1) as u8;
+    let highest = ((1_u32 << bits) - 1) as u8;
     // `as` saturates, so that a NaN or an infinity in the input still gives some level.
     let levels: [u8; 32] = std::array::from_fn(|i| (level(i) as u8).min(highest));
     if bits == 5 {
         let high = levels
             .iter()
             .enumerate()
-            .fold(0u32, |high, (i, level)| high | u32::from(level >> 4) << i);
+            .fold(0_u32, |high, (i, level)| high | u32::from(level >> 4) << i);
         out.extend(high.to_le_bytes());
     }
     out.extend((0..16).map(|i| (levels[i] & 15) | (levels[i + 16] & 15) << 4));

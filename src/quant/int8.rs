@@ -25,8 +25,8 @@ pub(crate) struct Int8Groups {
 
 impl Int8Groups {
     /// Room for `len` weights.
-    pub fn new(len: usize) -> Int8Groups {
-        Int8Groups {
+    pub fn new(len: usize) -> Self {
+        Self {
             levels: vec![0; len],
             scales: vec![0.0; len.div_ceil(16)],
             at: 0,

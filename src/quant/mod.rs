@@ -47,8 +47,8 @@ impl DType {
     }
 
     /// The type with this number in a GGUF file (`enum ggml_type`); `None` for unknown, removed and integer types.
-    pub fn from_ggml(id: u32) -> Option<DType> {
-        DType::ALL
+    pub fn from_ggml(id: u32) -> Option<Self> {
+        Self::ALL
             .iter()
             .copied()
             .find(|dtype| dtype.weight_type().ggml_id == id)
@@ -65,8 +65,8 @@ impl DType {
     }
 
     /// The type of a name as [`DType::name`] gives it; upper and lower case are the same.
-    pub fn from_name(name: &str) -> Option<DType> {
-        DType::ALL
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
             .iter()
             .copied()
             .find(|dtype| dtype.weight_type().name.eq_ignore_ascii_case(name))
@@ -138,8 +138,8 @@ impl DType {
     }
 
     /// The types of blocks that values can be rounded to in one pass, which [`DType::quantize`] does beside plain floats.
-    pub fn quantizable() -> impl Iterator<Item = DType> {
-        DType::ALL
+    pub fn quantizable() -> impl Iterator<Item = Self> {
+        Self::ALL
             .iter()
             .copied()
             .filter(|dtype| dtype.block_len() > 1 && dtype.weight_type().quantize.is_some())
@@ -164,7 +164,7 @@ impl DType {
             )));
         };
         let Some(quantize) = self.weight_type().quantize else {
-            let others: Vec<&str> = DType::quantizable().map(DType::name).collect();
+            let others: Vec<&str> = Self::quantizable().map(Self::name).collect();
             return Err(Error::unsupported(format!(
                 "writing {self} weights is not supported; use {}",
                 others.join(", ")

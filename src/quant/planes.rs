@@ -39,10 +39,10 @@ pub struct PlaneLayout {
 
 impl PlaneLayout {
     /// The layout of rows of `cols` values.
-    pub fn new(dtype: DType, cols: u64) -> PlaneLayout {
+    pub fn new(dtype: DType, cols: u64) -> Self {
         let blocks = cols.div_ceil(PLANE_BLOCK);
         let planes = &dtype.weight_type().planes;
-        PlaneLayout {
+        Self {
             dtype,
             cols,
             blocks,

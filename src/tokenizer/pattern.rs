@@ -49,10 +49,10 @@ struct Class {
 }
 
 impl Class {
-    fn of(c: char) -> Class {
-        Class {
+    fn of(c: char) -> Self {
+        Self {
             ranges: vec![(c, c)],
-            ..Class::default()
+            ..Self::default()
         }
     }
 
@@ -72,8 +72,8 @@ impl Class {
     }
 
     /// Fills in `ascii`.
-    fn complete(mut self) -> Class {
-        for code in 0..128u8 {
+    fn complete(mut self) -> Self {
+        for code in 0..128_u8 {
             self.ascii |= u128::from(self.look_up(char::from(code))) << code;
         }
         self
@@ -152,11 +152,11 @@ struct Retry {
 
 impl Pattern {
     /// Compiles a pattern; what it may hold is said above. The message of an error is for whoever wrote the pattern.
-    pub(super) fn new(text: &str) -> Result<Pattern, String> {
+    pub(super) fn new(text: &str) -> Result<Self, String> {
         let mut parser = Parser {
             rest: text,
             fold: false,
-            pattern: Pattern {
+            pattern: Self {
                 ops: Vec::new(),
                 classes: Vec::new(),
             },

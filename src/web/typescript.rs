@@ -98,7 +98,7 @@ fn pretty(declaration: &str) -> String {
     out
 }
 
-/// Documentation without rustdoc's links: `[`a`](b)` is `a`, and `[`b::a`]` too.
+/// Documentation without rustdoc's links: `[`a`](b)` is `a`, and `[``b::a``]` too.
 fn without_links(doc: &str) -> String {
     let mut out = String::new();
     let mut rest = doc;

@@ -131,7 +131,8 @@ fn executors_know_no_model() {
         for file in files {
             for line in code(&file) {
                 let line = line.to_lowercase().replace("llamero", "");
-                for word in ["llama"] {
+                {
+                    let word = "llama";
                     // GGUF files say which program splits them, and errors may name it.
                     let found = line
                         .split(|c: char| !c.is_alphanumeric())

@@ -35,21 +35,21 @@ fn model() -> GgufBuilder {
         .into();
     tokens.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
     tokens.push("▁".to_owned());
-    let mut kinds = vec![2i32, 3, 3, 3, 3];
+    let mut kinds = vec![2_i32, 3, 3, 3, 3];
     kinds.resize(VOCAB - 1, 6);
     kinds.push(1);
     let mut file = GgufBuilder::new()
         .meta("general.architecture", "llama")
         .meta("llama.embedding_length", H as u32)
         .meta("llama.feed_forward_length", H as u32)
-        .meta("llama.block_count", 1u32)
-        .meta("llama.attention.head_count", 2u32)
-        .meta("llama.attention.layer_norm_rms_epsilon", 1e-5f32)
-        .meta("llama.context_length", 256u32)
+        .meta("llama.block_count", 1_u32)
+        .meta("llama.attention.head_count", 2_u32)
+        .meta("llama.attention.layer_norm_rms_epsilon", 1e-5_f32)
+        .meta("llama.context_length", 256_u32)
         .meta("tokenizer.ggml.model", "llama")
         .meta("tokenizer.ggml.tokens", strings(tokens))
         .meta("tokenizer.ggml.token_type", kinds)
-        .meta("tokenizer.ggml.scores", vec![0.0f32; VOCAB])
+        .meta("tokenizer.ggml.scores", vec![0.0_f32; VOCAB])
         .meta("tokenizer.ggml.add_space_prefix", false);
     let shapes: [(&str, &[u64]); 12] = [
         ("token_embd.weight", &[VOCAB as u64, H]),
@@ -286,7 +286,7 @@ fn a_prompt_that_begins_with_bos_has_one() {
 
 /// `tokenizer.json` of bytes, and tokens from 256 on.
 fn tokenizer_json(tokens: &[&str]) -> String {
-    let bytes: Map<String, Value> = (0u8..=255)
+    let bytes: Map<String, Value> = (0_u8..=255)
         .map(|b| (format!("<0x{b:02X}>"), b.into()))
         .collect();
     let added: Vec<Value> = tokens
@@ -475,12 +475,12 @@ fn a_gguf_names_templates_by_keys() {
         .meta("tokenizer.chat_template", "D")
         .meta("tokenizer.chat_template.tool_use", "T")
         .meta("tokenizer.chat_template.rag", "R{{ unk_token }}")
-        .meta("tokenizer.chat_template.odd", 7u32)
+        .meta("tokenizer.chat_template.odd", 7_u32)
         .meta(
             "tokenizer.chat_templates",
             strings(["tool_use", "rag", "odd"]),
         )
-        .meta("tokenizer.ggml.unknown_token_id", 0u32);
+        .meta("tokenizer.ggml.unknown_token_id", 0_u32);
     let tokenizer = gguf_tokenizer(&file);
     assert_eq!(
         rendered(&tokenizer),
@@ -728,8 +728,8 @@ fn ids_beyond_the_vocabulary_are_warnings() {
         let beyond = VOCAB as u32;
         let files = [
             model().meta(&key, beyond),
-            model().meta(&key, 1u64 << 40),
-            model().meta(&key, -7i32),
+            model().meta(&key, 1_u64 << 40),
+            model().meta(&key, -7_i32),
             model().meta(&key, "x"),
         ];
         for file in files {
@@ -748,7 +748,7 @@ fn ids_beyond_the_vocabulary_are_warnings() {
             assert_eq!(tokenizer.end_ids(), plain.end_ids());
         }
         // Some writers put this for none.
-        for file in [model().meta(&key, u32::MAX), model().meta(&key, -1i32)] {
+        for file in [model().meta(&key, u32::MAX), model().meta(&key, -1_i32)] {
             assert!(gguf_tokenizer(&file).warnings().is_empty(), "{key}");
         }
     }
@@ -756,7 +756,7 @@ fn ids_beyond_the_vocabulary_are_warnings() {
         gguf_tokenizer(&model().meta("tokenizer.ggml.eos_token_ids", vec![byte("h"), 99_999]));
     assert!(list.end_ids().contains(&byte("h")) && list.warnings().to_vec()[0].contains("99999"));
 
-    let file = model().meta("tokenizer.ggml.eos_token_id", 32_000u32);
+    let file = model().meta("tokenizer.ggml.eos_token_id", 32_000_u32);
     let path = write("beyond.gguf", file.build());
     let (info, warnings) = result(&["inspect", &path]);
     assert_eq!(info["warnings"], json!(warnings));

@@ -119,8 +119,8 @@ fn gguf_keys_hold_templates_by_name() {
         .meta("general.architecture", "llama")
         .meta("tokenizer.ggml.model", "llama")
         .meta("tokenizer.ggml.tokens", strings(["<unk>", "<s>", "</s>"]))
-        .meta("tokenizer.ggml.scores", vec![0.0f32; 3])
-        .meta("tokenizer.ggml.token_type", vec![2i32, 3, 3])
+        .meta("tokenizer.ggml.scores", vec![0.0_f32; 3])
+        .meta("tokenizer.ggml.token_type", vec![2_i32, 3, 3])
         .meta(
             "tokenizer.chat_template",
             "{{ bos_token }}{{ messages[0].content }}",
@@ -397,7 +397,7 @@ mod fixtures {
                     (Some(want), Ok(text)) if want == text => {}
                     (None, Err(error)) if error.kind() == ErrorKind::Template => {}
                     (want, _) => {
-                        wrong.push(format!("{template:?}\n  want {want:?}\n   got {got:?}"))
+                        wrong.push(format!("{template:?}\n  want {want:?}\n   got {got:?}"));
                     }
                 }
             }

@@ -479,14 +479,14 @@ fn the_vocabulary_of_a_split_model_is_found_from_any_part() {
     let part = |number: u16| {
         let builder = GgufBuilder::new()
             .meta("split.no", number)
-            .meta("split.count", 3u16);
+            .meta("split.count", 3_u16);
         let builder = if number > 0 {
             builder
         } else {
             builder
                 .meta("tokenizer.ggml.model", "llama")
                 .meta("tokenizer.ggml.tokens", strings(&tokens))
-                .meta("tokenizer.ggml.scores", vec![0f32; 6])
+                .meta("tokenizer.ggml.scores", vec![0_f32; 6])
                 .meta("tokenizer.chat_template", "{{ messages[0].content }}!")
         };
         builder.values("unused", &[1], DType::F32, &[0.0]).build()
@@ -522,7 +522,7 @@ fn the_vocabulary_of_a_split_model_is_found_from_any_part() {
 #[test]
 fn a_tokenizer_model_is_taken_by_itself_and_in_a_folder() {
     let folder = own_folder("ranks");
-    let ranks: String = (0..=255u8)
+    let ranks: String = (0..=255_u8)
         .map(|byte| format!("{} {byte}\n", base64::encode([byte])))
         .collect();
     let file = folder.join("tokenizer.model");

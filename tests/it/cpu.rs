@@ -41,7 +41,7 @@ fn on_cpu(case: &Case, threads: usize, cache_f16: bool) -> CpuExecutor {
 fn exact_values(n: usize, random: &mut Random) -> Vec<f32> {
     let mut values = Vec::with_capacity(n);
     for block in 0..n.div_ceil(32) {
-        let scale = 2f32.powi(-7 - (block % 3) as i32);
+        let scale = 2_f32.powi(-7 - (block % 3) as i32);
         for i in 0..32.min(n - 32 * block) {
             let q = if i == block % 32 {
                 127.0
@@ -431,7 +431,7 @@ fn sampling_picks_the_same_tokens() {
         settings(0.8, 50, 0.95, 0.0),
         settings(1.0, 0, 1.0, 0.05),
     ];
-    for vocab in [1u32, 255, 5003] {
+    for vocab in [1_u32, 255, 5003] {
         let mut case = new_case(32, vocab);
         let logits = case.plan.value(Role::Logits, vocab);
         case.plan.sample(logits);
@@ -466,7 +466,7 @@ fn sampling_picks_the_same_tokens() {
 
 #[test]
 fn adjusted_logits_give_the_same_tokens() {
-    for vocab in [1u32, 2, 255, 5003] {
+    for vocab in [1_u32, 2, 255, 5003] {
         let mut case = new_case(32, vocab);
         let logits = case.plan.value(Role::Logits, vocab);
         case.plan.sample(logits);

@@ -155,7 +155,7 @@ fn adjusted(request: Request) -> Request {
     }
 }
 
-/// The formulas of Transformers and OpenAI, applied by hand to the logits that the engine reports.
+/// The formulas of Transformers and `OpenAI`, applied by hand to the logits that the engine reports.
 #[test]
 fn greedy_with_penalties_is_what_the_formulas_say() {
     for (name, mut engine) in executors(

@@ -90,7 +90,7 @@ fn a_tensor_is_read_by_pieces_and_never_beyond_its_end() {
     let tensor = checkpoint.tensor("a").unwrap();
     assert_eq!(
         block_on(checkpoint.read(tensor, 4, 4)).unwrap(),
-        2f32.to_le_bytes()
+        2_f32.to_le_bytes()
     );
     assert!(block_on(checkpoint.read(tensor, 16, 0)).unwrap().is_empty());
     for (offset, len) in [(0, 17), (13, 4), (17, 0), (u64::MAX, 2)] {
@@ -123,28 +123,28 @@ fn versions_2_and_3_and_any_alignment_are_read() {
 /// A file with a metadata value of every type.
 fn every_value() -> Checkpoint {
     let builder = GgufBuilder::new()
-        .meta("u8", 200u8)
-        .meta("i8", -100i8)
-        .meta("u16", 60_000u16)
-        .meta("i16", -30_000i16)
-        .meta("u32", 4_000_000_000u32)
-        .meta("i32", -2_000_000_000i32)
+        .meta("u8", 200_u8)
+        .meta("i8", -100_i8)
+        .meta("u16", 60_000_u16)
+        .meta("i16", -30_000_i16)
+        .meta("u32", 4_000_000_000_u32)
+        .meta("i32", -2_000_000_000_i32)
         .meta("u64", u64::MAX)
         .meta("i64", i64::MIN)
-        .meta("f32", 0.1f32)
-        .meta("f64", 0.1f64)
+        .meta("f32", 0.1_f32)
+        .meta("f64", 0.1_f64)
         .meta("bool", true)
         .meta("string", "héllo")
-        .meta("u8s", vec![1u8, 255])
-        .meta("i8s", vec![-1i8, 1])
-        .meta("u16s", vec![1u16, 65_535])
-        .meta("i16s", vec![-1i16, 1])
-        .meta("u32s", vec![1u32, u32::MAX])
-        .meta("i32s", vec![-1i32, 1])
-        .meta("u64s", vec![1u64, 2])
-        .meta("i64s", vec![-1i64, 1])
-        .meta("f32s", vec![0.5f32, 1.5])
-        .meta("f64s", vec![0.5f64, 1.5])
+        .meta("u8s", vec![1_u8, 255])
+        .meta("i8s", vec![-1_i8, 1])
+        .meta("u16s", vec![1_u16, 65_535])
+        .meta("i16s", vec![-1_i16, 1])
+        .meta("u32s", vec![1_u32, u32::MAX])
+        .meta("i32s", vec![-1_i32, 1])
+        .meta("u64s", vec![1_u64, 2])
+        .meta("i64s", vec![-1_i64, 1])
+        .meta("f32s", vec![0.5_f32, 1.5])
+        .meta("f64s", vec![0.5_f64, 1.5])
         .meta("bools", vec![true, false])
         .meta("strings", strings(["a", "", "ü"]))
         .meta("empty", Vec::<u32>::new())
@@ -255,8 +255,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn new(start: Vec<u8>, len: u64) -> Rc<Recorded> {
-        Rc::new(Recorded {
+    fn new(start: Vec<u8>, len: u64) -> Rc<Self> {
+        Rc::new(Self {
             start,
             len,
             reads: RefCell::default(),
@@ -325,7 +325,7 @@ fn a_long_header_is_read_by_few_growing_pieces_and_a_short_one_by_one() {
 
 #[test]
 fn offsets_beyond_32_bits_are_exact() {
-    let far = 6u64 << 30;
+    let far = 6_u64 << 30;
     let head = GgufBuilder::new()
         .raw_tensor(
             b"near",
@@ -551,7 +551,7 @@ fn bf16(values: &[f32]) -> Vec<u8> {
 fn a_safetensors_file_gives_its_tensors_and_its_config() {
     let file = safetensors(&[
         ("a", "BF16", &[2, 2], bf16(&[1.0, 2.0, 3.0, 4.0])),
-        ("b", "F32", &[1], 5f32.to_le_bytes().to_vec()),
+        ("b", "F32", &[1], 5_f32.to_le_bytes().to_vec()),
         ("scalar", "F16", &[], vec![0, 0x3c]),
     ]);
     let checkpoint = block_on(Checkpoint::open_safetensors(
@@ -581,7 +581,7 @@ fn a_long_safetensors_header_takes_two_reads() {
     let names: Vec<String> = (0..10_000).map(|i| format!("tensor.{i}")).collect();
     let tensors: Vec<_> = names
         .iter()
-        .map(|name| (name.as_str(), "F16", &[1u64][..], vec![0, 0x3c]))
+        .map(|name| (name.as_str(), "F16", &[1_u64][..], vec![0, 0x3c]))
         .collect();
     let file = safetensors(&tensors);
     let len = file.len() as u64;
@@ -701,7 +701,7 @@ fn an_index_may_name_too_much_and_misplace() {
     }
     // c is in both, and the index does not say which counts.
     let with_c = |name: &str, tensor: &str| {
-        let value = || 1f32.to_le_bytes().to_vec();
+        let value = || 1_f32.to_le_bytes().to_vec();
         memory(
             name,
             safetensors(&[(tensor, "F32", &[1], value()), ("c", "F32", &[1], value())]),
@@ -911,7 +911,7 @@ fn tensors_that_can_be_no_weights_are_left_aside_until_one_is_needed() {
         ("ids", "I64", &[2], vec![0; 16]),
         ("empty", "F32", &[0, 4], vec![]),
         ("mask", "BOOL", &[3], vec![0; 3]),
-        ("a", "F32", &[1], 1f32.to_le_bytes().to_vec()),
+        ("a", "F32", &[1], 1_f32.to_le_bytes().to_vec()),
         ("packed", "F4", &[4], vec![0; 2]),
         ("i32", "I32", &[1], vec![0; 4]),
         ("u8", "U8", &[1], vec![0; 1]),
@@ -960,7 +960,7 @@ fn tensors_that_can_be_no_weights_are_left_aside_until_one_is_needed() {
         );
     }
 
-    let one = || 1f32.to_le_bytes().to_vec();
+    let one = || 1_f32.to_le_bytes().to_vec();
     let builder = GgufBuilder::new()
         .raw_tensor(b"ids", &[2], 27, None, vec![0; 16])
         .raw_tensor(b"empty", &[0], 0, None, vec![])
@@ -1044,8 +1044,11 @@ fn the_metadata_of_a_split_set_is_read_from_its_first_part_alone() {
         "{error}"
     );
     // A vocabulary without weights.
-    let (metadata, warnings) =
-        read(memory("v.gguf", GgufBuilder::new().meta("a", 1u32).build())).unwrap();
+    let (metadata, warnings) = read(memory(
+        "v.gguf",
+        GgufBuilder::new().meta("a", 1_u32).build(),
+    ))
+    .unwrap();
     assert!(metadata.require_u32("a").unwrap() == 1 && warnings.is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! Folders of safetensors against Transformers' logits (tests/data/make_hf.py), quantising while they load, and what
+//! Folders of safetensors against Transformers' logits (`tests/data/make_hf.py`), quantising while they load, and what
 //! config.json may not say.
 
 use crate::support::cases::own_models;

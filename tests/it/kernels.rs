@@ -309,7 +309,7 @@ fn attention_case(
     case
 }
 
-/// f16 keeps 11 bits, q8_0 a 254th of the largest of 32; keys and values here are up to about 4.
+/// f16 keeps 11 bits, `q8_0` a 254th of the largest of 32; keys and values here are up to about 4.
 fn cache_tolerance(cache: CacheType) -> f32 {
     match cache {
         CacheType::F32 => 5e-5,
@@ -727,7 +727,7 @@ fn sampling_picks_the_same_tokens() {
         settings(1e-3, 0, 1.0, 0.0),
         settings(1e-30, 0, 1.0, 0.0),
     ];
-    for vocab in [1u32, 2, 255, 1000, 5003] {
+    for vocab in [1_u32, 2, 255, 1000, 5003] {
         let mut case = Case::new(32, vocab, 9);
         let logits = case.plan.value(Role::Logits, vocab);
         case.plan.sample(logits);
@@ -773,7 +773,7 @@ fn sampling_picks_the_same_tokens() {
 #[test]
 #[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
 fn adjusted_logits_give_the_same_tokens() {
-    for vocab in [1u32, 2, 255, 1000, 5003] {
+    for vocab in [1_u32, 2, 255, 1000, 5003] {
         let mut case = Case::new(32, vocab, 9);
         let logits = case.plan.value(Role::Logits, vocab);
         case.plan.sample(logits);

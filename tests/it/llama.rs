@@ -225,13 +225,13 @@ fn what_does_not_run_is_refused_by_name() {
 fn a_window_in_some_layers_is_refused() {
     let sources = GgufBuilder::new()
         .meta("general.architecture", "qwen2")
-        .meta("qwen2.embedding_length", 8u32)
-        .meta("qwen2.block_count", 2u32)
-        .meta("qwen2.attention.head_count", 2u32)
-        .meta("qwen2.feed_forward_length", 8u32)
-        .meta("qwen2.attention.layer_norm_rms_epsilon", 1e-6f32)
-        .meta("qwen2.context_length", 64u32)
-        .meta("qwen2.attention.sliding_window", 16u32)
+        .meta("qwen2.embedding_length", 8_u32)
+        .meta("qwen2.block_count", 2_u32)
+        .meta("qwen2.attention.head_count", 2_u32)
+        .meta("qwen2.feed_forward_length", 8_u32)
+        .meta("qwen2.attention.layer_norm_rms_epsilon", 1e-6_f32)
+        .meta("qwen2.context_length", 64_u32)
+        .meta("qwen2.attention.sliding_window", 16_u32)
         .values("token_embd.weight", &[4, 8], DType::F32, &[0.5; 32])
         .sources();
     let error = pollster::block_on(async {

@@ -1,5 +1,5 @@
 //! Broken and hostile bytes in the readers of `format/`: a clear error for each; no panic, no hang, and no more memory
-//! than promised. Whole models that are broken: tests/it/malformed_models.rs.
+//! than promised. Whole models that are broken: `tests/it/malformed_models.rs`.
 
 use std::rc::Rc;
 
@@ -61,7 +61,7 @@ fn assert_refused(what: &str, kind: ErrorKind, says: &str, opened: Result<Checkp
             assert!(
                 error.kind() == kind && error.detail().contains(says),
                 "{what}: expected {says:?}, got {error:?}"
-            )
+            );
         }
     }
 }
@@ -136,7 +136,7 @@ fn plain() -> GgufBuilder {
     GgufBuilder::new()
         .meta("general.architecture", "llama")
         .meta("tokens", strings(["<s>", "a", "b"]))
-        .meta("scores", vec![0.0f32, -1.0])
+        .meta("scores", vec![0.0_f32, -1.0])
         .values("norm", &[4], DType::F32, &[1.0; 4])
         .values("matrix", &[2, 32], DType::Q4_0, &[0.5; 64])
 }
@@ -162,13 +162,13 @@ fn a_broken_gguf_says_what_is_wrong() {
             "big-endian",
             Unsupported,
             "big-endian",
-            plain().version(3u32.swap_bytes()),
+            plain().version(3_u32.swap_bytes()),
         ),
         (
             "no tensors",
             InvalidFile,
             "no tensors",
-            GgufBuilder::new().meta("a", 1u32),
+            GgufBuilder::new().meta("a", 1_u32),
         ),
         (
             "2^64 tensors",
@@ -193,13 +193,13 @@ fn a_broken_gguf_says_what_is_wrong() {
             "empty key",
             InvalidFile,
             "key is empty",
-            plain().meta("", 1u32),
+            plain().meta("", 1_u32),
         ),
         (
             "key twice",
             InvalidFile,
             "tokens appears twice",
-            plain().meta("tokens", 1u32),
+            plain().meta("tokens", 1_u32),
         ),
         (
             "key not UTF-8",
@@ -217,7 +217,7 @@ fn a_broken_gguf_says_what_is_wrong() {
             "string of 2^60",
             InvalidFile,
             "ends inside x.y",
-            value(8, &(1u64 << 60).to_le_bytes()),
+            value(8, &(1_u64 << 60).to_le_bytes()),
         ),
         (
             "array of 2^60",
@@ -241,7 +241,7 @@ fn a_broken_gguf_says_what_is_wrong() {
             "string of 2^63 in an array",
             InvalidFile,
             "ends inside x.y",
-            array(8, 1, &(1u64 << 63).to_le_bytes()),
+            array(8, 1, &(1_u64 << 63).to_le_bytes()),
         ),
         (
             "array of unknown type",
@@ -259,19 +259,19 @@ fn a_broken_gguf_says_what_is_wrong() {
             "alignment 0",
             InvalidFile,
             "power of two",
-            plain().meta("general.alignment", 0u32),
+            plain().meta("general.alignment", 0_u32),
         ),
         (
             "alignment 48",
             InvalidFile,
             "power of two",
-            plain().meta("general.alignment", 48u32),
+            plain().meta("general.alignment", 48_u32),
         ),
         (
             "alignment 2^31",
             InvalidFile,
             "reach beyond",
-            plain().meta("general.alignment", 1u32 << 31),
+            plain().meta("general.alignment", 1_u32 << 31),
         ),
         (
             "alignment a string",
@@ -426,7 +426,7 @@ fn text_that_is_not_utf8_is_mended_where_it_only_describes() {
         "x is not UTF-8",
         open(plain().raw_meta(b"x", 8, &long).build()),
     );
-    let mut list = [8u32.to_le_bytes().to_vec(), 12u64.to_le_bytes().to_vec()].concat();
+    let mut list = [8_u32.to_le_bytes().to_vec(), 12_u64.to_le_bytes().to_vec()].concat();
     (0..12).for_each(|_| list.extend(&long));
     assert_refused(
         "long list",
@@ -450,7 +450,7 @@ fn a_broken_safetensors_says_what_is_wrong() {
             "header of 2^60",
             InvalidFile,
             "the whole file has",
-            (1u64 << 60).to_le_bytes().to_vec(),
+            (1_u64 << 60).to_le_bytes().to_vec(),
         ),
         (
             "not JSON",
@@ -725,7 +725,7 @@ fn any_one_byte_may_be_wrong() {
 fn the_most_expensive_headers_stay_within_the_allowance() {
     const HEADER: usize = 63 << 20;
     let empty_strings = HEADER / 8;
-    let mut array = 8u32.to_le_bytes().to_vec();
+    let mut array = 8_u32.to_le_bytes().to_vec();
     array.extend((empty_strings as u64).to_le_bytes());
     array.resize(12 + 8 * empty_strings, 0);
     let builder =
@@ -759,7 +759,7 @@ fn the_most_expensive_headers_stay_within_the_allowance() {
 
     let mut builder = GgufBuilder::new();
     for i in 0..1 << 16 {
-        builder = builder.meta(&format!("{i:x}"), 1u8);
+        builder = builder.meta(&format!("{i:x}"), 1_u8);
     }
     for i in 0..1 << 18 {
         builder = builder.raw_tensor(
@@ -809,7 +809,7 @@ proptest! {
                 assert_clear("random bytes", &error);
             }
         }
-        let mut safetensors = 16u64.to_le_bytes().to_vec();
+        let mut safetensors = 16_u64.to_le_bytes().to_vec();
         safetensors.extend(&bytes);
         for file in [bytes, safetensors] {
             if let Err(error) = open_safetensors(file) {
@@ -822,8 +822,8 @@ proptest! {
     #[test]
     fn a_damaged_file_is_opened_or_refused(
         damage in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(vec![
-            0u64, 1, 2, 31, 255, 1 << 31, u32::MAX as u64, 1 << 32, 1 << 60, 1 << 63, u64::MAX - 31, u64::MAX,
-        ]), 1usize..=8), 1..4),
+            0_u64, 1, 2, 31, 255, 1 << 31, u32::MAX as u64, 1 << 32, 1 << 60, 1 << 63, u64::MAX - 31, u64::MAX,
+        ]), 1_usize..=8), 1..4),
     ) {
         let mut file = plain().build();
         for (at, number, len) in damage {

@@ -92,7 +92,7 @@ fn every_type_dequantises_bit_for_bit_as_gguf_py() {
     assert_eq!(listed, DType::ALL);
     for &(dtype, expected) in DEQUANTISED {
         let bytes = random_bytes(64 * dtype.block_bytes(), u64::from(dtype.ggml_id()) + 1);
-        let mut values = vec![0.0f32; 64 * dtype.block_len()];
+        let mut values = vec![0.0_f32; 64 * dtype.block_len()];
         dtype.dequantize(&bytes, &mut values).unwrap();
         let canonical = values.iter().map(|value| {
             if value.is_nan() {
@@ -197,7 +197,7 @@ fn lengths_that_disagree_are_errors() {
 fn steps(dtype: DType, block: &[f32]) -> f32 {
     let largest = block
         .iter()
-        .fold(0.0f32, |largest, value| largest.max(value.abs()));
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let max = block.iter().copied().fold(f32::MIN, f32::max);
     let min = block.iter().copied().fold(f32::MAX, f32::min);
     match dtype {
@@ -214,11 +214,11 @@ fn steps(dtype: DType, block: &[f32]) -> f32 {
 proptest! {
     #[test]
     fn a_round_trip_stays_within_the_types_error(
-        values in prop::collection::vec(-1000.0f32..1000.0, 32..=32),
-        scale in prop::sample::select(vec![1.0f32, 1e-3, 1e-6]),
+        values in prop::collection::vec(-1000.0_f32..1000.0, 32..=32),
+        scale in prop::sample::select(vec![1.0_f32, 1e-3, 1e-6]),
     ) {
         let values: Vec<f32> = values.iter().map(|value| value * scale).collect();
-        let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         for dtype in [DType::F32, DType::F16, DType::BF16, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q8_0] {
             let mut bytes = vec![7];
             dtype.quantize(&values, &mut bytes).unwrap();
@@ -229,7 +229,7 @@ proptest! {
             let rounding = match dtype {
                 DType::F32 => 0.0,
                 DType::BF16 => largest / 256.0,
-                _ => largest / 512.0 + 256.0 * 2f32.powi(-25),
+                _ => largest / 512.0 + 256.0 * 2_f32.powi(-25),
             };
             let allowed = steps(dtype, &values) * 1.0001 + rounding;
             for (value, back) in values.iter().zip(&back) {

@@ -1,4 +1,4 @@
-//! The default model, SmolLM2-135M-Instruct in Q4_1, against references (tests/data/make_smollm2.py).
+//! The default model, SmolLM2-135M-Instruct in `Q4_1`, against references (`tests/data/make_smollm2.py`).
 
 use crate::support::harness::{
     DEFAULT_MODEL, assert_close, everyday_variants, executors, greedy, ids, logits, on_cpu, on_gpu,

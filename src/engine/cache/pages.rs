@@ -12,8 +12,8 @@ pub struct PagePool {
 
 impl PagePool {
     /// All pages free.
-    pub fn new(page_size: u32, num_pages: u32) -> PagePool {
-        PagePool {
+    pub fn new(page_size: u32, num_pages: u32) -> Self {
+        Self {
             page_size,
             counts: vec![0; num_pages as usize],
             free: (0..num_pages).rev().collect(),

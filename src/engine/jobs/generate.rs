@@ -68,7 +68,7 @@ pub struct Sequence {
     pub logprobs: Vec<TokenLogprobs>,
 }
 
-/// Token counts, as OpenAI names them.
+/// Token counts, as `OpenAI` names them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Usage {

@@ -4,7 +4,10 @@
 //! it; values lie `[32, D]`. The heads of a group, and the rows of a step, use a page while it is near.
 
 use super::formats::BLOCK;
-use super::simd::*;
+use super::simd::{
+    V, exp, f_abs, f_max, f_mul, f_splat, f_sub, f16_to_f32, load, load_splat, load8, madd, store,
+    to_f32,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{CacheSpec, Heads, Mask, Row};
 
@@ -36,8 +39,8 @@ impl Cache {
     ///
     /// # Errors
     /// `ModelTooLarge` where there is no memory for it.
-    pub fn new(spec: CacheSpec, pages: u32, f16: bool) -> Result<Cache> {
-        let size = usize::try_from(Cache::size(spec, pages, f16)).ok();
+    pub fn new(spec: CacheSpec, pages: u32, f16: bool) -> Result<Self> {
+        let size = usize::try_from(Self::size(spec, pages, f16)).ok();
         let mut values = Vec::new();
         size.and_then(|n| {
             values
@@ -51,7 +54,7 @@ impl Cache {
                 "no memory for the key/value cache; load with a smaller max_context",
             )
         })?;
-        Ok(Cache {
+        Ok(Self {
             spec,
             f16,
             padded: spec.head_dim.next_multiple_of(4) as usize,
@@ -279,7 +282,7 @@ fn softmax_step(
     slots: &std::ops::Range<usize>,
     (max, total): &mut (f32, f32),
 ) -> ([f32; PAGE], f32) {
-    let mut flat = [0.0f32; PAGE];
+    let mut flat = [0.0_f32; PAGE];
     for (four, score) in flat.chunks_exact_mut(4).zip(scores) {
         four.copy_from_slice(&to_f32(f_mul(score, f_splat(scale))));
     }
@@ -295,14 +298,14 @@ fn softmax_step(
         1.0
     };
     *max = most;
-    let mut weights = [0.0f32; PAGE];
+    let mut weights = [0.0_f32; PAGE];
     for i in 0..VECTORS {
         // SAFETY: within the array.
         unsafe {
             store(
                 weights.as_mut_ptr().add(4 * i).cast(),
                 exp(f_sub(four(i), f_splat(most))),
-            )
+            );
         };
     }
     let sum: f32 = weights[slots.clone()].iter().sum();

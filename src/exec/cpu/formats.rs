@@ -14,7 +14,10 @@
 //!
 //! A weight is `scale * q + min`, with `scale` and `min` of a row and 16 or 32 columns.
 
-use super::simd::*;
+use super::simd::{
+    RELAXED, V, and, b_look_up, b_splat, f_mul, f_splat, f16_to_f32, from_bytes, h_shl, h_shr,
+    i_to_f, load, load4, load8, or, to_bytes, to_f32, u_to_i, zero,
+};
 use crate::quant::blocks::k_scale_and_min;
 
 /// Rows of a band.

@@ -12,7 +12,9 @@
 //! | `floats` | `[tile, K, width]` f32 | matrices of floats |
 
 use super::formats::BLOCK;
-use super::simd::*;
+use super::simd::{
+    V, f_abs, f_max, f_mul, f_round, f_splat, f_to_i, i_add, load, to_f32, to_i32, zero,
+};
 
 /// Rows per tile where there are several.
 pub const TILE: usize = 4;
@@ -30,8 +32,8 @@ pub struct Needs {
 
 impl Needs {
     /// What either needs.
-    pub fn and(self, other: Needs) -> Needs {
-        Needs {
+    pub fn and(self, other: Self) -> Self {
+        Self {
             planes: self.planes || other.planes,
             halves: self.halves || other.halves,
             floats: self.floats || other.floats,
@@ -129,7 +131,7 @@ impl Input {
             }
             let largest = to_f32(largest)
                 .into_iter()
-                .fold(0.0f32, |a, b| if b > a || b.is_nan() { b } else { a });
+                .fold(0.0_f32, |a, b| if b > a || b.is_nan() { b } else { a });
             let first = (tile * blocks + block) * width;
             // SAFETY: row `t` has these places in each buffer, by `begin`; nobody else writes there.
             unsafe {

@@ -6,7 +6,10 @@
 use super::formats::{BLOCK, Format, ROWS, pack_row, relaxed, unit_row};
 use super::input::{Input, Needs, TILE, Tile};
 use super::kernels::{int8, kernels_of};
-use super::simd::*;
+use super::simd::{
+    V, b_high, b_low, f_add, f_mul, f_splat, h_dot, i_add, i_to_f, load_splat, madd, store, to_f32,
+    zero,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::quant::{DType, Int8Groups};
 
@@ -29,7 +32,7 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// For matrices that are kept as they are stored.
-    pub(super) const fn expanded(mut self) -> Kernels {
+    pub(super) const fn expanded(mut self) -> Self {
         self.expanded = true;
         self
     }
@@ -107,8 +110,8 @@ impl Matrix {
     ///
     /// # Errors
     /// `ModelTooLarge` where there is no memory for it.
-    pub fn new(dtype: DType, stack: u64, rows: u64, cols: u64) -> Result<Matrix> {
-        let size = Matrix::size(dtype, stack, rows, cols).and_then(|n| usize::try_from(n).ok());
+    pub fn new(dtype: DType, stack: u64, rows: u64, cols: u64) -> Result<Self> {
+        let size = Self::size(dtype, stack, rows, cols).and_then(|n| usize::try_from(n).ok());
         let mut bytes = Vec::new();
         size.and_then(|n| bytes.try_reserve_exact(n).ok().map(|()| bytes.resize(n, 0)))
             .ok_or_else(|| {
@@ -123,7 +126,7 @@ impl Matrix {
         } else {
             bytes.len() / bands as usize
         };
-        Ok(Matrix {
+        Ok(Self {
             dtype,
             rows: rows as usize,
             cols: cols as usize,

@@ -1,6 +1,6 @@
 //! What lies between the matrices, a row at a time.
 
-use super::simd::*;
+use super::simd::{exp, f_add, f_div, f_min, f_mul, f_splat, f_sum, load, madd, store};
 use crate::plan::Rope;
 
 /// Calls `op` with the offset of every four values below `n` that are whole; the others are left.

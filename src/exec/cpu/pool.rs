@@ -61,16 +61,16 @@ impl std::fmt::Debug for Pool {
 
 impl Pool {
     /// The calling thread alone, until others [`join`](Pool::join).
-    pub fn new() -> Pool {
-        Pool {
+    pub fn new() -> Self {
+        Self {
             shared: Arc::default(),
         }
     }
 
     /// The calling thread and `threads - 1` others.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn with_threads(threads: usize) -> Pool {
-        let pool = Pool::new();
+    pub fn with_threads(threads: usize) -> Self {
+        let pool = Self::new();
         for _ in 1..threads {
             let shared = pool.shared.clone();
             // Where the system gives no thread, the work is done by fewer.
@@ -183,8 +183,8 @@ impl Pool {
 }
 
 impl Default for Pool {
-    fn default() -> Pool {
-        Pool::new()
+    fn default() -> Self {
+        Self::new()
     }
 }
 

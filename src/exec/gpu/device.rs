@@ -109,8 +109,8 @@ impl std::fmt::Debug for Gpu {
 
 impl Gpu {
     /// The best adapter of this machine, with every limit and feature it offers that the kernels can use.
-    pub async fn request() -> Result<Gpu> {
-        Gpu::request_with(false).await
+    pub async fn request() -> Result<Self> {
+        Self::request_with(false).await
     }
 
     /// As [`Gpu::request`]; `profile`: one that can time kernels. Such a device is slower throughout (on Metal the bare
@@ -118,7 +118,7 @@ impl Gpu {
     ///
     /// # Errors
     /// Also `Unsupported` where the adapter has no timestamps.
-    pub async fn request_with(profile: bool) -> Result<Gpu> {
+    pub async fn request_with(profile: bool) -> Result<Self> {
         #[cfg(target_arch = "wasm32")]
         super::web::check_available()?;
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
@@ -189,7 +189,7 @@ impl Gpu {
         };
         let on_error = failure.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            note(&on_error, error.to_string())
+            note(&on_error, error.to_string());
         }));
         let on_lost = failure.clone();
         device.set_device_lost_callback(move |reason, message| {
@@ -198,7 +198,7 @@ impl Gpu {
                 note(&on_lost, format!("device lost: {message}"));
             }
         });
-        Ok(Gpu {
+        Ok(Self {
             device,
             queue,
             capabilities: Rc::new(capabilities),

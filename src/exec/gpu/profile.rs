@@ -22,7 +22,7 @@ pub(super) struct Timed {
 }
 
 impl Timed {
-    pub fn new(gpu: &Gpu) -> Result<Timed> {
+    pub fn new(gpu: &Gpu) -> Result<Self> {
         let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("times"),
             ty: wgpu::QueryType::Timestamp,
@@ -31,7 +31,7 @@ impl Timed {
         let bytes = u64::from(MAX_KERNELS) * 16;
         let resolve = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        Ok(Timed {
+        Ok(Self {
             queries,
             resolved: gpu.buffer("times", bytes, resolve)?,
             staging: gpu.buffer("times", bytes, read)?,

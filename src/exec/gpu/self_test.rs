@@ -134,7 +134,7 @@ impl Started {
         let mut passes = true;
         for (got, want) in self.values {
             let got = got.await?;
-            let largest = want.iter().fold(0f32, |most, v| most.max(v.abs()));
+            let largest = want.iter().fold(0_f32, |most, v| most.max(v.abs()));
             let close = |(a, b): (&f32, &f32)| (a - b).abs() <= self.tolerance * largest;
             passes &= largest > 0.0 && got.len() == want.len() && got.iter().zip(&want).all(close);
         }

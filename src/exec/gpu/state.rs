@@ -26,13 +26,13 @@ pub struct StateLayout {
 
 impl StateLayout {
     /// For these capacities, and rows of at most `experts_used` experts out of `experts`.
-    pub fn new(limits: &Limits, experts_used: u32, experts: u32) -> StateLayout {
+    pub fn new(limits: &Limits, experts_used: u32, experts: u32) -> Self {
         let region = ROW_WORDS + limits.max_rows * ROW_WORDS;
         let pages_at = 2 * region;
         let routes_at = pages_at + limits.max_seqs * limits.max_pages_per_seq;
         let groups_at = routes_at + limits.max_rows * experts_used * 2;
         let tiles = expert_tiles(limits.max_rows, experts_used, experts);
-        StateLayout {
+        Self {
             host_at: 0,
             sampled_at: region,
             pages_at,
@@ -105,9 +105,9 @@ pub struct AdjustmentLayout {
 
 impl AdjustmentLayout {
     /// For a vocabulary of `vocab`.
-    pub fn new(vocab: u32) -> AdjustmentLayout {
+    pub fn new(vocab: u32) -> Self {
         let biases_at = vocab + vocab.div_ceil(32);
-        AdjustmentLayout {
+        Self {
             mask_at: vocab,
             biases_at,
             stride: biases_at + 2 * MAX_BIASES as u32,

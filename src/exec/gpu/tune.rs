@@ -43,7 +43,7 @@ struct Speed {
 
 impl Speed {
     /// Of kernels that do not run.
-    const NONE: Speed = Speed {
+    const NONE: Self = Self {
         decode: f64::INFINITY,
         prompt: f64::INFINITY,
     };

@@ -32,7 +32,7 @@ impl std::fmt::Debug for ReferenceExecutor {
 
 impl ReferenceExecutor {
     /// Allocates weights and cache. `limits` are taken as given.
-    pub fn new(plan: Plan, limits: Limits) -> Result<ReferenceExecutor> {
+    pub fn new(plan: Plan, limits: Limits) -> Result<Self> {
         let mut tensors = Vec::with_capacity(plan.tensors.len());
         for spec in &plan.tensors {
             let len = usize::try_from(spec.bytes())
@@ -61,7 +61,7 @@ impl ReferenceExecutor {
             .iter()
             .map(|spec| Cache::new(*spec, limits.page_size, limits.num_pages))
             .collect();
-        Ok(ReferenceExecutor {
+        Ok(Self {
             tensors,
             caches,
             host: Host::new(Rc::new(plan), limits)?,

@@ -51,13 +51,13 @@ pub struct Cache {
 
 impl Cache {
     /// Zeroed.
-    pub fn new(spec: CacheSpec, page_size: u32, num_pages: u32) -> Cache {
+    pub fn new(spec: CacheSpec, page_size: u32, num_pages: u32) -> Self {
         let len = 2
             * spec.kv_heads as usize
             * spec.head_dim as usize
             * page_size as usize
             * num_pages as usize;
-        Cache {
+        Self {
             spec,
             page_size,
             values: vec![0.0; len],
@@ -147,7 +147,7 @@ pub fn linear(weight: &Matrix<'_>, bias: Option<&[f32]>, input: &[f32]) -> Resul
 
 /// Four partial sums: shorter chains of dependent additions.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let mut sums = [0.0f64; 4];
+    let mut sums = [0.0_f64; 4];
     let (a4, b4) = (a.chunks_exact(4), b.chunks_exact(4));
     let tail: f64 = a4
         .remainder()
@@ -217,7 +217,7 @@ pub fn attention(
     let heads = spec.heads;
     let (n_heads, d) = (heads.heads as usize, heads.head_dim as usize);
     let group = n_heads / heads.kv_heads as usize;
-    let mut out = vec![0.0f32; q.len()];
+    let mut out = vec![0.0_f32; q.len()];
     for (t, row) in rows.iter().enumerate() {
         let pages = &pages[row.seq as usize];
         for h in 0..n_heads {
@@ -231,7 +231,7 @@ pub fn attention(
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
             let total: f64 = weights.iter().sum();
-            let mut sum = vec![0.0f64; d];
+            let mut sum = vec![0.0_f64; d];
             for (pos, weight) in (first..=row.pos).zip(&weights) {
                 let at = cache.at(pages, 1, h / group, pos)?;
                 for (s, v) in sum.iter_mut().zip(&cache.values[at..at + d]) {

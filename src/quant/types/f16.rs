@@ -1,6 +1,6 @@
 //! `F16`: IEEE 754 half precision, little-endian.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, no_sample, Planes, f16_at};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "F16",

@@ -1,6 +1,6 @@
 //! `F32`: IEEE 754 single precision, little-endian.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, no_sample, Planes};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "F32",

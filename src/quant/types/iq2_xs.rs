@@ -2,8 +2,8 @@
 //!
 //! `d: f16, qs: [u16; 32], scales: [u8; 8]`; 9 bits of index and 7 of signs, a 4-bit scale for 16 weights.
 
-use crate::quant::blocks::*;
-use crate::quant::codebook::*;
+use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at, u16_at, nibble};
+use crate::quant::codebook::{iq2_group, seven_signs};
 use crate::quant::tables::IQ2XS_GRID;
 
 pub(super) const TYPE: WeightType = WeightType::with_int8(

@@ -2,8 +2,8 @@
 //!
 //! `d: f16, qs: [u8; 64], high: [u8; 8], signs: [u8; 32], scales: [u8; 4]`; 9 bits of index, a scale for 32 weights.
 
-use crate::quant::blocks::*;
-use crate::quant::codebook::*;
+use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at, nibble};
+use crate::quant::codebook::iq3_group;
 use crate::quant::tables::IQ3S_GRID;
 
 pub(super) const TYPE: WeightType = WeightType::with_int8(

@@ -2,7 +2,7 @@
 //!
 //! `d: [UE4M3; 4], qs: [u8; 32]`; groups of 16 with weight = `d * level`.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, each_product, Products, E2M1};
 
 pub(super) const TYPE: WeightType = WeightType::with_int8(
     "NVFP4",
@@ -38,8 +38,8 @@ fn half_of_ue4m3(bits: u8) -> f32 {
     if bits == 0x7f {
         0.0
     } else if exponent == 0 {
-        mantissa * 2f32.powi(-10)
+        mantissa * 2_f32.powi(-10)
     } else {
-        (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 8)
+        (1.0 + mantissa / 8.0) * 2_f32.powi(exponent - 8)
     }
 }

@@ -3,7 +3,7 @@
 //! `high: [u8; 32], qs: [u8; 64], scales: [u8; 12], d: f16`; weight = `d * (scale - 32) * (q - 4)`. The third bit of weight
 //! `32 * group + i` is bit `group` of `high[i]`.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, put_f16, Planes, f16_at, q3_k_scale, k_crumb, each_split, put, pack_crumbs, spread_bits};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q3_K",
@@ -38,7 +38,7 @@ fn split(row: &[u8], quants: &mut [u8], scales: &mut [u8]) {
     let supers = row.len() / 110;
     each_split(row, quants, |i, block: &[u8; 110], quants| {
         let (high, low, packed) = (&block[..32], &block[32..96], &block[96..108]);
-        let mut upper = 0u32;
+        let mut upper = 0_u32;
         for k in 0..16 {
             let scale = q3_k_scale(packed, k);
             scales[12 * i + k / 2] |= (scale & 15) << (4 * (k % 2));

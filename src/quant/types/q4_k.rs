@@ -2,7 +2,7 @@
 //!
 //! `d: f16, dmin: f16, scales: [u8; 12], qs: [u8; 128]`; weight = `d * scale * q - dmin * min`.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, put_f16, Planes, k_block, k_nibble, each_split, put, k_scale_words, pack_nibbles};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q4_K",

@@ -1,6 +1,6 @@
 //! `Q5_0`: 32 x 5 bits, f16 scale. `d: f16, qh: u32, qs: [u8; 16]`; weight = `d * (q - 16)`.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, each_32, centred, no_sample, Planes, f16_at, five_bits, each_split, put, spread_bits};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q5_0",

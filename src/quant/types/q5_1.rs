@@ -1,6 +1,6 @@
 //! `Q5_1`: 32 x 5 bits, f16 scale and minimum. `d: f16, m: f16, qh: u32, qs: [u8; 16]`; weight = `d * q + m`.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, each_32, with_minimum, no_sample, Planes, f16_at, five_bits, each_split, put, spread_bits};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q5_1",

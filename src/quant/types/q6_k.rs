@@ -2,7 +2,7 @@
 //!
 //! `low: [u8; 128], high: [u8; 64], scales: [i8; 16], d: f16`; weight = `d * scale * (q - 32)`.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, put_f16, Planes, f16_at, q6_k_number, each_split, put, pack_nibbles, pack_crumbs};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q6_K",

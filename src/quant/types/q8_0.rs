@@ -1,6 +1,6 @@
 //! `Q8_0`: 32 x 8 bits, f16 scale. `d: f16, qs: [i8; 32]`; weight = `d * q`.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, each_32, no_sample, Planes, f16_at, each_split, put, inverse, push_f16};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q8_0",
@@ -37,7 +37,7 @@ fn split(row: &[u8], quants: &mut [u8], scales: &mut [u8]) {
 fn quantize(block: &[f32; 32], out: &mut Vec<u8>) {
     let largest = block
         .iter()
-        .fold(0.0f32, |largest, value| largest.max(value.abs()));
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let d = largest / 127.0;
     let inverse = inverse(d);
     push_f16(d, out);

@@ -4,7 +4,7 @@
 //! the first digit is the integer part of three times it. Digit `n` of the first 32 bytes makes weights `32 * n ..`, of
 //! the next 16 weights `160 + 16 * n ..`; the last four bytes hold four digits, for weights `240 + 4 * n ..`.
 
-use crate::quant::blocks::*;
+use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at};
 
 pub(super) const TYPE: WeightType = WeightType::with_int8(
     "TQ1_0",
@@ -19,7 +19,7 @@ fn products(block: &[u8; 54], out: &mut impl Products) {
     let d = f16_at(block, 52);
     let mut at = 0;
     for (bytes, digits) in [(&block[..32], 5), (&block[32..48], 5), (&block[48..52], 4)] {
-        let mut power = 1u8;
+        let mut power = 1_u8;
         for _ in 0..digits {
             for byte in bytes {
                 let digit = (u16::from(byte.wrapping_mul(power)) * 3) >> 8;

@@ -102,8 +102,8 @@ pub(crate) struct Added {
 
 impl Added {
     /// A special token that other files only name.
-    pub(super) fn special(text: &str) -> Added {
-        Added {
+    pub(super) fn special(text: &str) -> Self {
+        Self {
             id: 0,
             content: text.to_owned(),
             single_word: false,
@@ -200,7 +200,7 @@ impl Tokenizer {
     /// `InvalidInput` without `tokenizer.json` and `tokenizer.model`, `InvalidFile` for broken files,
     /// `Unsupported` for pipelines that no LLaMA uses.
     #[cfg(feature = "tokenizer-json")]
-    pub fn from_hf(files: HfFiles<'_>) -> Result<Tokenizer> {
+    pub fn from_hf(files: HfFiles<'_>) -> Result<Self> {
         match begin(files)? {
             Begun::Whole(tokenizer) => Ok(tokenizer),
             Begun::Json {
@@ -216,9 +216,9 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::from_hf`], and those of that module's loading.
-    pub async fn open_hf(files: HfFiles<'_>) -> Result<Tokenizer> {
+    pub async fn open_hf(files: HfFiles<'_>) -> Result<Self> {
         #[cfg(feature = "tokenizer-json")]
-        return Tokenizer::from_hf(files);
+        return Self::from_hf(files);
         #[cfg(not(feature = "tokenizer-json"))]
         match begin(files)? {
             Begun::Whole(tokenizer) => Ok(tokenizer),

@@ -60,20 +60,20 @@ fn settings(vocab: u32) -> Vec<(&'static str, Sampling)> {
         list.extend([
             with("repetition", &|s| s.penalties = penalties(1.3, 0.0, 0.0)),
             with("repetition below 1", &|s| {
-                s.penalties = penalties(0.5, 0.0, 0.0)
+                s.penalties = penalties(0.5, 0.0, 0.0);
             }),
             with("presence", &|s| s.penalties = penalties(1.0, 1.5, 0.0)),
             with("frequency", &|s| s.penalties = penalties(1.0, 0.0, 2.0)),
             with("negative", &|s| s.penalties = penalties(1.0, -2.0, -2.0)),
             with("bias", &|s| {
-                s.bias = bias(vocab, 30, |id| if id % 2 == 0 { 100.0 } else { -100.0 })
+                s.bias = bias(vocab, 30, |id| if id % 2 == 0 { 100.0 } else { -100.0 });
             }),
             with("many biases", &|s| {
-                s.bias = bias(vocab, MAX_BIASES as u32, |id| (id % 7) as f32 - 3.0)
+                s.bias = bias(vocab, MAX_BIASES as u32, |id| (id % 7) as f32 - 3.0);
             }),
             with("half", &|s| s.mask = mask(vocab, |id| id % 2 == 0)),
             with("the last alone", &|s| {
-                s.mask = mask(vocab, |id| id == vocab - 1)
+                s.mask = mask(vocab, |id| id == vocab - 1);
             }),
             with("none", &|s| s.mask = mask(vocab, |_| false)),
             with("all", &|s| {

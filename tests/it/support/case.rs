@@ -17,7 +17,7 @@ pub struct Case {
     pub plan: Plan,
     pub weights: Vec<Vec<u8>>,
     pub random: Random,
-    /// Blocks of Q8_0 hold -128 too, which no quantiser writes and a file may hold.
+    /// Blocks of `Q8_0` hold -128 too, which no quantiser writes and a file may hold.
     pub lowest: bool,
 }
 
@@ -127,7 +127,7 @@ impl Case {
             head_dim: d,
         }];
         let inv_freq = (0..rope_pairs)
-            .map(|j| 10_000f64.powf(-f64::from(2 * j) / f64::from(d)))
+            .map(|j| 10_000_f64.powf(-f64::from(2 * j) / f64::from(d)))
             .collect();
         self.plan.ropes = vec![Rope {
             inv_freq,

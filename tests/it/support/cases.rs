@@ -40,16 +40,16 @@ pub enum Browser {
 }
 
 impl Default for Browser {
-    fn default() -> Browser {
-        Browser::Own(false)
+    fn default() -> Self {
+        Self::Own(false)
     }
 }
 
 impl Browser {
     pub fn runs(&self) -> bool {
         match self {
-            Browser::Files(files) => !files.is_empty(),
-            Browser::Own(own) => *own,
+            Self::Files(files) => !files.is_empty(),
+            Self::Own(own) => *own,
         }
     }
 }

@@ -82,8 +82,8 @@ fn read_all(checkpoint: &Checkpoint) {
     }
 }
 
-/// Reads the bytes as the JSON files of a tokenizer, with a NUL between: tokenizer.json, tokenizer_config.json,
-/// generation_config.json.
+/// Reads the bytes as the JSON files of a tokenizer, with a NUL between: tokenizer.json, `tokenizer_config.json`,
+/// `generation_config.json`.
 pub fn tokenizer_json(bytes: &[u8]) {
     let mut files = bytes.split(|byte| *byte == 0);
     let files = HfFiles {

@@ -36,8 +36,8 @@ struct Entry {
 
 impl GgufBuilder {
     /// An empty version 3 file.
-    pub fn new() -> GgufBuilder {
-        GgufBuilder {
+    pub fn new() -> Self {
+        Self {
             version: 3,
             alignment: 32,
             keys: Vec::new(),
@@ -48,14 +48,14 @@ impl GgufBuilder {
     }
 
     /// Appends a metadata key.
-    pub fn meta(self, key: &str, value: impl Into<Value>) -> GgufBuilder {
+    pub fn meta(self, key: &str, value: impl Into<Value>) -> Self {
         let mut bytes = Vec::new();
         let kind = encode_value(&value.into(), &mut bytes);
         self.raw_meta(key.as_bytes(), kind, &bytes)
     }
 
     /// Appends a metadata key of any type number, with the bytes of its value as they are to be in the file.
-    pub fn raw_meta(mut self, key: &[u8], kind: u32, value: &[u8]) -> GgufBuilder {
+    pub fn raw_meta(mut self, key: &[u8], kind: u32, value: &[u8]) -> Self {
         let mut bytes = Vec::new();
         encode_string(key, &mut bytes);
         bytes.extend(kind.to_le_bytes());
@@ -65,13 +65,13 @@ impl GgufBuilder {
     }
 
     /// Appends a tensor. `shape` is outermost first: `[rows, cols]`. `bytes` are its blocks.
-    pub fn tensor(self, name: &str, shape: &[u64], dtype: DType, bytes: Vec<u8>) -> GgufBuilder {
+    pub fn tensor(self, name: &str, shape: &[u64], dtype: DType, bytes: Vec<u8>) -> Self {
         let ne: Vec<u64> = shape.iter().rev().copied().collect();
         self.raw_tensor(name.as_bytes(), &ne, dtype.ggml_id(), None, bytes)
     }
 
     /// Appends a tensor of `values`, stored as `dtype` (one that [`DType::quantize`] writes).
-    pub fn values(self, name: &str, shape: &[u64], dtype: DType, values: &[f32]) -> GgufBuilder {
+    pub fn values(self, name: &str, shape: &[u64], dtype: DType, values: &[f32]) -> Self {
         assert_eq!(
             shape.iter().product::<u64>(),
             values.len() as u64,
@@ -92,7 +92,7 @@ impl GgufBuilder {
         type_id: u32,
         offset: Option<u64>,
         bytes: Vec<u8>,
-    ) -> GgufBuilder {
+    ) -> Self {
         self.tensors.push(Entry {
             name: name.to_vec(),
             ne: ne.to_vec(),
@@ -104,25 +104,25 @@ impl GgufBuilder {
     }
 
     /// Sets the version number (3).
-    pub fn version(mut self, version: u32) -> GgufBuilder {
+    pub fn version(mut self, version: u32) -> Self {
         self.version = version;
         self
     }
 
     /// Aligns data to `alignment` bytes instead of 32, and says so in the metadata.
-    pub fn alignment(mut self, alignment: u32) -> GgufBuilder {
+    pub fn alignment(mut self, alignment: u32) -> Self {
         self.alignment = u64::from(alignment.max(1));
         self.meta("general.alignment", alignment)
     }
 
     /// Announces another number of metadata keys than there are.
-    pub fn announce_keys(mut self, keys: u64) -> GgufBuilder {
+    pub fn announce_keys(mut self, keys: u64) -> Self {
         self.announced_keys = Some(keys);
         self
     }
 
     /// Announces another number of tensors than there are.
-    pub fn announce_tensors(mut self, tensors: u64) -> GgufBuilder {
+    pub fn announce_tensors(mut self, tensors: u64) -> Self {
         self.announced_tensors = Some(tensors);
         self
     }

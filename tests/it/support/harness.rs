@@ -143,7 +143,7 @@ pub fn gpu_variants() -> Vec<(&'static str, GpuOptions)> {
 }
 
 /// Of `gpu_variants` the fastest, which devices with all features use. Every kernel's tests run all of them every day
-/// (kernels.rs, self_test.rs); whole models run the others with `./build.sh test --all`.
+/// (kernels.rs, `self_test.rs`); whole models run the others with `./build.sh test --all`.
 pub fn everyday_variants() -> Vec<(&'static str, GpuOptions)> {
     gpu_variants().split_off(gpu_variants().len() - 1)
 }

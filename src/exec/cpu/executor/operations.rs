@@ -1,6 +1,10 @@
 //! The operations of a plan, over the rows of a step.
 
-use super::*;
+use super::{
+    Attention, AttentionSpec, CpuExecutor, Error, Experts, Gating, Heads, HostExecutor, Linear,
+    Needs, Op, PAGE, PlanInput, Product, Result, Row, Shared, Table, TensorId, Weight, Work, ops,
+    plan, route, vector_of,
+};
 
 /// [`Op::QkNorm`]
 struct QkNorm {
@@ -79,7 +83,7 @@ impl CpuExecutor {
                 self.qk_norm(&norm, rows, work, &mut out)?;
             }
             Op::Attention { query, spec, .. } => {
-                self.attention(table.get(*query), spec, rows, work, &mut out)?
+                self.attention(table.get(*query), spec, rows, work, &mut out)?;
             }
             Op::Residual { input, linear, .. } => {
                 self.residual(table.get(*input), linear, rows.len(), work, &mut out)?;

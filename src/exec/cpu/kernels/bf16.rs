@@ -1,7 +1,7 @@
 //! `BF16`: four rows of each column together.
 
 use super::super::matmul::{Floats, Kernels, float_kernels};
-use super::super::simd::*;
+use super::super::simd::{V, i_shl, w_to_i, load8};
 
 pub(super) const KERNELS: Kernels = float_kernels::<BF16>();
 

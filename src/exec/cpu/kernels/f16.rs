@@ -1,7 +1,7 @@
 //! `F16`: four rows of each column together.
 
 use super::super::matmul::{Floats, Kernels, float_kernels};
-use super::super::simd::*;
+use super::super::simd::{V, f16_to_f32, load8};
 
 pub(super) const KERNELS: Kernels = float_kernels::<F16>();
 

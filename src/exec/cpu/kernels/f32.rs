@@ -1,7 +1,7 @@
 //! `F32`: four rows of each column together.
 
 use super::super::matmul::{Floats, Kernels, float_kernels};
-use super::super::simd::*;
+use super::super::simd::{V, load};
 
 pub(super) const KERNELS: Kernels = float_kernels::<F32>();
 

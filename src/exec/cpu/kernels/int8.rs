@@ -2,9 +2,9 @@
 //! `NVFP4`. A matrix of these stays as it is stored, since this form is several times larger; a band takes it just before
 //! it is used.
 
-use super::super::formats::*;
+use super::super::formats::{BLOCK, Format, Lane, ROWS, bytes, relaxed};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::*;
+use super::super::simd::{V, load, zero};
 use crate::quant::{DType, Int8Groups};
 
 pub(super) const KERNELS: Kernels = kernels::<Int8>().expanded();

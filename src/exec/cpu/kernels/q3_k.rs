@@ -1,8 +1,8 @@
 //! `Q3_K`: `d[4]: f16, 16 x [4]: scale: i8, 8 x (crumbs, third bits)`
 
-use super::super::formats::*;
+use super::super::formats::{Format, halves, bits_above, crumbs, Lane, finite};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::*;
+use super::super::simd::{V, f_mul, i_to_f, b_to_i, load4, f_splat};
 use crate::quant::blocks::{k_crumb, q3_k_scale};
 
 pub(super) const KERNELS: Kernels = kernels::<Q3K>();

@@ -1,8 +1,8 @@
 //! `Q4_0`: `d[4]: f16, nibbles`
 
-use super::super::formats::*;
+use super::super::formats::{simple, Format, halves, nibbles, Lane, finite};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::*;
+use super::super::simd::{V, f_mul, f_splat, zero};
 use crate::quant::blocks::split_nibbles;
 
 pub(super) const KERNELS: Kernels = kernels::<Q4_0>();

@@ -1,8 +1,8 @@
 //! `Q4_1`: `d[4]: f16, m[4]: f16, nibbles`
 
-use super::super::formats::*;
+use super::super::formats::{simple, Format, halves, nibbles, Lane, finite};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::*;
+use super::super::simd::V;
 use crate::quant::blocks::split_nibbles;
 
 pub(super) const KERNELS: Kernels = kernels::<Q4_1>();

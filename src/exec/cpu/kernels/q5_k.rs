@@ -1,8 +1,8 @@
 //! `Q5_K`: as `Q4_K` with the fifth bits before each block's nibbles.
 
-use super::super::formats::*;
+use super::super::formats::{Format, k_scales, k_scale, five_bits, Lane, pack_k_scales, finite};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::*;
+use super::super::simd::V;
 use crate::quant::blocks::k_nibble;
 
 pub(super) const KERNELS: Kernels = kernels::<Q5K>();

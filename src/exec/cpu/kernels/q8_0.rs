@@ -1,8 +1,8 @@
 //! `Q8_0`: `d[4]: f16, bytes`
 
-use super::super::formats::*;
+use super::super::formats::{simple, Format, halves, bytes, Lane, finite};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::*;
+use super::super::simd::{V, f_mul, f_splat, zero};
 
 pub(super) const KERNELS: Kernels = kernels::<Q8_0>();
 

@@ -126,12 +126,7 @@ enum Target {
 
 impl GpuExecutor {
     /// Allocates everything for contexts of `context` positions and compiles the pipelines. Weights come after.
-    pub async fn new(
-        gpu: &Gpu,
-        plan: Plan,
-        context: u32,
-        options: &GpuOptions,
-    ) -> Result<GpuExecutor> {
+    pub async fn new(gpu: &Gpu, plan: Plan, context: u32, options: &GpuOptions) -> Result<Self> {
         let capabilities = gpu.capabilities();
         let run_ahead = if capabilities.slow_await {
             RUN_AHEAD_SLOW
@@ -164,7 +159,7 @@ impl GpuExecutor {
             max_binding,
             limits,
         );
-        let mut executor = GpuExecutor::with_settings(gpu, plan, settings).await?;
+        let mut executor = Self::with_settings(gpu, plan, settings).await?;
         executor.reference = options.reference;
         executor.tune = options.tune.then(|| Free {
             subgroups: options.subgroups.is_none() && capabilities.subgroups,
@@ -175,15 +170,11 @@ impl GpuExecutor {
     }
 
     /// As lowered by these settings; [`Executor::ready`] tells whether the pipelines came to be.
-    pub(super) async fn with_settings(
-        gpu: &Gpu,
-        plan: Plan,
-        settings: Settings,
-    ) -> Result<GpuExecutor> {
+    pub(super) async fn with_settings(gpu: &Gpu, plan: Plan, settings: Settings) -> Result<Self> {
         let lowered = Lowered::new(plan, settings)?;
         let is_trial = lowered.settings.trial.is_some();
         let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let built = GpuExecutor::build(gpu, lowered);
+        let built = Self::build(gpu, lowered);
         let popped = scope.pop();
         // A trial is small, and a wait may be long.
         let out_of_memory = if is_trial { None } else { popped.await };
@@ -253,7 +244,7 @@ impl GpuExecutor {
             })
     }
 
-    fn build(gpu: &Gpu, lowered: Lowered) -> Result<GpuExecutor> {
+    fn build(gpu: &Gpu, lowered: Lowered) -> Result<Self> {
         let plan = &lowered.plan;
         let limits = lowered.settings.limits;
         let storage = wgpu::BufferUsages::STORAGE
@@ -334,7 +325,7 @@ impl GpuExecutor {
         for (i, table) in ropes.iter().enumerate() {
             gpu.write(&buffers[&Buffer::Rope(i)], 0, bytemuck::cast_slice(table));
         }
-        Ok(GpuExecutor {
+        Ok(Self {
             gpu: gpu.clone(),
             buffers,
             targets,

@@ -47,9 +47,9 @@ impl Readback {
         norms: &HashMap<TensorId, Vec<f32>>,
         heads: &[Head],
         counts: HeadCounts,
-    ) -> Result<Readback> {
+    ) -> Result<Self> {
         let plan = &lowered.plan;
-        let mut readback = Readback {
+        let mut readback = Self {
             heads: heads.to_vec(),
             drawn: u64::from(counts.drawn),
             logits: Vec::new(),
@@ -67,7 +67,7 @@ impl Readback {
                 .ok_or_else(|| Error::internal("a plan without logits"))?;
             let (slot, stride) = (lowered.buffer(value), u64::from(lowered.stride(value)) * 4);
             readback.logit_stride = lowered.stride(value) as usize;
-            for (at, _) in (0u64..)
+            for (at, _) in (0_u64..)
                 .zip(heads)
                 .filter(|(_, head)| head.want.reads_logits())
             {

@@ -19,9 +19,9 @@ pub struct Variant {
 impl Variant {
     /// The variant of a family with these choices, if there is one. A wish for a hole that the family does not have
     /// changes nothing.
-    pub fn new(family: FamilyId, wanted: Choices) -> Option<Variant> {
+    pub fn new(family: FamilyId, wanted: Choices) -> Option<Self> {
         let free = |hole: &str| family.family().free_holes().any(|free| free.name == hole);
-        let variant = Variant {
+        let variant = Self {
             family,
             choices: wanted.only(free),
         };

@@ -49,7 +49,7 @@ impl Lowered {
 
     /// f32 values of a row in [`Buffer::AttentionParts`].
     pub fn attention_parts_stride(heads: &Heads) -> u32 {
-        heads.heads * attention_split::MAX_SPLITS * (Lowered::head_stride(heads) + 4)
+        heads.heads * attention_split::MAX_SPLITS * (Self::head_stride(heads) + 4)
     }
 
     /// u32 index of the second rope table.

@@ -36,7 +36,7 @@ pub struct LoweredEdit {
 
 impl Lowered {
     /// The same weights and buffers, for a plan in which points are values. `seen`: cached positions that scores have.
-    pub fn traced(&self, traced: &Traced, seen: u32) -> Lowered {
+    pub fn traced(&self, traced: &Traced, seen: u32) -> Self {
         let mut strides = strides(&traced.plan);
         for op in &traced.plan.ops {
             if let Op::Scores { spec, out, .. } = op {
@@ -46,7 +46,7 @@ impl Lowered {
                 strides[out.0] = heads * seen;
             }
         }
-        Lowered {
+        Self {
             plan: traced.plan.clone(),
             layout: traced.layout.clone(),
             strides,
@@ -146,7 +146,7 @@ impl Lowered {
             Role::Routes => (self.state.routes_at + 1, spec.width, spec.width / 2, 0, 2),
             Role::Query => {
                 let heads = self.query_heads(value)?;
-                (0, stride, heads.head_dim, Lowered::head_stride(&heads), 1)
+                (0, stride, heads.head_dim, Self::head_stride(&heads), 1)
             }
             _ if by_position => (0, stride, kept as u32, self.seen, 1),
             _ => (0, stride, spec.width, 0, 1),

@@ -59,7 +59,7 @@ pub enum Buffer {
     Partials(BufferId),
     /// A key/value cache.
     Cache(usize),
-    /// Keys and values of the step's rows, before a q8_0 cache rounds them.
+    /// Keys and values of the step's rows, before a `q8_0` cache rounds them.
     CacheRows,
     /// What the workgroups of a split attention found.
     AttentionParts,
@@ -194,7 +194,7 @@ pub fn padded(n: u32) -> u32 {
 
 impl Lowered {
     /// Decides how the plan's weights are stacked and split.
-    pub fn new(plan: Plan, settings: Settings) -> Result<Lowered> {
+    pub fn new(plan: Plan, settings: Settings) -> Result<Self> {
         let used = plan
             .ops
             .iter()
@@ -222,7 +222,7 @@ impl Lowered {
         let state = StateLayout::new(&settings.limits, used, count);
         let layout = Layout::new(&plan)?;
         let strides = strides(&plan);
-        let mut lowered = Lowered {
+        let mut lowered = Self {
             parts: Vec::new(),
             norms: Vec::new(),
             matrices: HashMap::new(),
@@ -270,7 +270,7 @@ impl Lowered {
                     gate, up, experts, ..
                 } => lowered.expert_matrix(&[*gate, *up], experts.count)?,
                 Op::MoeDownResidual { down, experts, .. } => {
-                    lowered.expert_matrix(&[*down], experts.count)?
+                    lowered.expert_matrix(&[*down], experts.count)?;
                 }
                 Op::LmHead { weight, .. } => lowered.matrix(&[Linear {
                     weight: *weight,
@@ -366,7 +366,7 @@ impl Lowered {
 
     /// Every buffer of a step but the weights', and its bytes.
     pub fn buffers(&self) -> Vec<(Buffer, u64)> {
-        let Lowered { plan, settings, .. } = self;
+        let Self { plan, settings, .. } = self;
         let limits = settings.limits;
         let (rows, heads) = (u64::from(limits.max_rows), u64::from(limits.max_heads));
         let mut list = self.value_buffers(limits.max_rows, limits.max_heads);
@@ -375,11 +375,11 @@ impl Lowered {
         for op in &plan.ops {
             match op {
                 Op::QkvRope { heads, .. } if settings.cache == CacheType::Q8_0 => {
-                    cache_rows = cache_rows.max(2 * heads.kv_heads * Lowered::head_stride(heads));
+                    cache_rows = cache_rows.max(2 * heads.kv_heads * Self::head_stride(heads));
                 }
                 Op::Attention { spec, .. } if self.split_from().is_some() => {
                     attention_parts =
-                        attention_parts.max(Lowered::attention_parts_stride(&spec.heads));
+                        attention_parts.max(Self::attention_parts_stride(&spec.heads));
                 }
                 Op::MoeDownResidual { experts, .. } => {
                     expert_output = expert_output.max(padded(plan.hidden_size) * experts.used);

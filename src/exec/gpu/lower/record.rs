@@ -63,7 +63,7 @@ fn matvec_lanes(quads: u32, blocks: u32, wanted: Option<u32>) -> u32 {
 }
 
 impl<'a> Recorder<'a> {
-    pub fn new(lowered: &'a Lowered, bucket: RowBucket, split: bool, rows_at: u32) -> Recorder<'a> {
+    pub fn new(lowered: &'a Lowered, bucket: RowBucket, split: bool, rows_at: u32) -> Self {
         Recorder {
             lowered,
             bucket,

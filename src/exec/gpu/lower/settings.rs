@@ -35,7 +35,7 @@ pub struct Tuning {
 
 impl Tuning {
     /// Every fast variant off: the kernels that run anywhere, and that others are checked against.
-    pub const PLAIN: Tuning = Tuning {
+    pub const PLAIN: Self = Self {
         subgroups: false,
         int8: false,
         f16: false,
@@ -106,8 +106,8 @@ pub struct Trial {
 
 impl Settings {
     /// With nothing known to be wrong.
-    pub fn new(tuning: Tuning, cache: CacheType, max_binding: u64, limits: Limits) -> Settings {
-        Settings {
+    pub fn new(tuning: Tuning, cache: CacheType, max_binding: u64, limits: Limits) -> Self {
+        Self {
             tuning,
             cache,
             max_binding,
@@ -147,8 +147,8 @@ impl RowBucket {
     /// Rows of x that one workgroup covers.
     pub fn rows(self) -> u32 {
         match self {
-            RowBucket::Few(cols) => cols,
-            RowBucket::Many(each) => 8 * each,
+            Self::Few(cols) => cols,
+            Self::Many(each) => 8 * each,
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct File {
 #[serde(tag = "type")]
 pub(super) enum Normalizer {
     Sequence {
-        normalizers: Vec<Normalizer>,
+        normalizers: Vec<Self>,
     },
     Prepend {
         prepend: String,
@@ -63,7 +63,7 @@ pub(super) enum Normalizer {
 #[serde(tag = "type")]
 pub(super) enum PreTokenizer {
     Sequence {
-        pretokenizers: Vec<PreTokenizer>,
+        pretokenizers: Vec<Self>,
     },
     ByteLevel {
         #[serde(default = "yes")]
@@ -135,7 +135,7 @@ pub(super) enum Pattern {
 #[serde(tag = "type")]
 pub(super) enum PostProcessor {
     Sequence {
-        processors: Vec<PostProcessor>,
+        processors: Vec<Self>,
     },
     /// Changes offsets only.
     ByteLevel {},
@@ -169,7 +169,7 @@ pub(super) struct TemplateToken {
 #[serde(tag = "type")]
 pub(super) enum Decoder {
     Sequence {
-        decoders: Vec<Decoder>,
+        decoders: Vec<Self>,
     },
     ByteLevel {},
     ByteFallback {},
@@ -272,7 +272,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<File> {
 }
 
 impl<'de> Deserialize<'de> for Vocab {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Vocab, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
         impl<'de> Visitor<'de> for Entries {
             type Value = Vocab;
@@ -299,7 +299,7 @@ impl<'de> Deserialize<'de> for Vocab {
 }
 
 impl<'de> Deserialize<'de> for Merges {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Merges, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Rule {

@@ -60,8 +60,8 @@ struct Budget {
 }
 
 impl Budget {
-    fn new() -> Budget {
-        Budget {
+    fn new() -> Self {
+        Self {
             steps: MAX_STEPS,
             growth: MAX_GROWTH,
         }
@@ -105,7 +105,7 @@ impl Pipeline {
         post_processor: Option<&PostProcessor>,
         model: file::Model,
         added: &[Added],
-    ) -> Result<Pipeline> {
+    ) -> Result<Self> {
         let mut budget = Budget::new();
         let normalizer = normalizer
             .map(|step| normalizer_of(step, &mut budget))
@@ -121,7 +121,7 @@ impl Pipeline {
         let added = added_vocabulary(added, &model, normalizer.as_ref())?;
         let mut literal = added.clone();
         literal.set_encode_special_tokens(true);
-        Ok(Pipeline {
+        Ok(Self {
             normalizer,
             pre_tokenizer,
             model,
@@ -137,7 +137,7 @@ impl Pipeline {
     }
 
     /// Lets somebody else put BOS and EOS around a text.
-    pub(super) fn without_frame(mut self) -> Pipeline {
+    pub(super) fn without_frame(mut self) -> Self {
         self.frame = (Vec::new(), Vec::new());
         self
     }

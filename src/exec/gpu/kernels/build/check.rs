@@ -31,7 +31,7 @@ pub struct Reflection {
 
 impl Reflection {
     /// Whether a host's parameters and bindings for one serve the other.
-    pub fn same_host_side(&self, other: &Reflection) -> bool {
+    pub fn same_host_side(&self, other: &Self) -> bool {
         self.params == other.params
             && self.structs == other.structs
             && self.bindings == other.bindings

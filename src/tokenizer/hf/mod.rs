@@ -188,7 +188,7 @@ enum Begun<'a> {
     Json {
         bytes: &'a [u8],
         adjustments: Adjustments,
-        config: Config,
+        config: Box<Config>,
         templates: Templates,
     },
 }
@@ -246,7 +246,7 @@ fn begin(files: HfFiles<'_>) -> Result<Begun<'_>> {
         (Some(bytes), _) => Ok(Begun::Json {
             bytes,
             adjustments: config.adjustments()?,
-            config,
+            config: Box::new(config),
             templates,
         }),
         (None, Some(bytes)) if tiktoken::is_ranks(bytes) => {

@@ -124,13 +124,14 @@ pub fn compare(vocab: u32, mut executors: [&mut dyn Inspect; 2]) {
             Some(mask) if mask.count() == 0 => assert_eq!(first, [0; STEPS], "{name}"),
             Some(mask) => assert!(first.iter().all(|id| mask.allows(*id)), "{name}: {first:?}"),
             None if name == "bias" && vocab >= 255 => {
-                assert!(first.iter().all(|id| {
+                let liked = |id: &u32| {
                     sampling
                         .bias
                         .iter()
                         .flat_map(|b| b.iter())
                         .any(|(b, v)| b == id && *v > 0.0)
-                }));
+                };
+                assert!(first.iter().all(liked), "{name}: {first:?}");
             }
             None => {}
         }

@@ -338,7 +338,7 @@ pub fn tiny(dtype: &str) -> std::path::PathBuf {
             .stdout(std::process::Stdio::null())
             .status()
             .expect("the command line runs");
-        assert!(status.success());
+        assert!(status.success(), "make --type {dtype}: {status}");
         std::fs::rename(&part, &path).expect("a rename");
     }
     path

@@ -17,7 +17,7 @@ struct QkNorm {
 }
 
 impl CpuExecutor {
-    /// Runs an operation; what needs no matrix and no cache runs in [`exec::host`].
+    /// Runs an operation; what needs no matrix and no cache runs in [`host`](crate::exec::host).
     #[expect(clippy::too_many_lines, reason = "one arm per operation")]
     pub(super) fn operation(
         &mut self,

@@ -172,7 +172,11 @@ impl DType {
         };
         let start = out.len();
         quantize(values, out);
-        debug_assert_eq!((out.len() - start) as u64, bytes);
+        debug_assert_eq!(
+            (out.len() - start) as u64,
+            bytes,
+            "bytes that {self} blocks have"
+        );
         Ok(())
     }
 }

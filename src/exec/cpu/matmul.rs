@@ -211,7 +211,10 @@ impl Matrix {
         stride: usize,
         scratch: &mut Scratch,
     ) {
-        assert!(bands.end <= self.bands() && input.cols == self.cols && stride >= self.rows);
+        assert!(
+            bands.end <= self.bands() && input.cols == self.cols && stride >= self.rows,
+            "an input or output of another shape than the matrix"
+        );
         let kernels = kernels_of(self.dtype);
         let units = self.cols / kernels.unit_cols;
         let kernel = if input.width == 1 {

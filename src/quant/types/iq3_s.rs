@@ -30,6 +30,6 @@ fn products(block: &[u8; 110], out: &mut impl Products) {
             let ninth = (high[i / 8] >> (i % 8)) & 1;
             IQ3S_GRID[usize::from(qs[i]) | usize::from(ninth) << 8]
         });
-        iq3_group(pair, &LEVELS, scale, *signs, group, out);
+        iq3_group(pair, LEVELS, scale, *signs, group, out);
     }
 }

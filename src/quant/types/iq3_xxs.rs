@@ -25,6 +25,6 @@ fn products(block: &[u8; 98], out: &mut impl Products) {
         let scale = d * (0.5 + (packed >> 28) as f32) * 0.5;
         let signs = seven_signs(packed >> (7 * (group % 4)));
         let pair = [2 * group, 2 * group + 1].map(|i| IQ3XXS_GRID[usize::from(qs[i])]);
-        iq3_group(pair, &LEVELS, scale, signs, group, out);
+        iq3_group(pair, LEVELS, scale, signs, group, out);
     }
 }

@@ -124,8 +124,48 @@ enum Target {
     Norm,
 }
 
+/// Where each tensor goes.
+fn targets(lowered: &Lowered) -> HashMap<TensorId, Vec<Target>> {
+    let mut targets: HashMap<TensorId, Vec<Target>> = HashMap::new();
+    for (part, stacked) in lowered.parts.iter().enumerate() {
+        let mut at = 0;
+        for (tensor, range) in &stacked.segments {
+            let (first, end) = (range.start, range.end);
+            targets.entry(*tensor).or_default().push(Target::Rows {
+                part,
+                first,
+                end,
+                at,
+            });
+            at += end - first;
+        }
+        let mut at = 0;
+        for ((bias, range), (weight, _)) in stacked.biases.iter().zip(&stacked.segments) {
+            let (first, end) = (range.start, range.end);
+            if bias != weight {
+                targets.entry(*bias).or_default().push(Target::Bias {
+                    part,
+                    first,
+                    end,
+                    at,
+                });
+            }
+            at += end - first;
+        }
+    }
+    for norm in &lowered.norms {
+        targets.entry(*norm).or_default().push(Target::Norm);
+    }
+    targets
+}
+
 impl GpuExecutor {
     /// Allocates everything for contexts of `context` positions and compiles the pipelines. Weights come after.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ModelTooLarge`] where the device has no room for weights and cache, [`ErrorKind::InvalidInput`] for lanes that
+    /// no kernel has, and the errors of [`Lowered::new`] and [`Lowered::record`].
     pub async fn new(gpu: &Gpu, plan: Plan, context: u32, options: &GpuOptions) -> Result<Self> {
         let capabilities = gpu.capabilities();
         let run_ahead = if capabilities.slow_await {
@@ -269,40 +309,14 @@ impl GpuExecutor {
             Ok(())
         };
 
-        let mut targets: HashMap<TensorId, Vec<Target>> = HashMap::new();
         let mut weight_bytes = 0;
         for (i, part) in lowered.parts.iter().enumerate() {
             add_buffer(Buffer::Weights(i), part.weights_bytes())?;
             add_buffer(Buffer::Scales(i), part.scales_bytes())?;
             weight_bytes += part.weights_bytes() + part.scales_bytes();
-            let mut at = 0;
-            for (tensor, range) in &part.segments {
-                let target = Target::Rows {
-                    part: i,
-                    first: range.start,
-                    end: range.end,
-                    at,
-                };
-                targets.entry(*tensor).or_default().push(target);
-                at += range.end - range.start;
-            }
-            let mut at = 0;
-            for ((bias, range), (weight, _)) in part.biases.iter().zip(&part.segments) {
-                if bias != weight {
-                    let target = Target::Bias {
-                        part: i,
-                        first: range.start,
-                        end: range.end,
-                        at,
-                    };
-                    targets.entry(*bias).or_default().push(target);
-                }
-                at += range.end - range.start;
-            }
         }
         for norm in &lowered.norms {
             add_buffer(Buffer::Norm(*norm), plan.tensor(*norm).cols * 4)?;
-            targets.entry(*norm).or_default().push(Target::Norm);
         }
 
         let mut cache_bytes = 0;
@@ -328,7 +342,7 @@ impl GpuExecutor {
         Ok(Self {
             gpu: gpu.clone(),
             buffers,
-            targets,
+            targets: targets(&lowered),
             recordings: HashMap::new(),
             sampled: Vec::new(),
             sampled_pos: 0,
@@ -432,37 +446,13 @@ impl GpuExecutor {
             if pass == 1 {
                 readback.copy_logits(&mut encoder, &self.buffers, &staging)?;
             }
-            let commands = lists
-                .into_iter()
-                .flat_map(|(list, heads)| list.iter().map(move |command| (command, heads)));
-            if let Some(timed) = &mut profile {
-                for (command, heads) in commands {
+            let commands = lists.into_iter().flat_map(|(list, heads)| {
+                list.iter().map(move |command| {
                     let grid = command.dispatch.grid(tokens, heads, splits);
-                    timed.dispatch(
-                        &mut encoder,
-                        &command.pipeline,
-                        &command.bind_group,
-                        grid,
-                        &command.dispatch.variant,
-                    );
-                    add(&counters.passes, 1);
-                    add(&counters.dispatches, 1);
-                }
-                continue;
-            }
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            add(&counters.passes, 1);
-            let mut current: Option<&Rc<wgpu::ComputePipeline>> = None;
-            for (command, heads) in commands {
-                let (x, y) = command.dispatch.grid(tokens, heads, splits);
-                if !current.is_some_and(|p| Rc::ptr_eq(p, &command.pipeline)) {
-                    pass.set_pipeline(&command.pipeline);
-                    current = Some(&command.pipeline);
-                }
-                pass.set_bind_group(0, &command.bind_group, &[]);
-                pass.dispatch_workgroups(x, y, 1);
-                add(&counters.dispatches, 1);
-            }
+                    (command, grid)
+                })
+            });
+            self.encode(&mut encoder, commands, profile.as_mut());
         }
         if let Some(timed) = &mut profile {
             timed.resolve(&mut encoder);
@@ -488,6 +478,42 @@ impl GpuExecutor {
             timed.collect(&gpu, &times).await?;
             Ok(output)
         }))
+    }
+
+    /// Encodes commands with their grids, in one pass; each in its own where they are timed.
+    fn encode<'a>(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        commands: impl Iterator<Item = (&'a Command, (u32, u32))>,
+        profile: Option<&mut Timed>,
+    ) {
+        let counters = self.gpu.counters();
+        if let Some(timed) = profile {
+            for (command, grid) in commands {
+                timed.dispatch(
+                    encoder,
+                    &command.pipeline,
+                    &command.bind_group,
+                    grid,
+                    &command.dispatch.variant,
+                );
+                add(&counters.passes, 1);
+                add(&counters.dispatches, 1);
+            }
+            return;
+        }
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        add(&counters.passes, 1);
+        let mut current: Option<&Rc<wgpu::ComputePipeline>> = None;
+        for (command, (x, y)) in commands {
+            if !current.is_some_and(|p| Rc::ptr_eq(p, &command.pipeline)) {
+                pass.set_pipeline(&command.pipeline);
+                current = Some(&command.pipeline);
+            }
+            pass.set_bind_group(0, &command.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, 1);
+            add(&counters.dispatches, 1);
+        }
     }
 
     fn staging_buffer(&self, size: u64) -> Result<wgpu::Buffer> {

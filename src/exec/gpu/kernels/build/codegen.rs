@@ -239,12 +239,22 @@ fn write_module(family: &Family, reflection: &Reflection, code: &mut String) {
         code,
         "/// `{name}`, from `shaders/{source}.wgsl`.\npub mod {name} {{"
     );
-    let shared = reflection.structs.keys().filter(|name| *name != "Params");
-    let used: String = shared.map(|name| format!(", {name}")).collect();
+    // Structs that the families share lie beside the modules.
+    let named = |ty: &str| {
+        let params = reflection.structs.get("Params");
+        params.map_or(reflection.params == ty, |fields| {
+            fields.iter().any(|(_, field)| field.contains(ty))
+        })
+    };
+    let shared: String = reflection
+        .structs
+        .keys()
+        .filter(|ty| *ty != "Params" && named(ty))
+        .map(|ty| format!(", {ty}"))
+        .collect();
     let _ = writeln!(
         code,
-        "    #[allow(unused_imports, reason = \"a struct may be used by another alone\")]\n    \
-         use super::{{Buffer, FamilyId, Kernel{used}}};\n"
+        "    use super::{{Buffer, FamilyId, Kernel{shared}}};\n"
     );
     match reflection.structs.get("Params") {
         Some(fields) => {
@@ -266,7 +276,7 @@ fn write_module(family: &Family, reflection: &Reflection, code: &mut String) {
     let bytes = reflection.facts.params_bytes;
     let _ = writeln!(
         code,
-        "    const _: () = assert!(size_of::<Params>() == {bytes}, \"the shader's struct has another size\");\n"
+        "    const _: () = assert!(size_of::<Params>() == {bytes}, \"the host lays out the parameters as the shader does\");\n"
     );
     for (constant, (ty, value)) in &reflection.constants {
         let _ = writeln!(

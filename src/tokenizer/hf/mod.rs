@@ -100,6 +100,7 @@ pub(crate) struct Added {
     pub special: bool,
 }
 
+#[cfg(feature = "tokenizer-json")]
 impl Added {
     /// A special token that other files only name.
     pub(super) fn special(text: &str) -> Self {

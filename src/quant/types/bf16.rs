@@ -1,6 +1,6 @@
 //! `BF16`: The upper half of an `f32`, little-endian.
 
-use crate::quant::blocks::{WeightType, each_block, no_sample, Planes};
+use crate::quant::blocks::{Planes, WeightType, each_block, no_sample};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "BF16",

@@ -1,6 +1,6 @@
 //! `F16`: IEEE 754 half precision, little-endian.
 
-use crate::quant::blocks::{WeightType, each_block, no_sample, Planes, f16_at};
+use crate::quant::blocks::{Planes, WeightType, each_block, f16_at, no_sample};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "F16",

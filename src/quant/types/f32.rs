@@ -1,6 +1,6 @@
 //! `F32`: IEEE 754 single precision, little-endian.
 
-use crate::quant::blocks::{WeightType, each_block, no_sample, Planes};
+use crate::quant::blocks::{Planes, WeightType, each_block, no_sample};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "F32",

@@ -2,8 +2,10 @@
 //!
 //! `d: f16, qs: [u8; 64], signs_and_scale: [u32; 8]`; two indices (of 4 weights each) share 7 bits of signs.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at, u32_at};
-use crate::quant::codebook::{seven_signs, iq3_group};
+use crate::quant::blocks::{
+    Products, WeightType, each_block, each_product, f16_at, put_f16, u32_at,
+};
+use crate::quant::codebook::{iq3_group, seven_signs};
 use crate::quant::tables::IQ3XXS_GRID;
 
 pub(super) const TYPE: WeightType = WeightType::with_int8(

@@ -3,9 +3,9 @@
 use super::super::device::add;
 use super::super::kernels::FamilyId;
 use super::super::lower::{Buffer, Dispatch, LOW, Lowered, Stage};
-use super::readback::Readback;
+use super::GpuExecutor;
+use super::readback::{Readback, floats, words};
 use super::replay::PARAMS_ALIGN;
-use super::{GpuExecutor, floats, words};
 use crate::error::{Error, Result};
 use crate::exec::{Head, HeadCounts, LocalBoxFuture, Pending};
 use crate::plan::{Hook, Point, Role, Row, Tap, Trace, Traced, ValueId};

@@ -134,11 +134,14 @@ describe('engines', () => {
       expect(recipe(name, { dev: true }).optimise).toBeUndefined();
       expect(recipe(name, { dev: true }).profile).toBe('dev-web');
     }
-    expect(recipe('relaxed').own).toEqual(['-Ctarget-feature=+simd128,+relaxed-simd']);
+    const relaxed = recipe('relaxed', { strict: false });
+    expect(relaxed.own).toEqual(['-Ctarget-feature=+simd128,+relaxed-simd']);
+    expect(recipe('relaxed', { strict: true }).own).toEqual([...relaxed.own, '-Dwarnings']);
+    expect(recipe('relaxed', { strict: true, dev: true }).own).toEqual(relaxed.own);
     expect(recipe('relaxed').flags).toEqual(recipe('base').flags);
     expect(recipe('threads').folder).not.toBe(recipe('base').folder);
     expect(recipe('gpu').cargo).toContain('gpu');
-    expect(recipe('gpu').own).toEqual(['-Copt-level=s']);
+    expect(recipe('gpu', { strict: false }).own).toEqual(['-Copt-level=s']);
     // One module does everything while developing.
     expect(recipe('base', { dev: true }).cargo).toContain('gpu,cpu,tokenizer-json');
     expect(recipe('threads').flags).toContain('-Clink-arg=--shared-memory');

@@ -37,8 +37,12 @@ const WASM_FEATURES = [
   ].map((feature) => `--enable-${feature}`),
 ];
 
-/** How a build is made: what its stamp covers besides the sources. `dev` builds quickly: Cargo.toml's profile `dev-web`, no wasm-opt. */
-export function recipe(name, { dev = false } = {}) {
+/**
+ * How a build is made: what its stamp covers besides the sources. `dev` builds quickly: Cargo.toml's profile `dev-web`, no
+ * wasm-opt. `strict`: a warning of the compiler about this crate fails the build, as it does in continuous integration; a
+ * newer compiler, which may warn of more, still builds elsewhere.
+ */
+export function recipe(name, { dev = false, strict = Boolean(process.env.CI) } = {}) {
   const build = BUILDS[name];
   if (!build)
     throw new Problem(`unknown engine ${name}`, `there are: ${Object.keys(BUILDS).join(', ')}`);
@@ -65,6 +69,7 @@ export function recipe(name, { dev = false } = {}) {
     own: [
       ...(build.own ? [`-Ctarget-feature=${build.own.join(',')}`] : []),
       ...(build.small && !dev ? ['-Copt-level=s'] : []),
+      ...(strict && !dev ? ['-Dwarnings'] : []),
     ],
     flags: [
       `-Ctarget-feature=${build.features.join(',')}`,

@@ -402,7 +402,7 @@ fn bench_counts_what_a_step_on_a_gpu_costs() {
 }
 
 #[test]
-fn models_of_real_shapes_are_made_with_as_few_blocks_as_asked() {
+fn models_of_real_shapes_are_made_with_as_few_layers_as_asked() {
     for (shape, dtype, hidden, kv_heads, vocab) in [
         ("1b", "Q4_0", 2048, 8, 128_256),
         ("3b", "Q4_K", 3072, 8, 128_256),
@@ -416,7 +416,7 @@ fn models_of_real_shapes_are_made_with_as_few_blocks_as_asked() {
             shape,
             "--type",
             dtype,
-            "--blocks",
+            "--layers",
             "1",
         ]);
         let info = result(&["inspect", text(&path)]);
@@ -433,7 +433,9 @@ fn models_of_real_shapes_are_made_with_as_few_blocks_as_asked() {
     }
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("none.gguf");
     assert!(failure(&["make", text(&path), "--type", "Q8_0,Q9"]).contains("Q9 is no weight type"));
-    assert!(failure(&["make", text(&path), "--blocks", "0"]).contains("--blocks"));
+    assert!(failure(&["make", text(&path), "--layers", "0"]).contains("--layers"));
+    // The older spelling.
+    assert!(failure(&["make", text(&path), "--blocks", "0"]).contains("--layers"));
     assert!(failure(&["make", text(&path), "--type", "Q4_K"]).contains("smaller blocks"));
 }
 
@@ -445,7 +447,7 @@ fn the_matrices_of_a_made_model_take_turns_in_the_types_named() {
         text(&path),
         "--shape",
         "small",
-        "--blocks",
+        "--layers",
         "1",
         "--type",
         "Q8_0,Q4_K,IQ2_S",

@@ -19,16 +19,16 @@ pub(crate) struct Args {
     /// Weight type of the matrices, ggml's name; several with commas take turns.
     #[arg(long, default_value = "Q8_0", value_delimiter = ',')]
     r#type: Vec<String>,
-    /// Blocks (default: the shape's own).
-    #[arg(long)]
-    blocks: Option<u32>,
+    /// Layers (default: the shape's own).
+    #[arg(long, alias = "blocks")]
+    layers: Option<u32>,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, clap::ValueEnum)]
 enum Shape {
-    /// 4 blocks of 64, vocabulary 320: a test loads it in no time.
+    /// 4 layers of 64, vocabulary 320: a test loads it in no time.
     Tiny,
-    /// 7 blocks of 256, vocabulary 320: rows that every weight type can have.
+    /// 7 layers of 256, vocabulary 320: rows that every weight type can have.
     Small,
     /// LLaMA 3.2 1B
     #[value(name = "1b")]
@@ -98,9 +98,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let types = args.r#type.iter().map(known).collect::<Result<Vec<_>>>()?;
     let mut dims = args.shape.dims();
-    dims.layers = args.blocks.unwrap_or(dims.layers);
+    dims.layers = args.layers.unwrap_or(dims.layers);
     if dims.layers == 0 {
-        return Err(invalid("--blocks must be at least 1"));
+        return Err(invalid("--layers must be at least 1"));
     }
     let tensors = tensors(&dims, &types);
     let entries: Vec<Entry> = tensors.iter().map(Tensor::entry).collect();

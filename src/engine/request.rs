@@ -15,8 +15,7 @@ const DEFAULT_MAX_NEW_TOKENS: u32 = 256;
 const MAX_TOP_LOGPROBS: u32 = 20;
 
 /// A generation request. Exactly one of `prompt`, `ids` and `messages` is given.
-///
-/// The command line's `generate` has a flag for each option (feature `cli`); it fills in the conversation itself.
+// With feature `cli` each option is a flag of `generate`, which fills in the conversation itself.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(
@@ -457,8 +456,8 @@ mod tests {
             (r#"{"frequency_penalty":-3}"#, "frequency_penalty"),
             (r#"{"logit_bias":{"5":101}}"#, "logit_bias of token 5"),
             (r#"{"logit_bias":{"320":1}}"#, "logit_bias: token id 320"),
-            (r#"{"logit_bias":{"five":1}}"#, "logit_bias"),
-            (r#"{"logit_bias":{"5":1,"05":1}}"#, "logit_bias"),
+            (r#"{"logit_bias":{"five":1}}"#, "\"five\" is no token id"),
+            (r#"{"logit_bias":{"5":1,"05":1}}"#, "token 5 twice"),
             (r#"{"suppress_tokens":[320]}"#, "suppress_tokens"),
             (r#"{"allowed_tokens":[1,320]}"#, "allowed_tokens"),
             (r#"{"allowed_tokens":[]}"#, "allowed_tokens"),
@@ -469,8 +468,11 @@ mod tests {
                 "no token",
             ),
         ] {
-            let error = parse(json).options(5, 100, 320, 0).expect_err(json);
-            assert!(error.to_string().contains(word), "{json}: {error}");
+            let error = match serde_json::from_str::<Request>(json) {
+                Ok(request) => request.options(5, 100, 320, 0).expect_err(json).to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert!(error.contains(word), "{json}: {error}");
         }
         assert!(serde_json::from_str::<Request>(r#"{"beams":2}"#).is_err());
     }

@@ -206,7 +206,52 @@ fn sampling_options_reach_the_engine() {
     let drawn = result(&penalised)["sequences"][0]["ids"].to_string();
     assert!(drawn.contains("65") && drawn.contains("66"), "{drawn}");
     assert!(failure(&with(&["--logit-bias", "five"])).contains("--logit-bias"));
+    assert!(failure(&with(&["--logit-bias", "5=1,5=2"])).contains("token 5 twice"));
     assert!(failure(&with(&["--repetition-penalty", "-1"])).contains("repetition_penalty"));
+    let sequence = |options| result(&with(options))["sequences"][0].clone();
+    let greedy = sequence(&[]);
+    let off = sequence(&["--temperature", "2", "--do-sample=false"]);
+    assert_eq!(off["ids"], greedy["ids"]);
+    assert!(sequence(&["--logprobs"])["logprobs"].is_array());
+    assert!(sequence(&["--logprobs=false"])["logprobs"].is_null());
+    assert!(failure(&with(&["--do-sample=perhaps"])).contains("--do-sample"));
+    // Tokens of bytes begin at 3.
+    let stops = ["--allowed-tokens", "68", "--stop", "Z", "--stop", "AA"];
+    let told = result(&[&base[..], &stops].concat())["sequences"][0].clone();
+    assert_eq!(
+        (&told["text"], &told["finish_reason"]),
+        (&json!(""), &json!("stop"))
+    );
+    assert_eq!(told["ids"], json!([68, 68]));
+}
+
+/// The names of a request's options, which src/web/typescript.rs takes from the struct.
+fn request_options() -> Vec<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/lib/generated/engine.ts");
+    let file = std::fs::read_to_string(file).unwrap();
+    let (_, list) = file.split_once("export const REQUEST = [").unwrap();
+    let (list, _) = list.split_once(']').unwrap();
+    list.split('\'')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_option_of_a_request_is_a_flag() {
+    let output = run(&["generate", "--help"]);
+    let help = String::from_utf8(output.stdout).unwrap();
+    let options = request_options();
+    assert!(options.len() > 25, "{options:?}");
+    for option in options {
+        let flag = format!("--{} ", option.replace('_', "-"));
+        let optional = format!("--{}[", option.replace('_', "-"));
+        assert!(
+            help.contains(&flag) || help.contains(&optional),
+            "{option}: {help}"
+        );
+    }
 }
 
 #[test]

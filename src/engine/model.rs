@@ -12,6 +12,7 @@ use crate::exec::{Executor, Output, Pending};
 use crate::model::{Config, LoadProgress, load_weights};
 use crate::plan::Plan;
 use crate::tokenizer::Tokenizer;
+use std::fmt;
 
 /// A prompt before it is encoded.
 pub(super) enum Prompt<'a> {
@@ -37,8 +38,22 @@ pub struct Model {
     pub(super) fallback_reason: Option<Error>,
 }
 
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("config", &self.config)
+            .field("context", &self.context)
+            .field("executor", &self.executor.info())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Model {
     /// Loads the weights of an opened model into an executor made for its plan, with room for `context` positions.
+    ///
+    /// # Errors
+    ///
+    /// Those of the checkpoint's reads, of the executor, and of `progress`.
     pub async fn with_executor(
         opened: Opened,
         mut executor: Box<dyn Executor>,

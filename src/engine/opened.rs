@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result, Warnings};
 use crate::format::{ByteSource, Checkpoint, FileFormat, no_weights};
 use crate::model::{Config, ModelPlan, plan, quantize_type};
 use crate::tokenizer::{HfFiles, HfFolder, Tokenizer};
+use std::fmt;
 use std::rc::Rc;
 
 /// Positions allocated when the caller names no context: the model's own, but no more than this.
@@ -30,6 +31,17 @@ pub struct Opened {
     pub generation_config: GenerationConfig,
     /// What was wrong with the files and was left out.
     pub warnings: Warnings,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("checkpoint", &self.checkpoint.name())
+            .field("config", &self.config)
+            .field("generation_config", &self.generation_config)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Opened {
@@ -99,7 +111,11 @@ impl Opened {
         })
     }
 
-    /// The context to allocate, from what the caller asked for.
+    /// The context to allocate in positions, from what the caller asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for 0, and for more than the model was made for.
     pub fn context(&self, asked: Option<u32>) -> Result<u32> {
         let most = self.config.max_position_embeddings;
         match asked {

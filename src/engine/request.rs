@@ -182,6 +182,9 @@ pub struct Options {
     pub logprobs: Option<u32>,
 }
 
+/// Tokens, and what is added to their logits.
+type Biases = Rc<[(u32, f32)]>;
+
 impl Request {
     /// Checks the options against a prompt of `prompt_tokens`, a context of `context` positions and a vocabulary of
     /// `vocab` tokens. `random_seed` is used where the caller gave none.
@@ -197,20 +200,7 @@ impl Request {
         random_seed: u64,
     ) -> Result<Options> {
         let room = context.saturating_sub(prompt_tokens);
-        let max_new_tokens = match (self.max_new_tokens, self.max_length) {
-            (Some(_), Some(_)) => return Err(Error::invalid_input("give max_new_tokens or max_length, not both")),
-            (Some(0), None) => return Err(Error::invalid_input("max_new_tokens must be at least 1")),
-            (Some(n), None) => n,
-            (None, Some(n)) if n <= prompt_tokens => {
-                return Err(Error::invalid_input(format!(
-                    "max_length {n} leaves no room: the prompt alone has {prompt_tokens} tokens; set max_new_tokens"
-                )));
-            }
-            (None, Some(n)) => n - prompt_tokens,
-            (None, None) => DEFAULT_MAX_NEW_TOKENS,
-        }
-        .min(room);
-
+        let max_new_tokens = self.max_new_tokens(prompt_tokens)?.min(room);
         let sequences = self.num_return_sequences.unwrap_or(1);
         if sequences == 0 || sequences > 1000 {
             return Err(Error::invalid_input(format!(
@@ -233,26 +223,7 @@ impl Request {
             top_p: number("top_p", self.top_p.unwrap_or(1.0), 0.0, 1.0)?,
             min_p: number("min_p", self.min_p.unwrap_or(0.0), 0.0, 1.0)?,
             seed: self.seed.unwrap_or(random_seed),
-            penalties: Penalties {
-                repetition: number(
-                    "repetition_penalty",
-                    self.repetition_penalty.unwrap_or(1.0),
-                    0.01,
-                    100.0,
-                )?,
-                presence: number(
-                    "presence_penalty",
-                    self.presence_penalty.unwrap_or(0.0),
-                    -2.0,
-                    2.0,
-                )?,
-                frequency: number(
-                    "frequency_penalty",
-                    self.frequency_penalty.unwrap_or(0.0),
-                    -2.0,
-                    2.0,
-                )?,
-            },
+            penalties: self.penalties()?,
             bias: self.bias(vocab)?,
             mask: self.mask(vocab)?,
         };
@@ -284,6 +255,45 @@ impl Request {
         })
     }
 
+    /// Tokens to generate after a prompt of `prompt_tokens`, whatever the context has room for.
+    fn max_new_tokens(&self, prompt_tokens: u32) -> Result<u32> {
+        match (self.max_new_tokens, self.max_length) {
+            (Some(_), Some(_)) => Err(Error::invalid_input(
+                "give max_new_tokens or max_length, not both",
+            )),
+            (Some(0), None) => Err(Error::invalid_input("max_new_tokens must be at least 1")),
+            (Some(n), None) => Ok(n),
+            (None, Some(n)) if n <= prompt_tokens => Err(Error::invalid_input(format!(
+                "max_length {n} leaves no room: the prompt alone has {prompt_tokens} tokens; set max_new_tokens"
+            ))),
+            (None, Some(n)) => Ok(n - prompt_tokens),
+            (None, None) => Ok(DEFAULT_MAX_NEW_TOKENS),
+        }
+    }
+
+    fn penalties(&self) -> Result<Penalties> {
+        Ok(Penalties {
+            repetition: number(
+                "repetition_penalty",
+                self.repetition_penalty.unwrap_or(1.0),
+                0.01,
+                100.0,
+            )?,
+            presence: number(
+                "presence_penalty",
+                self.presence_penalty.unwrap_or(0.0),
+                -2.0,
+                2.0,
+            )?,
+            frequency: number(
+                "frequency_penalty",
+                self.frequency_penalty.unwrap_or(0.0),
+                -2.0,
+                2.0,
+            )?,
+        })
+    }
+
     fn logprobs(&self) -> Result<Option<u32>> {
         match (self.logprobs, self.top_logprobs) {
             (_, Some(top)) if top > MAX_TOP_LOGPROBS => Err(Error::invalid_input(format!(
@@ -297,7 +307,7 @@ impl Request {
         }
     }
 
-    fn bias(&self, vocab: u32) -> Result<Option<Rc<[(u32, f32)]>>> {
+    fn bias(&self, vocab: u32) -> Result<Option<Biases>> {
         let Some(biases) = self.logit_bias.as_ref().filter(|biases| !biases.is_empty()) else {
             return Ok(None);
         };

@@ -189,7 +189,9 @@ mod tests {
 
     #[test]
     fn special_tokens_are_not_shown_and_stop_texts_see_them() {
-        let cases: [(&[u32], &[&str], &[&str], bool); 19] = [
+        /// Ids, stop texts, the pieces that are shown, whether a stop text came.
+        type Case<'a> = (&'a [u32], &'a [&'a str], &'a [&'a str], bool);
+        let cases: [Case<'_>; 19] = [
             // Nothing to look for.
             (&[A, START, B, END], &[], &["a", "", "b", "", ""], false),
             // One that is a special token, at the beginning, and after text.

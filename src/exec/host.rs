@@ -82,6 +82,10 @@ impl Host {
     }
 
     /// [`Executor::set_pages`](super::Executor::set_pages)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a sequence beyond the limits.
     pub fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()> {
         let own = self
             .pages
@@ -93,6 +97,10 @@ impl Host {
     }
 
     /// [`Executor::set_sampling`](super::Executor::set_sampling)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a history with tokens beyond the vocabulary.
     pub fn set_sampling(
         &mut self,
         seq: u32,
@@ -105,6 +113,11 @@ impl Host {
     }
 
     /// [`Executor::set_mask`](super::Executor::set_mask)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a sequence without a mask, and for a mask of another
+    /// vocabulary.
     pub fn set_mask(&mut self, seq: u32, mask: &TokenMask) -> Result<()> {
         if mask.words().len() != self.plan.vocab_size.div_ceil(32) as usize {
             return Err(Error::internal("a token mask for another vocabulary"));
@@ -117,6 +130,10 @@ impl Host {
     }
 
     /// [`Inspect::poke`](super::Inspect::poke)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a role that the plan does not have.
     pub fn poke(&mut self, role: Role, values: &[f32]) -> Result<()> {
         let value = self
             .plan
@@ -127,6 +144,10 @@ impl Host {
     }
 
     /// [`Inspect::peek`](super::Inspect::peek)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a role that the plan does not have.
     pub fn peek(&self, role: Role) -> Result<Vec<f32>> {
         let value = self
             .plan
@@ -136,6 +157,10 @@ impl Host {
     }
 
     /// The cache page of a row's position.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a position that has none.
     pub fn page(&self, row: Row, page_size: usize) -> Result<u32> {
         let pages = self.pages.get(row.seq as usize);
         let page = pages.and_then(|pages| pages.get(row.pos as usize / page_size));
@@ -189,15 +214,32 @@ pub trait HostExecutor {
     fn host(&mut self) -> &mut Host;
 
     /// Prepares for operations over these rows.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for rows that the executor has no room for.
     fn begin(&mut self, rows: &[Row]) -> Result<()>;
 
     /// Runs an operation that needs a matrix or a cache.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for an operation that the executor does not have, and for a
+    /// position without a cache page.
     fn run(&mut self, op: &Op, table: &mut Table, rows: &[Row], heads: &[u32]) -> Result<()>;
 
     /// A vector of weights as f32.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a tensor that is no vector.
     fn vector(&self, id: TensorId) -> Result<Vec<f32>>;
 
     /// Reads a cached key (`which` 0) or value (1) of `D` values.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a position without a cache page.
     fn cached(
         &self,
         cache: usize,
@@ -209,6 +251,11 @@ pub trait HostExecutor {
 }
 
 /// [`Executor::submit`](super::Executor::submit)
+///
+/// # Errors
+///
+/// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for [`Step::Next`] after a step that drew no token to go on from, and the errors of
+/// [`HostExecutor::run`] and [`Traced::of`].
 pub fn submit(executor: &mut impl HostExecutor, step: Step<'_>) -> Result<Pending> {
     let output = match step {
         Step::Rows { rows, heads, trace } => forward(executor, rows, heads, trace)?,

@@ -338,6 +338,10 @@ pub trait Executor {
 
     /// Stores whole rows of a tensor, in the type that the plan states: `bytes` holds
     /// `bytes.len() / row_bytes` rows from `first_row` on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for rows that the tensor does not have.
     fn load_rows(&mut self, tensor: TensorId, first_row: u64, bytes: &[u8]) -> Result<()>;
 
     /// Resolves when everything loaded so far has left the caller's memory (back-pressure while loading).
@@ -349,11 +353,19 @@ pub trait Executor {
     }
 
     /// Assigns cache pages to a sequence: position `p` lives in `pages[p / page_size]`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a sequence beyond the limits.
     fn set_pages(&mut self, seq: u32, pages: &[u32]) -> Result<()>;
 
     /// How tokens of a sequence are chosen from now on. With penalties, `history` is what the sequence holds now; what
     /// steps draw for it is counted as it is drawn (one head of such a sequence per step), so that this is called again
     /// only where drawn tokens are given up.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a history with tokens beyond the vocabulary.
     fn set_sampling(&mut self, seq: u32, sampling: &Sampling, history: History<'_>) -> Result<()>;
 
     /// The tokens that may be drawn for a sequence from now on, in the place of [`Sampling::mask`]. Its sampling was set with
@@ -366,6 +378,12 @@ pub trait Executor {
     fn set_mask(&mut self, seq: u32, mask: &TokenMask) -> Result<()>;
 
     /// Starts a step. The engine guarantees rows within limits and pages assigned.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::DeviceLost`](crate::error::ErrorKind::DeviceLost) where the device failed before,
+    /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for a trace that the plan or the device has no room for, and
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for rows beyond the limits. What the device meets later is an error of the [`Pending`].
     fn submit(&mut self, step: Step<'_>) -> Result<Pending>;
 }
 
@@ -373,6 +391,10 @@ pub trait Executor {
 pub trait Inspect: Executor {
     /// Sets the first value of a role before a step. For [`Role::Residual`], `norm` is the norm weight of the operation
     /// that reads it next (an executor may keep the scaled stream beside the stream).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a role that the plan does not have.
     fn poke(&mut self, role: Role, values: &[f32], norm: Option<TensorId>) -> Result<()>;
 
     /// The last value of a role, as the last step left it; `rows` as in that step (heads for logits).

@@ -95,6 +95,10 @@ impl TokenCounts {
     pub const PROMPT: u32 = 1 << 31;
 
     /// The counts of what a sequence holds; tokens beyond the vocabulary of `vocab` are an error.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a token beyond the vocabulary.
     pub fn new(vocab: u32, history: History<'_>) -> Result<Self> {
         let mut counts = Self(vec![0; vocab as usize]);
         let beyond = |id: &u32| Error::internal(format!("token {id} of {vocab} in a history"));
@@ -122,6 +126,10 @@ pub struct SequenceSampling {
 
 impl SequenceSampling {
     /// For a sequence that holds `history`, over a vocabulary of `vocab`.
+    ///
+    /// # Errors
+    ///
+    /// With penalties, those of [`TokenCounts::new`].
     pub fn new(settings: &Sampling, vocab: u32, history: History<'_>) -> Result<Self> {
         let counts = settings
             .penalises()

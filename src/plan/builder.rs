@@ -23,6 +23,7 @@ impl Plan {
     }
 
     /// The same tensors, ropes and caches, and no operations.
+    #[must_use]
     pub fn without_ops(&self) -> Self {
         Self {
             values: Vec::new(),

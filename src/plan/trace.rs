@@ -4,7 +4,10 @@
 //! model's plan; where others are asked for, [`Traced::new`] puts fine operations in the place of the coarse one around
 //! them. Steps without a trace run the model's own plan.
 
-use super::{AttentionSpec, Input, Layout, Linear, Norm, Op, Plan, Role, Row, ValueId};
+use super::{
+    AttentionSpec, Experts, Heads, Input, Layout, Linear, Norm, Op, Plan, Role, Row, TensorId,
+    ValueId,
+};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -139,6 +142,10 @@ impl Point {
     }
 
     /// Every point of a plan.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a plan that is traced already.
     pub fn all(plan: &Plan) -> Result<Vec<Self>> {
         let traced = Traced::new(plan, &BTreeSet::new(), true)?;
         Ok(traced.at.into_keys().collect())
@@ -478,6 +485,7 @@ impl Opener<'_> {
     }
 
     /// Writes an operation; true if the next one is written too.
+    #[expect(clippy::too_many_lines, reason = "one arm per operation")]
     fn op(&mut self, op: &Op, after: &[Op]) -> Result<bool> {
         if let Some(out) = &op.writes().next() {
             let layer = self.from.value_spec(*out).layer;
@@ -503,87 +511,7 @@ impl Opener<'_> {
                 cache,
                 query,
             } => {
-                let x = self.mapped(input.x);
-                self.mark(Hook::ResidPre, x);
-                let qk_norm = match after.first() {
-                    Some(Op::QkNorm {
-                        query: from,
-                        out,
-                        eps,
-                        weights,
-                        rope,
-                        ..
-                    }) if from == query => Some((*out, *eps, *weights, *rope)),
-                    _ => None,
-                };
-                if !self.wants(&[
-                    Hook::Ln1Scale,
-                    Hook::Ln1Normalized,
-                    Hook::Query,
-                    Hook::Key,
-                    Hook::Value,
-                    Hook::RotKey,
-                ]) {
-                    let input = self.input(*input);
-                    let new = self.to.qkv_rope(input, [*q, *k, *v], *heads, *rope, *cache);
-                    self.map[query.0] = Some(new);
-                    if qk_norm.is_none() {
-                        self.mark(Hook::RotQuery, new);
-                    }
-                    return Ok(false);
-                }
-                let read = self.open_norm(*input, Hook::Ln1Scale, Hook::Ln1Normalized);
-                let [raw_q, raw_k, value] = self.linears(
-                    read,
-                    [(*q, Role::RawQuery), (*k, Role::RawKey), (*v, Role::Value)],
-                );
-                for (hook, value) in [
-                    (Hook::Query, raw_q),
-                    (Hook::Key, raw_k),
-                    (Hook::Value, value),
-                ] {
-                    self.mark(hook, value);
-                }
-                let d = heads.head_dim;
-                let each = [
-                    (raw_q, heads.heads, Role::Query),
-                    (raw_k, heads.kv_heads, Role::Key),
-                ];
-                let [q, key] = [0, 1].map(|which| {
-                    let (mut x, heads, role) = each[which];
-                    let Some((_, eps, weights, rope_after)) = qk_norm else {
-                        return self.rope(x, heads, d, *rope, role);
-                    };
-                    // LLaMA 4 normalises what is rotated, Qwen 3 rotates what is normalised.
-                    if rope_after.is_none() {
-                        x = self.rope(x, heads, d, *rope, role);
-                    }
-                    let spec = self.to.value_spec(x);
-                    let out = self.to.value(spec.role, spec.width);
-                    let weight = weights.map(|weights| weights[which]);
-                    self.to.ops.push(Op::HeadNorm {
-                        x,
-                        weight,
-                        head_dim: d,
-                        eps,
-                        out,
-                    });
-                    if rope_after.is_some() {
-                        self.rope(out, heads, d, rope_after, role)
-                    } else {
-                        out
-                    }
-                });
-                self.to.ops.push(Op::StoreKv {
-                    key,
-                    value,
-                    heads: *heads,
-                    cache: *cache,
-                });
-                self.mark(Hook::RotQuery, q);
-                self.mark(Hook::RotKey, key);
-                self.map[qk_norm.map_or(*query, |(out, ..)| out).0] = Some(q);
-                return Ok(qk_norm.is_some());
+                return self.qkv_rope(*input, [*q, *k, *v], *heads, *rope, *cache, *query, after);
             }
             Op::QkNorm {
                 query,
@@ -637,25 +565,8 @@ impl Opener<'_> {
                 up,
                 out,
             } => {
-                let new =
-                    if self.wants(&[Hook::Ln2Scale, Hook::Ln2Normalized, Hook::Gate, Hook::Up]) {
-                        let read = self.open_norm(*input, Hook::Ln2Scale, Hook::Ln2Normalized);
-                        let [g, u] = self.linears(read, [(*gate, Role::Gate), (*up, Role::Up)]);
-                        self.mark(Hook::Gate, g);
-                        self.mark(Hook::Up, u);
-                        let new = self
-                            .to
-                            .value(Role::FeedForward, self.from.value_spec(*out).width);
-                        self.to.ops.push(Op::SiluMul {
-                            gate: g,
-                            up: u,
-                            out: new,
-                        });
-                        new
-                    } else {
-                        let input = self.input(*input);
-                        self.to.gate_up_silu(input, *gate, *up)
-                    };
+                let width = self.from.value_spec(*out).width;
+                let new = self.gate_up_silu(*input, *gate, *up, width);
                 self.map[out.0] = Some(new);
                 self.mark(Hook::MlpPost, new);
             }
@@ -665,37 +576,7 @@ impl Opener<'_> {
                 experts,
                 out,
             } => {
-                let new = if self.wants(&[
-                    Hook::Ln2Scale,
-                    Hook::Ln2Normalized,
-                    Hook::RouterLogits,
-                    Hook::ExpertWeights,
-                ]) {
-                    let read = self.open_norm(*input, Hook::Ln2Scale, Hook::Ln2Normalized);
-                    let router = Linear {
-                        weight: *router,
-                        bias: None,
-                    };
-                    let [logits] = self.linears(read, [(router, Role::RouterLogits)]);
-                    let weights = self.to.value(Role::ExpertWeights, experts.count);
-                    self.to.ops.push(Op::ExpertWeights {
-                        logits,
-                        gating: experts.gating,
-                        out: weights,
-                    });
-                    let new = self.to.value(Role::Routes, 2 * experts.used);
-                    self.to.ops.push(Op::PickExperts {
-                        weights,
-                        experts: *experts,
-                        out: new,
-                    });
-                    self.mark(Hook::RouterLogits, logits);
-                    self.mark(Hook::ExpertWeights, weights);
-                    new
-                } else {
-                    let input = self.input(*input);
-                    self.to.moe_route(input, *router, *experts)
-                };
+                let new = self.moe_route(*input, *router, *experts);
                 self.map[out.0] = Some(new);
                 self.mark(Hook::ExpertIndices, new);
                 self.mark(Hook::PickedWeights, new);
@@ -755,6 +636,149 @@ impl Opener<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Writes [`Op::QkvRope`], and the norm of queries and keys after it where there is one: then true.
+    fn qkv_rope(
+        &mut self,
+        input: Input,
+        [q, k, v]: [Linear; 3],
+        heads: Heads,
+        rope: Option<usize>,
+        cache: usize,
+        query: ValueId,
+        after: &[Op],
+    ) -> Result<bool> {
+        let x = self.mapped(input.x);
+        self.mark(Hook::ResidPre, x);
+        let qk_norm = match after.first() {
+            Some(Op::QkNorm {
+                query: from,
+                out,
+                eps,
+                weights,
+                rope,
+                ..
+            }) if *from == query => Some((*out, *eps, *weights, *rope)),
+            _ => None,
+        };
+        if !self.wants(&[
+            Hook::Ln1Scale,
+            Hook::Ln1Normalized,
+            Hook::Query,
+            Hook::Key,
+            Hook::Value,
+            Hook::RotKey,
+        ]) {
+            let input = self.input(input);
+            let new = self.to.qkv_rope(input, [q, k, v], heads, rope, cache);
+            self.map[query.0] = Some(new);
+            if qk_norm.is_none() {
+                self.mark(Hook::RotQuery, new);
+            }
+            return Ok(false);
+        }
+        let read = self.open_norm(input, Hook::Ln1Scale, Hook::Ln1Normalized);
+        let [raw_q, raw_k, value] = self.linears(
+            read,
+            [(q, Role::RawQuery), (k, Role::RawKey), (v, Role::Value)],
+        );
+        for (hook, value) in [
+            (Hook::Query, raw_q),
+            (Hook::Key, raw_k),
+            (Hook::Value, value),
+        ] {
+            self.mark(hook, value);
+        }
+        let d = heads.head_dim;
+        let each = [
+            (raw_q, heads.heads, Role::Query),
+            (raw_k, heads.kv_heads, Role::Key),
+        ];
+        let [q, key] = [0, 1].map(|which| {
+            let (mut x, heads, role) = each[which];
+            let Some((_, eps, weights, rope_after)) = qk_norm else {
+                return self.rope(x, heads, d, rope, role);
+            };
+            // LLaMA 4 normalises what is rotated, Qwen 3 rotates what is normalised.
+            if rope_after.is_none() {
+                x = self.rope(x, heads, d, rope, role);
+            }
+            let spec = self.to.value_spec(x);
+            let out = self.to.value(spec.role, spec.width);
+            let weight = weights.map(|weights| weights[which]);
+            self.to.ops.push(Op::HeadNorm {
+                x,
+                weight,
+                head_dim: d,
+                eps,
+                out,
+            });
+            if rope_after.is_some() {
+                self.rope(out, heads, d, rope_after, role)
+            } else {
+                out
+            }
+        });
+        self.to.ops.push(Op::StoreKv {
+            key,
+            value,
+            heads,
+            cache,
+        });
+        self.mark(Hook::RotQuery, q);
+        self.mark(Hook::RotKey, key);
+        self.map[qk_norm.map_or(query, |(out, ..)| out).0] = Some(q);
+        Ok(qk_norm.is_some())
+    }
+
+    /// Writes [`Op::GateUpSilu`] of a width; what it writes.
+    fn gate_up_silu(&mut self, input: Input, gate: Linear, up: Linear, width: u32) -> ValueId {
+        if !self.wants(&[Hook::Ln2Scale, Hook::Ln2Normalized, Hook::Gate, Hook::Up]) {
+            let input = self.input(input);
+            return self.to.gate_up_silu(input, gate, up);
+        }
+        let read = self.open_norm(input, Hook::Ln2Scale, Hook::Ln2Normalized);
+        let [gate, up] = self.linears(read, [(gate, Role::Gate), (up, Role::Up)]);
+        self.mark(Hook::Gate, gate);
+        self.mark(Hook::Up, up);
+        let out = self.to.value(Role::FeedForward, width);
+        self.to.ops.push(Op::SiluMul { gate, up, out });
+        out
+    }
+
+    /// Writes [`Op::MoeRoute`]; what it writes.
+    fn moe_route(&mut self, input: Input, router: TensorId, experts: Experts) -> ValueId {
+        if !self.wants(&[
+            Hook::Ln2Scale,
+            Hook::Ln2Normalized,
+            Hook::RouterLogits,
+            Hook::ExpertWeights,
+        ]) {
+            let input = self.input(input);
+            return self.to.moe_route(input, router, experts);
+        }
+        let read = self.open_norm(input, Hook::Ln2Scale, Hook::Ln2Normalized);
+        let router = Linear {
+            weight: router,
+            bias: None,
+        };
+        let [logits] = self.linears(read, [(router, Role::RouterLogits)]);
+        let weights = self.to.value(Role::ExpertWeights, experts.count);
+        self.to.ops.push(Op::ExpertWeights {
+            logits,
+            gating: experts.gating,
+            out: weights,
+        });
+        let out = self.to.value(Role::Routes, 2 * experts.used);
+        self.to.ops.push(Op::PickExperts {
+            weights,
+            experts,
+            out,
+        });
+        self.mark(Hook::RouterLogits, logits);
+        self.mark(Hook::ExpertWeights, weights);
+        out
     }
 
     /// `x` rotated.

@@ -2,6 +2,9 @@
 
 pub(super) use super::int8::{Int8Groups, Products, each_product};
 
+/// Appends the blocks of values.
+pub(crate) type Quantize = fn(&[f32], &mut Vec<u8>);
+
 /// A weight type: its block, and what is done with one.
 pub(crate) struct WeightType {
     /// ggml's name, such as `Q4_K`.
@@ -17,7 +20,7 @@ pub(crate) struct WeightType {
     /// Whole blocks to small integers with a scale per 16, for types whose planes are `int8`.
     pub int8: Option<fn(&[u8], &mut Int8Groups)>,
     /// Values, a whole number of blocks, to blocks as ggml's reference code rounds. `None`: rounding needs a search.
-    pub quantize: Option<fn(&[f32], &mut Vec<u8>)>,
+    pub quantize: Option<Quantize>,
     /// Makes a block of random bytes one whose weights are about as large as `scale`, where nothing quantises.
     pub sample: fn(block: &mut [u8], scale: f32),
     /// Layout on a GPU.

@@ -18,7 +18,7 @@ pub(super) fn iq2_group(entry: u16, scale: f32, signs: u8, group: usize, out: &m
 /// Eight weights of two entries with 4 bits for each of their four.
 pub(super) fn iq3_group(
     entries: [u16; 2],
-    levels: &[i8; 8],
+    levels: [i8; 8],
     scale: f32,
     signs: u8,
     group: usize,

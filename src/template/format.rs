@@ -246,40 +246,9 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
         if out.len() > MAX_TEXT {
             return too_long();
         }
-        let mut by_key = None;
-        if rest.starts_with('(') {
-            let mut depth = 0;
-            let end = rest.find(|c| {
-                depth += i32::from(c == '(') - i32::from(c == ')');
-                depth == 0
-            });
-            let Some(end) = end else {
-                return fail("a key in a format has no closing bracket");
-            };
-            let Value::Dict(dict) = values else {
-                return fail("a format with keys needs a mapping");
-            };
-            let key = &rest[1..end];
-            by_key = Some(
-                dict.get_text(key)
-                    .ok_or_else(|| Fault::new(format!("a format wants the key {key}")))?,
-            );
-            named = true;
-            rest = &rest[end + 1..];
-        }
-        let mut spec = Spec::default();
-        loop {
-            match rest.chars().next() {
-                Some('-') => spec.align = Some('<'),
-                Some('+') => spec.sign = Some('+'),
-                Some(' ') if spec.sign.is_none() => spec.sign = Some(' '),
-                Some(' ') => {}
-                Some('#') => spec.alternate = true,
-                Some('0') => spec.zero = true,
-                _ => break,
-            }
-            rest = &rest[1..];
-        }
+        let by_key = key(&mut rest, values)?;
+        named |= by_key.is_some();
+        let mut spec = flags(&mut rest);
         if let Some(after) = rest.strip_prefix('*') {
             let width = next()?.int()?;
             if width < 0 {
@@ -312,56 +281,7 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
             Some(value) => value,
             None => next()?,
         };
-        spec.kind = Some(kind);
-        let number = || {
-            value.number().ok_or_else(|| {
-                Fault::new(format!("%{kind} needs a number, not {}", value.described()))
-            })
-        };
-        let part = match kind {
-            's' | 'r' | 'a' => {
-                let mut text = match kind {
-                    's' => python::string(value)?,
-                    'r' => python::repr(value)?,
-                    _ => python::ascii(value)?,
-                };
-                if let Some(precision) = spec.precision {
-                    text = text.chars().take(precision).collect();
-                }
-                spec.padded(text, '>')
-            }
-            'c' => {
-                let text = match value {
-                    Value::Text(text) | Value::Safe(text) if text.chars().count() == 1 => {
-                        text.to_string()
-                    }
-                    Value::Int(code) => character(*code)?,
-                    _ => return fail("%c needs one character"),
-                };
-                spec.padded(text, '>')
-            }
-            'd' | 'i' | 'u' => {
-                spec.kind = Some('d');
-                let number = match number()? {
-                    Number::Int(number) => number,
-                    Number::Float(number) => whole(number)?,
-                };
-                let precision = spec.precision.take().unwrap_or(0);
-                spec.integer(number, precision)?
-            }
-            'x' | 'X' | 'o' => match number()? {
-                Number::Int(number) => {
-                    let precision = spec.precision.take().unwrap_or(0);
-                    spec.integer(number, precision)?
-                }
-                Number::Float(_) => return fail(format!("%{kind} needs an integer")),
-            },
-            'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
-                let number = number()?.float();
-                spec.float(number)
-            }
-            _ => return fail(format!("%{kind} is no field of a format")),
-        };
+        let part = converted(spec, kind, value)?;
         run.charge_text(part.len())?;
         out.push_str(&part);
     }
@@ -376,6 +296,100 @@ pub(super) fn percent(run: &mut Run, text: &str, values: &Value) -> Result<Strin
         return fail("not all values are used by a format");
     }
     Ok(out)
+}
+
+/// The value of a field's key, as `%(key)s` has it; takes it off `rest`.
+fn key<'v>(rest: &mut &str, values: &'v Value) -> Result<Option<&'v Value>> {
+    if !rest.starts_with('(') {
+        return Ok(None);
+    }
+    let mut depth = 0;
+    let end = rest.find(|c| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        depth == 0
+    });
+    let Some(end) = end else {
+        return fail("a key in a format has no closing bracket");
+    };
+    let Value::Dict(dict) = values else {
+        return fail("a format with keys needs a mapping");
+    };
+    let key = &rest[1..end];
+    *rest = &rest[end + 1..];
+    dict.get_text(key)
+        .map(Some)
+        .ok_or_else(|| Fault::new(format!("a format wants the key {key}")))
+}
+
+/// The flags of a field; takes them off `rest`.
+fn flags(rest: &mut &str) -> Spec {
+    let mut spec = Spec::default();
+    loop {
+        match rest.chars().next() {
+            Some('-') => spec.align = Some('<'),
+            Some('+') => spec.sign = Some('+'),
+            Some(' ') if spec.sign.is_none() => spec.sign = Some(' '),
+            Some(' ') => {}
+            Some('#') => spec.alternate = true,
+            Some('0') => spec.zero = true,
+            _ => return spec,
+        }
+        *rest = &rest[1..];
+    }
+}
+
+/// A field of the conversion `kind`.
+fn converted(mut spec: Spec, kind: char, value: &Value) -> Result<String> {
+    spec.kind = Some(kind);
+    let number = || {
+        value
+            .number()
+            .ok_or_else(|| Fault::new(format!("%{kind} needs a number, not {}", value.described())))
+    };
+    Ok(match kind {
+        's' | 'r' | 'a' => {
+            let mut text = match kind {
+                's' => python::string(value)?,
+                'r' => python::repr(value)?,
+                _ => python::ascii(value)?,
+            };
+            if let Some(precision) = spec.precision {
+                text = text.chars().take(precision).collect();
+            }
+            spec.padded(text, '>')
+        }
+        'c' => {
+            let text = match value {
+                Value::Text(text) | Value::Safe(text) if text.chars().count() == 1 => {
+                    text.to_string()
+                }
+                Value::Int(code) => character(*code)?,
+                _ => return fail("%c needs one character"),
+            };
+            spec.padded(text, '>')
+        }
+        'd' | 'i' | 'u' => {
+            spec.kind = Some('d');
+            let number = match number()? {
+                Number::Int(number) => number,
+                Number::Float(number) => whole(number)?,
+            };
+            let precision = spec.precision.take().unwrap_or(0);
+            spec.integer(number, precision)?
+        }
+        'x' | 'X' | 'o' => match number()? {
+            Number::Int(number) => {
+                let precision = spec.precision.take().unwrap_or(0);
+                spec.integer(number, precision)?
+            }
+            Number::Float(_) => return fail(format!("%{kind} needs an integer")),
+        },
+        'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
+            let number = number()?.float();
+            spec.float(number)
+        }
+        _ => return fail(format!("%{kind} is no field of a format")),
+    })
 }
 
 fn character(code: i128) -> Result<String> {

@@ -358,6 +358,10 @@ impl Run {
         })
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a match of one arm per kind of statement"
+    )]
     fn statement(&mut self, kind: &Kind) -> Result<Flow> {
         match kind {
             Kind::Text(text) => self.write(text)?,

@@ -57,6 +57,7 @@ pub(super) fn unknown(name: &str) -> String {
 }
 
 /// `value is name(…)`
+#[expect(clippy::too_many_lines, reason = "a match of one arm per test")]
 pub(super) fn apply(run: &mut Run, name: &str, value: &Value, call: Call) -> Result<bool> {
     let comparison = match name {
         "==" | "eq" | "equalto" => Some(Comparison::Equal),

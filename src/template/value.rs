@@ -496,11 +496,10 @@ impl Value {
 
     /// Whether [`Value::items`] goes through it.
     pub fn is_iterable(&self) -> bool {
-        match self {
-            Self::None | Self::Bool(_) | Self::Int(_) | Self::Float(_) => false,
-            Self::Object(_) => false,
-            _ => true,
-        }
+        !matches!(
+            self,
+            Self::None | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Object(_)
+        )
     }
 
     /// All that a loop goes through. An iterator is empty afterwards.

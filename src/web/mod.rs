@@ -23,6 +23,7 @@ use errors::{from_js_error, to_js_error};
 use serde::{Deserialize, Serialize};
 use source::{JsSource, SourceAdapter};
 use std::cell::{RefCell, RefMut};
+use std::fmt;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -87,6 +88,15 @@ pub struct Engine {
     gpu: Option<Gpu>,
     tokenizer: Option<Tokenizer>,
     info: ModelInfo,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The model may be borrowed by a call.
+        f.debug_struct("Engine")
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
 }
 
 #[wasm_bindgen]

@@ -20,6 +20,14 @@ pub struct Pipeline {
     description: Vec<u8>,
 }
 
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
+}
+
 #[wasm_bindgen]
 impl Pipeline {
     /// Reads a file; `adjustments` is what an engine wrote for this.

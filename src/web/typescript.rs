@@ -150,7 +150,10 @@ fn names<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     }
     let mut names: &'static [&'static str] = &[];
     let read = T::deserialize(Names(&mut names));
-    assert!(read.is_err() && !names.is_empty());
+    assert!(
+        read.is_err() && !names.is_empty(),
+        "serde names no fields: {names:?}"
+    );
     names
 }
 
@@ -188,72 +191,76 @@ fn render() -> String {
     writeln!(out, "/**\n * What went wrong, to match on.\n *\n{} */\nexport type ErrorCode = (typeof ERROR_CODES)[number];\n", doc.concat())
         .expect("a String takes all");
 
+    write_lists(&mut out);
+    out + &declarations(&config)
+}
+
+/// The names of options and of what they may be.
+fn write_lists(out: &mut String) {
     list(
-        &mut out,
+        out,
         "Names of `EngineOptions`.",
         "ENGINE_OPTIONS",
         names::<LoadOptions>(),
     );
     list(
-        &mut out,
+        out,
         "Names of `Kernels`.",
         "KERNELS",
         names::<crate::engine::Kernels>(),
     );
+    list(out, "What `Kernels.lanes` may be.", "LANES", &Tuning::LANES);
     list(
-        &mut out,
-        "What `Kernels.lanes` may be.",
-        "LANES",
-        &Tuning::LANES,
-    );
-    list(
-        &mut out,
+        out,
         "Every `Device`.",
         "DEVICES",
         names::<crate::engine::Device>(),
     );
     list(
-        &mut out,
+        out,
         "Names of `GenerationRequest`.",
         "REQUEST",
         names::<Request>(),
     );
     list(
-        &mut out,
+        out,
         "Names of `ChatTemplateOptions`.",
         "TEMPLATE_OPTIONS",
         names::<TemplateOptions>(),
     );
     list(
-        &mut out,
+        out,
         "Names of `EncodeOptions`.",
         "ENCODE_OPTIONS",
         names::<EncodeOptions>(),
     );
     list(
-        &mut out,
+        out,
         "Names of `DecodeOptions`.",
         "DECODE_OPTIONS",
         names::<DecodeOptions>(),
     );
     list(
-        &mut out,
+        out,
         "Names of `EmbedRequest`.",
         "EMBED_REQUEST",
         names::<EmbedRequest>(),
     );
-    list(&mut out, "Every `Pooling`.", "POOLINGS", names::<Pooling>());
+    list(out, "Every `Pooling`.", "POOLINGS", names::<Pooling>());
     let cache = CacheType::ALL.map(CacheType::name);
-    list(&mut out, "Every `CacheType`.", "CACHE_TYPES", &cache);
-    out += "/** How cached keys and values are stored. */\nexport type CacheType = (typeof CACHE_TYPES)[number];\n\n";
+    list(out, "Every `CacheType`.", "CACHE_TYPES", &cache);
+    *out += "/** How cached keys and values are stored. */\nexport type CacheType = (typeof CACHE_TYPES)[number];\n\n";
     let quantize: Vec<String> = DType::quantizable()
         .map(|dtype| dtype.name().to_lowercase())
         .collect();
-    list(&mut out, "Every `Quantize`.", "QUANTIZE", &quantize);
-    out += "/** Weight types that matrices can be quantised to while they load. */\nexport type Quantize = (typeof QUANTIZE)[number];\n\n";
+    list(out, "Every `Quantize`.", "QUANTIZE", &quantize);
+    *out += "/** Weight types that matrices can be quantised to while they load. */\nexport type Quantize = (typeof QUANTIZE)[number];\n\n";
+}
 
+/// The declarations of the structs, in the order of their names.
+fn declarations(config: &Config) -> String {
     let mut declarations = Declarations {
-        config: &config,
+        config,
         texts: BTreeMap::new(),
     };
     declarations.add::<LoadOptions>();
@@ -270,7 +277,7 @@ fn render() -> String {
     declarations.add::<ModelInfo>();
     declarations.add::<Costs>();
     let texts: Vec<&str> = declarations.texts.values().map(String::as_str).collect();
-    out + &texts.join("\n")
+    texts.join("\n")
 }
 
 #[test]

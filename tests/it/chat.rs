@@ -377,6 +377,7 @@ fn rendered(tokenizer: &Tokenizer) -> [Option<String>; 3] {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn templates_come_from_where_transformers_takes_them() {
     let config =
         |template: Value| vec![("tokenizer_config.json", json!({"chat_template": template}))];

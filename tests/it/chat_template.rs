@@ -241,6 +241,7 @@ mod random {
     use proptest::prelude::*;
 
     /// Pieces that templates are made of, in any order.
+    #[expect(clippy::too_many_lines, reason = "a list of pieces")]
     fn piece() -> impl Strategy<Value = String> {
         let fixed = prop::sample::select(vec![
             "{{",
@@ -451,7 +452,7 @@ mod fixtures {
                     }
                 }
             }
-            assert_eq!(renders, count);
+            assert_eq!(renders, count, "renders of the references");
             assert!(
                 wrong.is_empty(),
                 "{} of {renders} wrong:\n{}",

@@ -657,24 +657,54 @@ fn tensors(path: &Path) -> std::collections::BTreeMap<String, (Vec<usize>, Vec<f
         .collect()
 }
 
-#[test]
-fn inner_values_are_captured_and_edited() {
-    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hf/mixtral");
+const MIXTRAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/hf/mixtral");
+
+/// 70 ids: more than one step takes.
+fn seventy_ids() -> String {
     let ids: Vec<String> = (0..70).map(|i| (i * 11 % 64).to_string()).collect();
-    let ids = ids.join(",");
-    let out = scratch("captured.safetensors", "");
-    let said = result(&[
+    ids.join(",")
+}
+
+/// Captures values of [`MIXTRAL`] into a file.
+fn capture(ids: &str, hooks: &str, out: &Path, backend: &str) -> Value {
+    result(&[
         "capture",
-        model,
+        MIXTRAL,
         "--ids",
-        &ids,
+        ids,
         "--hooks",
-        "*",
+        hooks,
         "--out",
-        text(&out),
+        text(out),
         "--backend",
-        "cpu",
-    ]);
+        backend,
+    ])
+}
+
+/// Logits of [`MIXTRAL`], `[70, 64]`, by way of the scratch file `name`.
+fn edited_logits(ids: &str, edits: Option<&Path>, name: &str) -> Vec<f32> {
+    let out = scratch(name, "");
+    let mut args = vec!["logits", MIXTRAL, "--ids", ids, "--out", text(&out)];
+    args.extend(["--backend", "cpu", "--kv-cache-type", "f32"]);
+    if let Some(edits) = edits {
+        args.extend(["--edits", text(edits)]);
+    }
+    result(&args);
+    npy::read_npy(&out).1
+}
+
+/// A file, `name`, that edits the first block's output at every position, by a tensor of the file `values`.
+fn edits_file(name: &str, op: &str, values: &str, tensor: &str) -> PathBuf {
+    let entry = json!([{ "hook": "blocks.0.hook_resid_post", "op": op, "positions": null,
+        "file": values, "tensor": tensor }]);
+    scratch(name, entry.to_string())
+}
+
+#[test]
+fn inner_values_are_captured() {
+    let ids = seventy_ids();
+    let out = scratch("captured.safetensors", "");
+    let said = capture(&ids, "*", &out, "cpu");
     let all = tensors(&out);
     assert_eq!(said["shapes"].as_object().unwrap().len(), all.len());
     let values = |name: &str| &all[name].1;
@@ -685,7 +715,8 @@ fn inner_values_are_captured_and_edited() {
         for j in 0..pre.len() {
             assert!(
                 (pre[j] + attn[j] - mid[j]).abs() < 1e-4
-                    && (mid[j] + mlp[j] - post[j]).abs() < 1e-4
+                    && (mid[j] + mlp[j] - post[j]).abs() < 1e-4,
+                "block {i}, value {j}"
             );
         }
         // Longer than a step: later rows see more positions.
@@ -699,18 +730,7 @@ fn inner_values_are_captured_and_edited() {
     // One name, and the other executors.
     for backend in ["reference", "cpu"] {
         let one = ["blocks.1.hook_resid_post", "blocks.1.attn.hook_rot_k"].join(",");
-        result(&[
-            "capture",
-            model,
-            "--ids",
-            &ids,
-            "--hooks",
-            &one,
-            "--out",
-            text(&out),
-            "--backend",
-            backend,
-        ]);
+        capture(&ids, &one, &out, backend);
         let few = tensors(&out);
         assert_eq!(few.len(), 2);
         for (name, (shape, got)) in &few {
@@ -718,47 +738,19 @@ fn inner_values_are_captured_and_edited() {
             harness::assert_close(name, got, &all[name].1, 1e-3);
         }
     }
+}
 
-    // A value replaced by itself at some positions, and by another's.
-    let logits = |edits: Option<&Path>| {
-        let out = scratch("edited.npy", "");
-        let mut args = vec![
-            "logits",
-            model,
-            "--ids",
-            &ids,
-            "--out",
-            text(&out),
-            "--backend",
-            "cpu",
-        ];
-        args.extend(["--kv-cache-type", "f32"]);
-        if let Some(edits) = edits {
-            args.extend(["--edits", text(edits)]);
-        }
-        result(&args);
-        npy::read_npy(&out).1
-    };
+/// A value replaced by itself, and by the sum with another.
+#[test]
+fn inner_values_are_edited() {
+    let ids = seventy_ids();
+    let logits = |edits: Option<&Path>| edited_logits(&ids, edits, "edited.npy");
     let plain = logits(None);
-    let edit = |op: &str, tensor: &str| {
-        let entry = json!([{ "hook": "blocks.0.hook_resid_post", "op": op, "positions": null,
-            "file": "for-edits.safetensors", "tensor": tensor }]);
-        scratch("edits.json", entry.to_string())
-    };
+    let edit =
+        |op: &str, tensor: &str| edits_file("edits.json", op, "for-edits.safetensors", tensor);
     let file = scratch("for-edits.safetensors", "");
     let hooks = "blocks.0.hook_resid_post,blocks.0.hook_resid_pre";
-    result(&[
-        "capture",
-        model,
-        "--ids",
-        &ids,
-        "--hooks",
-        hooks,
-        "--out",
-        text(&file),
-        "--backend",
-        "cpu",
-    ]);
+    capture(&ids, hooks, &file, "cpu");
     harness::assert_close(
         "by itself",
         &logits(Some(&edit("replace", "blocks.0.hook_resid_post"))),
@@ -771,7 +763,7 @@ fn inner_values_are_captured_and_edited() {
     let edits = edit("add", "blocks.0.hook_resid_pre");
     let generated = result(&[
         "generate",
-        model,
+        MIXTRAL,
         "--ids",
         &ids,
         "--max-new-tokens",
@@ -799,14 +791,26 @@ fn inner_values_are_captured_and_edited() {
         "{generated}"
     );
     assert_eq!(first["top"][0]["id"], best);
+}
+
+#[test]
+fn edits_and_hooks_that_are_not_there_are_refused() {
+    let out = scratch("refused.safetensors", "");
+    let values = scratch("refused-values.safetensors", "");
+    capture("1", "blocks.0.hook_resid_pre", &values, "cpu");
     for (op, tensor, word) in [
         ("multiply", "x", "add or replace"),
         ("add", "no-such-tensor", "no-such-tensor"),
     ] {
-        let bad = edit(op, tensor);
+        let bad = edits_file(
+            "refused-edits.json",
+            op,
+            "refused-values.safetensors",
+            tensor,
+        );
         let error = failure(&[
             "logits",
-            model,
+            MIXTRAL,
             "--ids",
             "1",
             "--out",
@@ -818,7 +822,7 @@ fn inner_values_are_captured_and_edited() {
     }
     let error = failure(&[
         "capture",
-        model,
+        MIXTRAL,
         "--ids",
         "1",
         "--hooks",
@@ -827,11 +831,15 @@ fn inner_values_are_captured_and_edited() {
         text(&out),
     ]);
     assert!(error.contains("blocks.N.attn.hook_pattern"), "{error}");
+}
 
-    // Scores are the logits' own.
+#[test]
+fn scores_of_ids_are_the_logits_own() {
+    let ids = seventy_ids();
+    let plain = edited_logits(&ids, None, "scored.npy");
     let scores = result(&[
         "score",
-        model,
+        MIXTRAL,
         "--ids",
         &ids,
         "--backend",

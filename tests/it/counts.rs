@@ -301,16 +301,10 @@ fn tensors_beyond_the_guaranteed_binding_are_split() {
     );
 }
 
-#[test]
-#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
-fn a_decode_step_makes_nothing_and_is_one_submit() {
-    let plan = plan(&SMALL, DType::Q8_0);
-    let options = GpuOptions {
-        run_ahead: Some(1),
-        ..GpuOptions::default()
-    };
+/// An executor of the plan with random weights, its pages assigned.
+fn with_random_weights(plan: &Plan, options: &GpuOptions) -> GpuExecutor {
     let mut executor =
-        pollster::block_on(GpuExecutor::new(&gpu(), plan.clone(), 64, &options)).unwrap();
+        pollster::block_on(GpuExecutor::new(&gpu(), plan.clone(), 64, options)).unwrap();
     let mut random = Random(1);
     for (i, spec) in plan.tensors.iter().enumerate() {
         let mut bytes = Vec::new();
@@ -320,6 +314,18 @@ fn a_decode_step_makes_nothing_and_is_one_submit() {
         executor.load_rows(TensorId(i), 0, &bytes).unwrap();
     }
     assign_pages(&mut executor);
+    executor
+}
+
+#[test]
+#[cfg_attr(not(gpu), ignore = "needs a Vulkan driver")]
+fn a_decode_step_makes_nothing_and_is_one_submit() {
+    let plan = plan(&SMALL, DType::Q8_0);
+    let options = GpuOptions {
+        run_ahead: Some(1),
+        ..GpuOptions::default()
+    };
+    let mut executor = with_random_weights(&plan, &options);
     let row = [Row {
         token: 1,
         seq: 0,

@@ -719,6 +719,7 @@ fn an_index_may_name_too_much_and_misplace() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn of_several_files_those_that_hold_the_model_are_read() {
     let whole = || shard("model.safetensors", "a", 1.0);
     let other = |name: &str| shard(name, "a", 9.0);
@@ -729,7 +730,8 @@ fn of_several_files_those_that_hold_the_model_are_read() {
             1.0,
         )
     };
-    let cases: Vec<(&str, Option<&[u8]>, Vec<Rc<dyn ByteSource>>, &str)> = vec![
+    type Case<'a> = (&'a str, Option<&'a [u8]>, Vec<Rc<dyn ByteSource>>, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         (
             "stale index",
             Some(INDEX),
@@ -819,6 +821,7 @@ fn folder(name: &str, files: &[(&str, Vec<u8>)]) -> std::path::PathBuf {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_folder_without_safetensors_says_what_it_holds() {
     let config = || ("config.json", CONFIG.to_vec());
     let a = |value: f32| safetensors(&[("a", "F32", &[1], value.to_le_bytes().to_vec())]);
@@ -906,6 +909,7 @@ fn a_folder_without_safetensors_says_what_it_holds() {
 
 /// Buffers of integers, of other floats, and without elements.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn tensors_that_can_be_no_weights_are_left_aside_until_one_is_needed() {
     let file = safetensors(&[
         ("ids", "I64", &[2], vec![0; 16]),

@@ -312,7 +312,9 @@ fn quantising_while_loading_on_the_gpu() {
 }
 
 /// The tensors of a case's file: name, type, shape, bytes.
-type Tensors = Vec<(String, String, Vec<u64>, Vec<u8>)>;
+/// Name, type, shape, bytes.
+type StoredTensor = (String, String, Vec<u64>, Vec<u8>);
+type Tensors = Vec<StoredTensor>;
 
 fn stored(name: &str) -> Tensors {
     let file = std::fs::read(folder(name).join("model.safetensors")).unwrap();
@@ -324,7 +326,7 @@ fn stored(name: &str) -> Tensors {
         .unwrap()
         .iter()
         .filter(|(name, _)| *name != "__metadata__");
-    let mut tensors: Vec<(u64, (String, String, Vec<u64>, Vec<u8>))> = entries
+    let mut tensors: Vec<(u64, StoredTensor)> = entries
         .map(|(name, entry)| {
             let [begin, end]: [u64; 2] =
                 serde_json::from_value(entry["data_offsets"].clone()).unwrap();
@@ -345,7 +347,7 @@ fn stored(name: &str) -> Tensors {
     tensors.into_iter().map(|(_, tensor)| tensor).collect()
 }
 
-fn write(tensors: &[(String, String, Vec<u64>, Vec<u8>)]) -> Vec<u8> {
+fn write(tensors: &[StoredTensor]) -> Vec<u8> {
     let tensors: Vec<_> = tensors
         .iter()
         .map(|(name, dtype, shape, bytes)| {

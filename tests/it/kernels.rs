@@ -10,7 +10,8 @@ use crate::support::harness::{Random, assert_close, gpu, gpu_variants, rounding_
 use llamero::exec::gpu::{CacheType, GpuExecutor, GpuOptions};
 use llamero::exec::{Executor, Inspect, Want};
 use llamero::plan::{
-    Experts, Gating, Heads, History, Linear, Mask, Op, Role, Row, Sampling, Temperature, TensorId,
+    Experts, Gating, Heads, History, Linear, Mask, Norm, Op, Role, Row, Sampling, Temperature,
+    TensorId,
 };
 use llamero::quant::DType;
 
@@ -638,41 +639,45 @@ fn mixtures_of_experts() {
         compare(&name, &case, input, Role::Residual);
         mixture(&mut case, false);
         compare(&format!("{name}, alone"), &case, input, Role::Logits);
-        // The experts cut into parts, as where they are larger than a binding.
-        let whole = on_gpu(&case, &GpuOptions::default());
-        let largest = whole
-            .lowered()
-            .parts
-            .iter()
-            .map(|part| part.weights_bytes())
-            .max()
-            .unwrap();
-        let most = if experts.count < 8 {
-            largest + 64
-        } else {
-            largest / 3
-        };
-        let options = GpuOptions {
-            max_binding: Some(most),
-            ..GpuOptions::default()
-        };
-        let (mut on_gpu, mut reference) = (on_gpu(&case, &options), case.reference());
-        let mut random = Random(10);
-        let x = random.values(9 * hidden as usize);
-        let rows = rows(9, 0, 10, &mut random);
-        let heads: Vec<u32> = (0..9).collect();
-        for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
-            executor
-                .poke(Role::Residual, &x, Some(norm.weight))
-                .unwrap();
-            run(executor, &rows, &heads, Want::LOGITS);
-        }
-        let parts = on_gpu.lowered().parts.len();
-        assert!(experts.count < 8 || parts > 5, "{name}: {parts} parts");
-        let want = pollster::block_on(reference.peek(Role::Logits, 9)).unwrap();
-        let got = pollster::block_on(on_gpu.peek(Role::Logits, 9)).unwrap();
-        assert_close(&format!("{name} in {parts} parts"), &got, &want, 5e-5);
+        compare_in_parts(&name, &case, experts, norm);
     }
+}
+
+/// Compares logits with experts cut into parts, as where they are larger than a binding.
+fn compare_in_parts(name: &str, case: &Case, experts: Experts, norm: Norm) {
+    let whole = on_gpu(case, &GpuOptions::default());
+    let largest = whole
+        .lowered()
+        .parts
+        .iter()
+        .map(|part| part.weights_bytes())
+        .max()
+        .unwrap();
+    let most = if experts.count < 8 {
+        largest + 64
+    } else {
+        largest / 3
+    };
+    let options = GpuOptions {
+        max_binding: Some(most),
+        ..GpuOptions::default()
+    };
+    let (mut on_gpu, mut reference) = (on_gpu(case, &options), case.reference());
+    let mut random = Random(10);
+    let x = random.values(9 * case.plan.hidden_size as usize);
+    let rows = rows(9, 0, 10, &mut random);
+    let heads: Vec<u32> = (0..9).collect();
+    for executor in [&mut on_gpu as &mut dyn Inspect, &mut reference] {
+        executor
+            .poke(Role::Residual, &x, Some(norm.weight))
+            .unwrap();
+        run(executor, &rows, &heads, Want::LOGITS);
+    }
+    let parts = on_gpu.lowered().parts.len();
+    assert!(experts.count < 8 || parts > 5, "{name}: {parts} parts");
+    let want = pollster::block_on(reference.peek(Role::Logits, 9)).unwrap();
+    let got = pollster::block_on(on_gpu.peek(Role::Logits, 9)).unwrap();
+    assert_close(&format!("{name} in {parts} parts"), &got, &want, 5e-5);
 }
 
 #[test]

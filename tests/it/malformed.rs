@@ -36,7 +36,12 @@ fn read_all(checkpoint: &Checkpoint) {
         let bytes = block_on(checkpoint.read(tensor, 0, tensor.bytes as usize)).unwrap();
         let mut values = vec![0.0; tensor.elements() as usize];
         tensor.dtype.dequantize(&bytes, &mut values).unwrap();
-        assert_eq!(tensor.rows() * tensor.row_bytes(), tensor.bytes);
+        assert_eq!(
+            tensor.rows() * tensor.row_bytes(),
+            tensor.bytes,
+            "{}",
+            tensor.name
+        );
     }
 }
 
@@ -142,6 +147,7 @@ fn plain() -> GgufBuilder {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_broken_gguf_says_what_is_wrong() {
     let f32_id = DType::F32.ggml_id();
     let tensor = |name: &[u8], ne: &[u64], type_id, offset| {
@@ -419,7 +425,7 @@ fn text_that_is_not_utf8_is_mended_where_it_only_describes() {
             .contains("general.name is not UTF-8")
     );
     let mut long = Vec::new();
-    encode_string(&[0xff; 100_000], &mut long);
+    encode_string(&vec![0xff; 100_000], &mut long);
     assert_refused(
         "long",
         InvalidFile,
@@ -437,6 +443,7 @@ fn text_that_is_not_utf8_is_mended_where_it_only_describes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_broken_safetensors_says_what_is_wrong() {
     let entry = |entry: &str| with_header(&format!(r#"{{"a": {entry}}}"#), &[0; 8]);
     let cases: &[(&str, ErrorKind, &str, Vec<u8>)] = &[
@@ -582,6 +589,7 @@ fn a_broken_safetensors_says_what_is_wrong() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_broken_config_or_index_says_what_is_wrong() {
     let file = safetensors(&[("a", "F32", &[1], vec![0; 4])]);
     let open = |config: &[u8], index: Option<&[u8]>| {
@@ -748,7 +756,7 @@ fn the_most_expensive_headers_stay_within_the_allowance() {
     drop(checkpoint);
 
     let mut broken = Vec::new();
-    encode_string(&[0xff; 64 << 10], &mut broken);
+    encode_string(&vec![0xff; 64 << 10], &mut broken);
     let mut builder = plain();
     for i in 0..HEADER / broken.len() {
         builder = builder.raw_meta(format!("broken text {i}").as_bytes(), 8, &broken);

@@ -103,7 +103,7 @@ impl TokenConstraint for Even {
     }
 
     fn accept(&mut self, id: u32) -> Result<()> {
-        assert_eq!(id % 2, 0);
+        assert_eq!(id % 2, 0, "token {id} is not allowed");
         self.drawn += 1;
         Ok(())
     }

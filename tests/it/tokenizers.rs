@@ -363,15 +363,18 @@ fn small_ranks() -> Vec<u8> {
     Vocabulary::byte_level(tokens, Vec::new(), "llama-bpe").ranks()
 }
 
+/// The tokenizer of these ranks, and of what other files say.
+fn of_ranks<'a>(ranks: &'a [u8], files: HfFiles<'a>) -> llamero::error::Result<Tokenizer> {
+    Tokenizer::from_hf(HfFiles {
+        tokenizer_model: Some(ranks),
+        ..files
+    })
+}
+
 #[test]
 fn ranks_of_tiktoken_are_a_tokenizer_with_llama_3s_special_tokens() {
     let ranks = small_ranks();
-    let open = |files| {
-        Tokenizer::from_hf(HfFiles {
-            tokenizer_model: Some(&ranks),
-            ..files
-        })
-    };
+    let open = |files| of_ranks(&ranks, files);
     let tokenizer = open(HfFiles::default()).unwrap();
     assert_eq!(tokenizer.vocab_size(), 258 + 256);
     assert_eq!(
@@ -443,15 +446,18 @@ fn ranks_of_tiktoken_are_a_tokenizer_with_llama_3s_special_tokens() {
         (named.eos(), named.encode("<|mine|>", special).unwrap()),
         (Some(267), vec![260])
     );
+}
 
+#[test]
+fn ranks_of_tiktoken_that_cannot_be_right_are_refused() {
+    let ranks = small_ranks();
     // Ids beyond the embedding table could only come out wrong.
     let config = br#"{"model_type": "llama", "vocab_size": 300}"#;
-    let error = open(HfFiles {
+    let files = HfFiles {
         config: Some(config),
         ..HfFiles::default()
-    })
-    .err()
-    .unwrap();
+    };
+    let error = of_ranks(&ranks, files).err().unwrap();
     assert!(
         error.kind() == ErrorKind::InvalidFile && error.to_string().contains("vocab_size"),
         "{error}"
@@ -461,12 +467,7 @@ fn ranks_of_tiktoken_are_a_tokenizer_with_llama_3s_special_tokens() {
         .take(200)
         .collect::<Vec<_>>()
         .concat();
-    let error = Tokenizer::from_hf(HfFiles {
-        tokenizer_model: Some(&short),
-        ..HfFiles::default()
-    })
-    .err()
-    .unwrap();
+    let error = of_ranks(&short, HfFiles::default()).err().unwrap();
     assert!(
         error.to_string().contains("no token for the byte 200"),
         "{error}"
@@ -517,7 +518,10 @@ fn of_bytes(
     scores: Option<Vec<f32>>,
 ) -> GgufBuilder {
     let mut texts = StringArray::default();
-    assert!(tokens.iter().all(|token| texts.push_bytes(token)));
+    assert!(
+        tokens.iter().all(|token| texts.push_bytes(token)),
+        "the texts take too many bytes"
+    );
     let mut builder = GgufBuilder::new()
         .meta("tokenizer.ggml.model", model)
         .meta("tokenizer.ggml.tokens", texts)
@@ -642,6 +646,7 @@ fn scores_and_kinds_that_are_missing_are_filled_in_and_wrong_numbers_of_them_are
 
 /// What stands in place of a file, whichever it is.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_file_that_is_something_else_is_called_that() {
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9085657\n";
     let others: &[(&str, &[u8])] = &[
@@ -985,6 +990,7 @@ fn older_folders_name_their_tokens_elsewhere() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_broken_tokenizer_json_says_what_is_wrong() {
     let with = |pointer: &str, value: Value| {
         let mut file = byte_level(json!([special(7, "<s>")]));
@@ -1225,14 +1231,17 @@ fn byte_fallback() -> Vec<Tokenizer> {
 fn check_round_trip(tokenizer: &Tokenizer, text: &str) {
     for options in [PARSED, LITERAL] {
         let ids = tokenizer.encode(text, options).unwrap();
-        assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+        assert!(
+            ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()),
+            "{ids:?}"
+        );
         let whole = tokenizer.decode(&ids, false).unwrap();
         let mut stream = tokenizer.stream(false);
         let mut pieces: String = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
         pieces.push_str(&stream.finish());
-        assert_eq!(pieces, whole);
+        assert_eq!(pieces, whole, "{ids:?} in pieces");
         if options == LITERAL {
-            assert_eq!(whole, text);
+            assert_eq!(whole, text, "{ids:?}");
             assert!(!ids.iter().any(|&id| tokenizer.is_special(id)), "{ids:?}");
         }
     }

@@ -7,7 +7,7 @@ use crate::support::harness::{
 use crate::support::references;
 use llamero::exec::gpu::{CacheType, GpuOptions};
 use llamero::exec::{Executor, Head, Step, Want};
-use llamero::plan::{Edit, EditKind, Hook, Point, Row, Tap, Trace};
+use llamero::plan::{Edit, EditKind, Hook, Plan, Point, Row, Tap, Trace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,23 @@ fn traced(executor: &mut dyn Executor, ids: &[u32], trace: &Trace) -> (Vec<f32>,
     };
     let output = pollster::block_on(executor.submit(step).unwrap()).unwrap();
     (output.logits(), output.taps)
+}
+
+/// Logits of every position with an edit.
+fn edited(executor: &mut dyn Executor, ids: &[u32], edit: Edit) -> Vec<f32> {
+    let trace = Trace {
+        taps: Vec::new(),
+        edits: vec![edit],
+    };
+    traced(executor, ids, &trace).0
+}
+
+/// Values that can be compared: minus infinity is a large negative number.
+fn finite(values: &[f32]) -> Vec<f32> {
+    values
+        .iter()
+        .map(|v| if *v == f32::NEG_INFINITY { -1e6 } else { *v })
+        .collect()
 }
 
 /// Every executor of this machine, over a model, with exact caches.
@@ -173,13 +190,23 @@ fn every_value_is_the_same_on_every_executor() {
 #[track_caller]
 fn close(what: &str, got: &Tap, want: &Tap) {
     assert_eq!(got.shape, want.shape, "{what}");
-    let finite = |values: &[f32]| -> Vec<f32> {
-        values
-            .iter()
-            .map(|v| if *v == f32::NEG_INFINITY { -1e6 } else { *v })
-            .collect()
-    };
     assert_close(what, &finite(&got.values), &finite(&want.values), 2e-4);
+}
+
+/// What edits may change, of the second layer and of none.
+fn editable(plan: &Plan) -> Vec<Point> {
+    let read_only = [
+        Hook::Ln1Scale,
+        Hook::Ln2Scale,
+        Hook::FinalScale,
+        Hook::ExpertIndices,
+        Hook::Logits,
+    ];
+    let mut points = Point::all(plan).unwrap();
+    points.retain(|point| {
+        !read_only.contains(&point.hook) && point.layer.is_none_or(|layer| layer == 1)
+    });
+    points
 }
 
 /// A value replaced by itself changes nothing; replaced by another run's, it gives what that run gives.
@@ -187,20 +214,7 @@ fn close(what: &str, got: &Tap, want: &Tap) {
 fn edits_change_what_is_computed_from_them() {
     for (model, path) in models() {
         let plan = open_model(&path, None).unwrap().model.plan;
-        let points = Point::all(&plan).unwrap();
-        let editable: Vec<Point> = points
-            .into_iter()
-            .filter(|point| {
-                let read_only = [
-                    Hook::Ln1Scale,
-                    Hook::Ln2Scale,
-                    Hook::FinalScale,
-                    Hook::ExpertIndices,
-                    Hook::Logits,
-                ];
-                !read_only.contains(&point.hook) && point.layer.is_none_or(|layer| layer == 1)
-            })
-            .collect();
+        let editable = editable(&plan);
         let mut changed: BTreeMap<Point, Vec<f32>> = BTreeMap::new();
         for (name, mut executor) in executors(&path) {
             let plain = logits(executor.as_mut(), IDS, IDS.len());
@@ -220,14 +234,7 @@ fn edits_change_what_is_computed_from_them() {
                     values: tap.values.clone(),
                     width,
                 };
-                let (same, _) = traced(
-                    executor.as_mut(),
-                    IDS,
-                    &Trace {
-                        taps: vec![],
-                        edits: vec![own],
-                    },
-                );
+                let same = edited(executor.as_mut(), IDS, own);
                 assert_close(&format!("{what} by itself"), &same, &plain, 1e-4);
                 // Changed at one position, all before it stays.
                 // Not all by the same factor, which a norm would take out again.
@@ -243,15 +250,11 @@ fn edits_change_what_is_computed_from_them() {
                     values: half.clone(),
                     width,
                 };
-                let edits = vec![other];
-                let (got, after) = traced(
-                    executor.as_mut(),
-                    IDS,
-                    &Trace {
-                        taps: vec![*point],
-                        edits,
-                    },
-                );
+                let trace = Trace {
+                    taps: vec![*point],
+                    edits: vec![other],
+                };
+                let (got, after) = traced(executor.as_mut(), IDS, &trace);
                 assert_close(
                     &format!("{what}: the tap"),
                     &after[0].values[5 * width..6 * width],
@@ -449,12 +452,6 @@ fn values_and_edits_are_those_of_the_oracle() {
                 let (shape, values) = as_oracle(tap);
                 let (want_shape, want) = &cache[*name];
                 assert_eq!(shape, *want_shape, "{name}");
-                let finite = |values: &[f32]| -> Vec<f32> {
-                    values
-                        .iter()
-                        .map(|v| if *v == f32::NEG_INFINITY { -1e6 } else { *v })
-                        .collect()
-                };
                 assert_close(
                     &format!("{executor_name}: {name}"),
                     &finite(&values),
@@ -468,14 +465,7 @@ fn values_and_edits_are_those_of_the_oracle() {
                 None,
                 edits["steer.vector"].1.clone(),
             );
-            let (got, _) = traced(
-                executor.as_mut(),
-                &ids,
-                &Trace {
-                    taps: Vec::new(),
-                    edits: vec![steer],
-                },
-            );
+            let got = edited(executor.as_mut(), &ids, steer);
             assert_close(
                 &format!("{executor_name}: steered"),
                 &got,
@@ -501,14 +491,7 @@ fn values_and_edits_are_those_of_the_oracle() {
                 Some(vec![5]),
                 row,
             );
-            let (got, _) = traced(
-                executor.as_mut(),
-                &ids,
-                &Trace {
-                    taps: Vec::new(),
-                    edits: vec![patch],
-                },
-            );
+            let got = edited(executor.as_mut(), &ids, patch);
             assert_close(
                 &format!("{executor_name}: patched"),
                 &got,

@@ -13,6 +13,7 @@ use crate::plan::{TokenLogprob, TokenMask, Trace};
 use crate::tokenizer::Tokenizer;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 use web_time::Instant;
 
@@ -116,6 +117,15 @@ pub struct Extras {
     /// Values of the model that are changed at every position they name; its taps are not used. Rows of queries and keys have
     /// the order of the model's file.
     pub edits: Option<Trace>,
+}
+
+impl fmt::Debug for Extras {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extras")
+            .field("constraints", &self.constraints.len())
+            .field("edits", &self.edits)
+            .finish()
+    }
 }
 
 /// A sequence that has begun.

@@ -209,10 +209,9 @@ impl Attention<'_> {
                 unsafe { std::slice::from_raw_parts_mut(out.add(head_at(i, g)), d) }.fill(0.0);
             }
         }
-        for index in first..=last {
-            let page = pages[index];
-            let keys = self.cache.page(page, 0, kv, &mut scratch.keys);
-            let values = self.cache.page(page, 1, kv, &mut scratch.values);
+        for (index, page) in (first..=last).zip(&pages[first..=last]) {
+            let keys = self.cache.page(*page, 0, kv, &mut scratch.keys);
+            let values = self.cache.page(*page, 1, kv, &mut scratch.values);
             for (i, row) in rows.iter().enumerate() {
                 let from = (self.mask.first(row.pos) as usize).max(index * PAGE);
                 let to = (row.pos as usize + 1).min((index + 1) * PAGE);

@@ -105,7 +105,10 @@ impl Input {
     pub unsafe fn set(&self, t: usize, x: &[f32], needs: Needs) {
         let (cols, width) = (self.cols, self.width);
         let (tile, lane) = (t / width, t % width);
-        assert!(x.len() == cols && t < self.rows);
+        assert!(
+            x.len() == cols && t < self.rows,
+            "a row beyond the input, or of another length"
+        );
         if needs.floats {
             let at = unsafe {
                 self.floats

@@ -6,10 +6,11 @@
 use super::formats::{BLOCK, Format, ROWS, pack_row, relaxed, unit_row};
 use super::input::{Input, Needs, TILE, Tile};
 use super::kernels::{int8, kernels_of};
-use super::simd::{
-    V, b_high, b_low, f_add, f_mul, f_splat, h_dot, i_add, i_to_f, load_splat, madd, store, to_f32,
-    zero,
-};
+#[allow(
+    clippy::wildcard_imports,
+    reason = "builds with and without relaxed SIMD use different functions"
+)]
+use super::simd::*;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quant::{DType, Int8Groups};
 
@@ -211,7 +212,10 @@ impl Matrix {
         stride: usize,
         scratch: &mut Scratch,
     ) {
-        assert!(bands.end <= self.bands() && input.cols == self.cols && stride >= self.rows);
+        assert!(
+            bands.end <= self.bands() && input.cols == self.cols && stride >= self.rows,
+            "an input or output of another shape than the matrix"
+        );
         let kernels = kernels_of(self.dtype);
         let units = self.cols / kernels.unit_cols;
         let kernel = if input.width == 1 {

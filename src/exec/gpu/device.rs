@@ -107,8 +107,34 @@ impl std::fmt::Debug for Gpu {
     }
 }
 
+/// Where a device's failure will be: its first error that no one waits for, or the reason why it is gone.
+fn watch(device: &wgpu::Device) -> Arc<Mutex<Option<String>>> {
+    let failure = Arc::new(Mutex::new(None));
+    let note = |failure: &Arc<Mutex<Option<String>>>, message: String| {
+        if let Ok(mut failure) = failure.lock() {
+            failure.get_or_insert(message);
+        }
+    };
+    let on_error = failure.clone();
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        note(&on_error, error.to_string());
+    }));
+    let on_lost = failure.clone();
+    device.set_device_lost_callback(move |reason, message| {
+        // Dropping the device is no failure.
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            note(&on_lost, format!("device lost: {message}"));
+        }
+    });
+    failure
+}
+
 impl Gpu {
     /// The best adapter of this machine, with every limit and feature it offers that the kernels can use.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::WebGpuUnavailable`] where no adapter is found or it makes no device.
     pub async fn request() -> Result<Self> {
         Self::request_with(false).await
     }
@@ -181,31 +207,14 @@ impl Gpu {
         #[cfg(target_arch = "wasm32")]
         super::web::describe(&device, &mut capabilities);
 
-        let failure = Arc::new(Mutex::new(None));
-        let note = |failure: &Arc<Mutex<Option<String>>>, message: String| {
-            if let Ok(mut failure) = failure.lock() {
-                failure.get_or_insert(message);
-            }
-        };
-        let on_error = failure.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            note(&on_error, error.to_string());
-        }));
-        let on_lost = failure.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            // Dropping the device is no failure.
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                note(&on_lost, format!("device lost: {message}"));
-            }
-        });
         Ok(Self {
+            failure: watch(&device),
             device,
             queue,
             capabilities: Rc::new(capabilities),
             counters: Rc::default(),
             pipelines: Rc::default(),
             broken: Rc::default(),
-            failure,
         })
     }
 
@@ -234,6 +243,10 @@ impl Gpu {
     }
 
     /// The error that the device reported, if it did.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::DeviceLost`] once it reported one.
     pub fn check(&self) -> Result<()> {
         let failure = self.failure.lock().ok().and_then(|f| f.clone());
         match failure {

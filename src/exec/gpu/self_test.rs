@@ -6,8 +6,8 @@
 //! takes 100 ms.
 
 use super::executor::GpuExecutor;
-use super::kernels::{Dot, Reduce, Variant};
-use super::lower::{Dispatch, RowBucket, Settings, Trial, Tuning};
+use super::kernels::{Choices, Dot, Reduce, Variant};
+use super::lower::{Dispatch, RowBucket, Settings, Trial, TrialPlan, Tuning};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::{Executor, Head, Inspect, Limits, LocalBoxFuture, Output, SelfTest, Step, Want};
 use crate::plan::{Plan, Role, Row};
@@ -117,10 +117,13 @@ fn is_blamed_first(other: &(Key, BTreeSet<Variant>), own: &(Key, BTreeSet<Varian
         && (!other_runs.contains(&own) || replaceable(other) && !replaceable(own))
 }
 
+/// Values on their way from the GPU.
+type Found = LocalBoxFuture<'static, Result<Vec<f32>>>;
+
 /// A trial that was submitted.
 struct Started {
     /// What the GPU found, what the reference found.
-    values: Vec<(LocalBoxFuture<'static, Result<Vec<f32>>>, Vec<f32>)>,
+    values: Vec<(Found, Vec<f32>)>,
     /// As a share of the largest value.
     tolerance: f32,
     /// Every kernel that ran.
@@ -142,6 +145,41 @@ impl Started {
     }
 }
 
+/// The tuning under which a kernel of these choices runs.
+fn tuning_for(choices: &Choices, splits: bool) -> Tuning {
+    Tuning {
+        subgroups: choices.reduce == Some(Reduce::Subgroups),
+        int8: choices.dot == Some(Dot::Int8),
+        f16: choices.dot == Some(Dot::F16),
+        columns: true,
+        splits,
+        ..Tuning::PLAIN
+    }
+}
+
+/// Sets what a trial reads, of `n` rows.
+fn set_inputs(b: &mut TrialPlan, n: usize, executors: [&mut dyn Inspect; 2]) -> Result<()> {
+    let width = b.plan.hidden_size;
+    let x = b.values(n * width as usize);
+    let input = b.input.map(|input| {
+        let width = if input == Role::Logits {
+            b.plan.vocab_size
+        } else {
+            width
+        };
+        (input, b.values(n * width as usize))
+    });
+    for executor in executors {
+        if b.plan.first(Role::Residual).is_some() {
+            executor.poke(Role::Residual, &x, Some(b.norm.weight))?;
+        }
+        if let Some((input, values)) = &input {
+            executor.poke(*input, values, None)?;
+        }
+    }
+    Ok(())
+}
+
 /// Submits the trial of one pipeline.
 async fn start(
     model: &GpuExecutor,
@@ -153,9 +191,7 @@ async fn start(
     let settings = &lowered.settings;
     let mut b = lowered.trial(dispatch)?;
     trial.norm = Some(b.norm.weight);
-    let choices = &dispatch.variant.choices;
     let cached = b.steps.len() > 1;
-    let width = b.plan.hidden_size;
     let splits = trial.split;
     let tuning = if b.as_model {
         // As in the model: kernels that exist anyway.
@@ -164,19 +200,7 @@ async fn start(
             ..settings.tuning
         }
     } else {
-        let subgroups = choices.reduce == Some(Reduce::Subgroups);
-        let (int8, f16) = (
-            choices.dot == Some(Dot::Int8),
-            choices.dot == Some(Dot::F16),
-        );
-        Tuning {
-            subgroups,
-            int8,
-            f16,
-            columns: true,
-            splits,
-            ..Tuning::PLAIN
-        }
+        tuning_for(&dispatch.variant.choices, splits)
     };
     let rounding = tuning.int8 || tuning.f16 || (cached && settings.cache != super::CacheType::F32);
     let rows = match trial.bucket {
@@ -194,7 +218,7 @@ async fn start(
     b.load(&mut on_gpu)?;
     b.load(exact.as_mut())?;
 
-    let mut values: Vec<(LocalBoxFuture<'static, Result<Vec<f32>>>, Vec<f32>)> = Vec::new();
+    let mut values: Vec<(Found, Vec<f32>)> = Vec::new();
     for first in b.steps.clone() {
         let rows: Vec<Row> = (first..first + rows)
             .map(|pos| Row {
@@ -204,23 +228,7 @@ async fn start(
             })
             .collect();
         let n = rows.len();
-        let x = b.values(n * width as usize);
-        let inputs = b.input.map(|input| {
-            let width = if input == Role::Logits {
-                b.plan.vocab_size
-            } else {
-                width
-            };
-            (input, b.values(n * width as usize))
-        });
-        for executor in [&mut on_gpu as &mut dyn Inspect, exact.as_mut()] {
-            if b.plan.first(Role::Residual).is_some() {
-                executor.poke(Role::Residual, &x, Some(b.norm.weight))?;
-            }
-            if let Some((input, values)) = &inputs {
-                executor.poke(*input, values, None)?;
-            }
-        }
+        set_inputs(&mut b, n, [&mut on_gpu, exact.as_mut()])?;
         let heads: Vec<u32> = if b.want == Want::NOTHING {
             Vec::new()
         } else {

@@ -32,6 +32,11 @@ impl std::fmt::Debug for ReferenceExecutor {
 
 impl ReferenceExecutor {
     /// Allocates weights and cache. `limits` are taken as given.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ModelTooLarge`](crate::error::ErrorKind::ModelTooLarge) where the weights do not fit the memory, and the errors of
+    /// [`Host::new`].
     pub fn new(plan: Plan, limits: Limits) -> Result<Self> {
         let mut tensors = Vec::with_capacity(plan.tensors.len());
         for spec in &plan.tensors {
@@ -124,6 +129,7 @@ impl HostExecutor for ReferenceExecutor {
         )
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per operation")]
     fn run(&mut self, op: &Op, table: &mut Table, rows: &[Row], heads: &[u32]) -> Result<()> {
         let hidden = self.host.plan.hidden_size as usize;
         let (out, values) = match op {

@@ -33,6 +33,10 @@ impl Matrix<'_> {
     }
 
     /// Dequantises row `r` into `out` (`[cols]`).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DType::dequantize`].
     pub fn row(&self, r: usize, out: &mut Vec<f32>) -> Result<()> {
         let row_bytes = self.bytes.len() / self.rows;
         out.resize(self.cols, 0.0);
@@ -70,6 +74,10 @@ impl Cache {
     }
 
     /// Key or value of a row's position, `[D]`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a position without a cache page.
     pub fn get(
         &self,
         pages: &[u32],
@@ -105,6 +113,10 @@ impl Cache {
 }
 
 /// `[T, E]`: one row of the table per token.
+///
+/// # Errors
+///
+/// Those of [`Matrix::row`].
 pub fn embed(table: &Matrix<'_>, rows: &[Row]) -> Result<Vec<f32>> {
     let mut out = Vec::with_capacity(rows.len() * table.cols);
     let mut line = Vec::new();
@@ -131,6 +143,10 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
 }
 
 /// `[T, cols] -> [T, rows]`: `W x + b`.
+///
+/// # Errors
+///
+/// Those of [`Matrix::row`].
 pub fn linear(weight: &Matrix<'_>, bias: Option<&[f32]>, input: &[f32]) -> Result<Vec<f32>> {
     let tokens = input.len() / weight.cols;
     let mut out = vec![0.0; tokens * weight.rows];
@@ -164,6 +180,10 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// Writes `k` and `v` (`[T, KV, D]`) into the cache at each row's position.
+///
+/// # Errors
+///
+/// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a position without a cache page.
 pub fn store(
     cache: &mut Cache,
     rows: &[Row],
@@ -184,6 +204,10 @@ pub fn store(
 }
 
 /// [`head_norm`] of the cached keys at each row's position, which are then rotated.
+///
+/// # Errors
+///
+/// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a position without a cache page.
 pub fn key_norm(
     cache: &mut Cache,
     rows: &[Row],
@@ -207,6 +231,10 @@ pub fn key_norm(
 }
 
 /// `[T, H, D]`: softmax(scale q k) v over the visible positions of each row's sequence.
+///
+/// # Errors
+///
+/// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a position without a cache page.
 pub fn attention(
     q: &[f32],
     cache: &Cache,

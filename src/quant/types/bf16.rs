@@ -1,6 +1,6 @@
 //! `BF16`: The upper half of an `f32`, little-endian.
 
-use crate::quant::blocks::{WeightType, each_block, no_sample, Planes};
+use crate::quant::blocks::{Planes, WeightType, each_block, no_sample};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "BF16",
@@ -23,6 +23,10 @@ pub(super) const TYPE: WeightType = WeightType {
     },
 };
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that blocks of all sizes have"
+)]
 fn dequantize(bytes: &[u8; 2], out: &mut [f32; 1]) {
     out[0] = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
 }

@@ -1,6 +1,6 @@
 //! `F16`: IEEE 754 half precision, little-endian.
 
-use crate::quant::blocks::{WeightType, each_block, no_sample, Planes, f16_at};
+use crate::quant::blocks::{Planes, WeightType, each_block, f16_at, no_sample};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "F16",
@@ -23,6 +23,10 @@ pub(super) const TYPE: WeightType = WeightType {
     },
 };
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that blocks of all sizes have"
+)]
 fn dequantize(bytes: &[u8; 2], out: &mut [f32; 1]) {
     out[0] = f16_at(bytes, 0);
 }

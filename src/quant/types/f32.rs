@@ -1,6 +1,6 @@
 //! `F32`: IEEE 754 single precision, little-endian.
 
-use crate::quant::blocks::{WeightType, each_block, no_sample, Planes};
+use crate::quant::blocks::{Planes, WeightType, each_block, no_sample};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "F32",
@@ -23,6 +23,10 @@ pub(super) const TYPE: WeightType = WeightType {
     },
 };
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that blocks of all sizes have"
+)]
 fn dequantize(bytes: &[u8; 4], out: &mut [f32; 1]) {
     out[0] = f32::from_le_bytes(*bytes);
 }

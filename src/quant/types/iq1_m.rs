@@ -3,7 +3,7 @@
 //! `qs: [u8; 32], high: [u8; 16], scales: [u16; 4]`; a nibble of `high` per group (3 bits of index, 1 of delta), 3 bits
 //! of scale per 16 weights, and the f16 `d` in pieces: the top nibbles of the four `scales`.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, Products, u16_at};
+use crate::quant::blocks::{Products, WeightType, each_block, each_product, u16_at};
 use crate::quant::codebook::iq1_group;
 use crate::quant::tables::IQ1_GRID;
 

@@ -2,7 +2,9 @@
 //!
 //! `d: f16, qs: [u8; 32], high: [u16; 8]`; a u16 serves 32 weights: four times 3 bits of index, 3 of scale, 1 of delta.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at, u16_at};
+use crate::quant::blocks::{
+    Products, WeightType, each_block, each_product, f16_at, put_f16, u16_at,
+};
 use crate::quant::codebook::iq1_group;
 use crate::quant::tables::IQ1_GRID;
 

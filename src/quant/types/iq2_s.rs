@@ -2,7 +2,9 @@
 //!
 //! `d: f16, qs: [u8; 32], signs: [u8; 32], high: [u8; 8], scales: [u8; 8]`; 10 bits of index, a scale for 16 weights.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at, nibble};
+use crate::quant::blocks::{
+    Products, WeightType, each_block, each_product, f16_at, nibble, put_f16,
+};
 use crate::quant::codebook::iq2_group;
 use crate::quant::tables::IQ2S_GRID;
 

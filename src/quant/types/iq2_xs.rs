@@ -2,7 +2,9 @@
 //!
 //! `d: f16, qs: [u16; 32], scales: [u8; 8]`; 9 bits of index and 7 of signs, a 4-bit scale for 16 weights.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at, u16_at, nibble};
+use crate::quant::blocks::{
+    Products, WeightType, each_block, each_product, f16_at, nibble, put_f16, u16_at,
+};
 use crate::quant::codebook::{iq2_group, seven_signs};
 use crate::quant::tables::IQ2XS_GRID;
 

@@ -2,7 +2,9 @@
 //!
 //! `d: f16, 8 x (indices: [u8; 4], signs_and_scale: u32)`; 32 weights per pair, `scale = d * (0.5 + top 4 bits) / 4`.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at, u32_at};
+use crate::quant::blocks::{
+    Products, WeightType, each_block, each_product, f16_at, put_f16, u32_at,
+};
 use crate::quant::codebook::{iq2_group, seven_signs};
 use crate::quant::tables::IQ2XXS_GRID;
 

@@ -2,7 +2,9 @@
 //!
 //! `d: f16, qs: [u8; 64], high: [u8; 8], signs: [u8; 32], scales: [u8; 4]`; 9 bits of index, a scale for 32 weights.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at, nibble};
+use crate::quant::blocks::{
+    Products, WeightType, each_block, each_product, f16_at, nibble, put_f16,
+};
 use crate::quant::codebook::iq3_group;
 use crate::quant::tables::IQ3S_GRID;
 
@@ -30,6 +32,6 @@ fn products(block: &[u8; 110], out: &mut impl Products) {
             let ninth = (high[i / 8] >> (i % 8)) & 1;
             IQ3S_GRID[usize::from(qs[i]) | usize::from(ninth) << 8]
         });
-        iq3_group(pair, &LEVELS, scale, *signs, group, out);
+        iq3_group(pair, LEVELS, scale, *signs, group, out);
     }
 }

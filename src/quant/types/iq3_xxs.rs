@@ -2,8 +2,10 @@
 //!
 //! `d: f16, qs: [u8; 64], signs_and_scale: [u32; 8]`; two indices (of 4 weights each) share 7 bits of signs.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at, u32_at};
-use crate::quant::codebook::{seven_signs, iq3_group};
+use crate::quant::blocks::{
+    Products, WeightType, each_block, each_product, f16_at, put_f16, u32_at,
+};
+use crate::quant::codebook::{iq3_group, seven_signs};
 use crate::quant::tables::IQ3XXS_GRID;
 
 pub(super) const TYPE: WeightType = WeightType::with_int8(
@@ -25,6 +27,6 @@ fn products(block: &[u8; 98], out: &mut impl Products) {
         let scale = d * (0.5 + (packed >> 28) as f32) * 0.5;
         let signs = seven_signs(packed >> (7 * (group % 4)));
         let pair = [2 * group, 2 * group + 1].map(|i| IQ3XXS_GRID[usize::from(qs[i])]);
-        iq3_group(pair, &LEVELS, scale, signs, group, out);
+        iq3_group(pair, LEVELS, scale, signs, group, out);
     }
 }

@@ -1,6 +1,8 @@
 //! `IQ4_NL`: 32 x 4 bits that pick one of 16 levels, f16 scale. `d: f16, qs: [u8; 16]`; weight = `d * level`.
 
-use crate::quant::blocks::{WeightType, each_block, put_f16, Planes, level_block, IQ4, f16_at, each_split, put};
+use crate::quant::blocks::{
+    IQ4, Planes, WeightType, each_block, each_split, f16_at, level_block, put, put_f16,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "IQ4_NL",

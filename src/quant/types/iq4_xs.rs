@@ -2,7 +2,10 @@
 //!
 //! `d: f16, scales_high: u16, scales_low: [u8; 4], qs: [u8; 128]`; weight = `d * (scale - 32) * level`.
 
-use crate::quant::blocks::{WeightType, each_block, put_f16, Planes, f16_at, iq4_xs_scale, level_block, IQ4, each_split, put};
+use crate::quant::blocks::{
+    IQ4, Planes, WeightType, each_block, each_split, f16_at, iq4_xs_scale, level_block, put,
+    put_f16,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "IQ4_XS",

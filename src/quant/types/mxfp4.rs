@@ -1,7 +1,7 @@
 //! `MXFP4`: 32 x E2M1 with one power-of-two scale (OCP Microscaling 1.0). `e: E8M0, qs: [u8; 16]`; weight =
 //! `2^(e - 127) * level`.
 
-use crate::quant::blocks::{WeightType, each_block, Planes, level_block, E2M1, each_split, put};
+use crate::quant::blocks::{E2M1, Planes, WeightType, each_block, each_split, level_block, put};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "MXFP4",

@@ -2,7 +2,7 @@
 //!
 //! `d: [UE4M3; 4], qs: [u8; 32]`; groups of 16 with weight = `d * level`.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, Products, E2M1};
+use crate::quant::blocks::{E2M1, Products, WeightType, each_block, each_product};
 
 pub(super) const TYPE: WeightType = WeightType::with_int8(
     "NVFP4",

@@ -3,7 +3,9 @@
 //! `scales: [u8; 16], qs: [u8; 64], d: f16, dmin: f16`; weight = `d * scale * q - dmin * min`, scale in the low and
 //! minimum in the high nibble.
 
-use crate::quant::blocks::{WeightType, each_block, put_f16, Planes, f16_at, k_crumb, each_split, put, pack_crumbs};
+use crate::quant::blocks::{
+    Planes, WeightType, each_block, each_split, f16_at, k_crumb, pack_crumbs, put, put_f16,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q2_K",

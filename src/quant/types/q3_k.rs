@@ -3,7 +3,10 @@
 //! `high: [u8; 32], qs: [u8; 64], scales: [u8; 12], d: f16`; weight = `d * (scale - 32) * (q - 4)`. The third bit of weight
 //! `32 * group + i` is bit `group` of `high[i]`.
 
-use crate::quant::blocks::{WeightType, each_block, put_f16, Planes, f16_at, q3_k_scale, k_crumb, each_split, put, pack_crumbs, spread_bits};
+use crate::quant::blocks::{
+    Planes, WeightType, each_block, each_split, f16_at, k_crumb, pack_crumbs, put, put_f16,
+    q3_k_scale, spread_bits,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q3_K",

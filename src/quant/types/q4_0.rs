@@ -1,6 +1,9 @@
 //! `Q4_0`: 32 x 4 bits, f16 scale. `d: f16, qs: [u8; 16]`; weight = `d * (q - 8)`.
 
-use crate::quant::blocks::{WeightType, each_block, each_32, centred, no_sample, Planes, f16_at, split_nibbles, each_split, put};
+use crate::quant::blocks::{
+    Planes, WeightType, centred, each_32, each_block, each_split, f16_at, no_sample, put,
+    split_nibbles,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q4_0",

@@ -1,6 +1,9 @@
 //! `Q4_1`: 32 x 4 bits, f16 scale and minimum. `d: f16, m: f16, qs: [u8; 16]`; weight = `d * q + m`.
 
-use crate::quant::blocks::{WeightType, each_block, each_32, with_minimum, no_sample, Planes, f16_at, split_nibbles, each_split, put};
+use crate::quant::blocks::{
+    Planes, WeightType, each_32, each_block, each_split, f16_at, no_sample, put, split_nibbles,
+    with_minimum,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q4_1",

@@ -2,7 +2,10 @@
 //!
 //! `d: f16, dmin: f16, scales: [u8; 12], qs: [u8; 128]`; weight = `d * scale * q - dmin * min`.
 
-use crate::quant::blocks::{WeightType, each_block, put_f16, Planes, k_block, k_nibble, each_split, put, k_scale_words, pack_nibbles};
+use crate::quant::blocks::{
+    Planes, WeightType, each_block, each_split, k_block, k_nibble, k_scale_words, pack_nibbles,
+    put, put_f16,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q4_K",

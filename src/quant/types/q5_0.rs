@@ -1,6 +1,9 @@
 //! `Q5_0`: 32 x 5 bits, f16 scale. `d: f16, qh: u32, qs: [u8; 16]`; weight = `d * (q - 16)`.
 
-use crate::quant::blocks::{WeightType, each_block, each_32, centred, no_sample, Planes, f16_at, five_bits, each_split, put, spread_bits};
+use crate::quant::blocks::{
+    Planes, WeightType, centred, each_32, each_block, each_split, f16_at, five_bits, no_sample,
+    put, spread_bits,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q5_0",

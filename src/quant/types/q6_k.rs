@@ -2,7 +2,10 @@
 //!
 //! `low: [u8; 128], high: [u8; 64], scales: [i8; 16], d: f16`; weight = `d * scale * (q - 32)`.
 
-use crate::quant::blocks::{WeightType, each_block, put_f16, Planes, f16_at, q6_k_number, each_split, put, pack_nibbles, pack_crumbs};
+use crate::quant::blocks::{
+    Planes, WeightType, each_block, each_split, f16_at, pack_crumbs, pack_nibbles, put, put_f16,
+    q6_k_number,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q6_K",

@@ -1,6 +1,8 @@
 //! `Q8_0`: 32 x 8 bits, f16 scale. `d: f16, qs: [i8; 32]`; weight = `d * q`.
 
-use crate::quant::blocks::{WeightType, each_block, each_32, no_sample, Planes, f16_at, each_split, put, inverse, push_f16};
+use crate::quant::blocks::{
+    Planes, WeightType, each_32, each_block, each_split, f16_at, inverse, no_sample, push_f16, put,
+};
 
 pub(super) const TYPE: WeightType = WeightType {
     name: "Q8_0",

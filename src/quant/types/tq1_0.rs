@@ -4,7 +4,7 @@
 //! the first digit is the integer part of three times it. Digit `n` of the first 32 bytes makes weights `32 * n ..`, of
 //! the next 16 weights `160 + 16 * n ..`; the last four bytes hold four digits, for weights `240 + 4 * n ..`.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at};
+use crate::quant::blocks::{Products, WeightType, each_block, each_product, f16_at, put_f16};
 
 pub(super) const TYPE: WeightType = WeightType::with_int8(
     "TQ1_0",

@@ -2,7 +2,7 @@
 //!
 //! `qs: [u8; 64], d: f16`; weight `128 * half + 32 * part + lane` has bits `2 * part` of byte `32 * half + lane`.
 
-use crate::quant::blocks::{WeightType, each_block, each_product, put_f16, Products, f16_at};
+use crate::quant::blocks::{Products, WeightType, each_block, each_product, f16_at, put_f16};
 
 pub(super) const TYPE: WeightType = WeightType::with_int8(
     "TQ2_0",

@@ -100,6 +100,7 @@ pub(crate) struct Added {
     pub special: bool,
 }
 
+#[cfg(feature = "tokenizer-json")]
 impl Added {
     /// A special token that other files only name.
     pub(super) fn special(text: &str) -> Self {
@@ -188,7 +189,7 @@ enum Begun<'a> {
     Json {
         bytes: &'a [u8],
         adjustments: Adjustments,
-        config: Config,
+        config: Box<Config>,
         templates: Templates,
     },
 }
@@ -246,7 +247,7 @@ fn begin(files: HfFiles<'_>) -> Result<Begun<'_>> {
         (Some(bytes), _) => Ok(Begun::Json {
             bytes,
             adjustments: config.adjustments()?,
-            config,
+            config: Box::new(config),
             templates,
         }),
         (None, Some(bytes)) if tiktoken::is_ranks(bytes) => {

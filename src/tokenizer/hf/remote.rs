@@ -1,6 +1,7 @@
 //! `tokenizer.json` where the `tokenizers` crate is not linked in: another module has it, which is loaded when it is needed.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 
 use super::{Adjustments, Description, Parts};
@@ -13,6 +14,14 @@ pub struct Opened {
     pub description: Vec<u8>,
     /// Its pipeline.
     pub pipeline: Box<dyn Encode>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A pipeline in another module.
@@ -71,7 +80,7 @@ pub(super) async fn open(bytes: &[u8], adjustments: &Adjustments) -> Result<Part
         description,
         pipeline,
     } = opener(bytes, &adjustments).await?;
-    let described: Description = serde_json::from_slice(&description)
+    let described: Description<'_> = serde_json::from_slice(&description)
         .map_err(|error| Error::internal("a tokenizer's description").with_source(error))?;
     described.parts(Pipeline(pipeline))
 }

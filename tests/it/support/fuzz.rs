@@ -9,8 +9,11 @@ use llamero::tokenizer::{
 };
 use pollster::block_on;
 
+/// What the fuzzer runs on its bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target by name; the folder of its seeds has the same name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("gguf", gguf),
     ("safetensors", safetensors),
     ("template", template),
@@ -137,14 +140,14 @@ fn exercise(tokenizer: &Tokenizer) {
                 .map(|id| stream.push(*id).expect("ids of the vocabulary"))
                 .collect();
             pieces.push_str(&stream.finish());
-            assert_eq!(pieces, whole);
+            assert_eq!(pieces, whole, "{ids:?} in pieces");
         }
     }
+    let ends = tokenizer.end_ids();
     assert!(
-        tokenizer
-            .end_ids()
-            .iter()
-            .all(|id| (*id as usize) < tokenizer.vocab_size())
+        ends.iter()
+            .all(|id| (*id as usize) < tokenizer.vocab_size()),
+        "{ends:?}"
     );
     if let Some(template) = tokenizer.chat_template() {
         let _ = template.render(&TemplateInput::default());

@@ -104,7 +104,7 @@ impl Vocabulary {
         );
         let file: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let pieces: Vec<String> = serde_json::from_value(file["pieces"].clone()).expect("texts");
-        assert_eq!(pieces.len(), 32_000);
+        assert_eq!(pieces.len(), 32_000, "tokens of LLaMA 2");
         let merges = serde_json::from_value(file["merges"].clone()).expect("pairs");
         Self {
             tokens: scored(pieces),
@@ -133,7 +133,9 @@ impl Vocabulary {
             pieces
                 .iter()
                 .enumerate()
-                .all(|(at, (id, _))| at as u64 == *id)
+                .all(|(at, (id, _))| at as u64 == *id),
+            "ids of {} have gaps",
+            path.display()
         );
         let pieces: Vec<String> = pieces.into_iter().map(|(_, text)| text).collect();
         let merges = json["model"]["merges"]

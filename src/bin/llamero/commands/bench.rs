@@ -100,45 +100,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         "copy_bytes_per_second": bandwidth,
     }))?;
 
-    for (at, &prompt) in sizes.prompt.iter().enumerate() {
-        if prompt >= context {
-            skipped("prefill", json!({ "prompt": prompt }), prompt + 1, context)?;
-            continue;
-        }
-        // Another prompt each time: the engine keeps the last one's cache.
-        let mut salt = 1000 * at as u32;
-        let prompts = std::iter::repeat_with(|| {
-            salt += 1;
-            ids(salt, prompt)
-        });
-        print(&bench.prefill(prompt, prompts).await?)?;
-    }
-    let position_bytes = bench.engine.executor().cache_bytes_per_position();
-    for (positions, batch) in sizes.decodes() {
-        let room = sizes.room(positions, batch);
-        if room > context {
-            skipped(
-                "decode",
-                json!({ "context": positions, "batch": batch }),
-                room,
-                context,
-            )?;
-            continue;
-        }
-        let decoded = bench
-            .decode(ids(positions, positions + 1), sizes.r#gen, batch)
-            .await?;
-        // Half of what is generated is in the cache on average.
-        let cached = f64::from(positions) + f64::from(sizes.r#gen) / 2.0;
-        let bytes = weight_bytes as f64 + f64::from(batch) * cached * position_bytes;
-        let mut line = json!({
-            "bench": "decode", "context": positions, "batch": batch, "gen": sizes.r#gen, "trials": sizes.trials,
-            "decode_tps": decoded.tokens_per_second, "bytes_per_step": bytes,
-            "share_of_copy_bandwidth": bytes * decoded.tokens_per_second / f64::from(batch) / bandwidth,
-        });
-        add_costs(&mut line, &decoded.costs);
-        print(&line)?;
-    }
+    bench.prefills(sizes, context, ids).await?;
+    bench.decodes(sizes, context, bandwidth, ids).await?;
     for (kernel, count, seconds) in &bench.engine.executor().costs().kernels {
         let each = seconds / *count as f64 * 1e6;
         print(
@@ -176,6 +139,67 @@ struct Decoded {
 }
 
 impl Bench {
+    /// Each prompt alone. `ids(salt, n)`: a prompt of `n` tokens.
+    async fn prefills(
+        &mut self,
+        sizes: &Sizes,
+        context: u32,
+        ids: impl Fn(u32, u32) -> Vec<u32>,
+    ) -> Result<()> {
+        for (at, &prompt) in sizes.prompt.iter().enumerate() {
+            if prompt >= context {
+                skipped("prefill", json!({ "prompt": prompt }), prompt + 1, context)?;
+                continue;
+            }
+            // Another prompt each time: the engine keeps the last one's cache.
+            let mut salt = 1000 * at as u32;
+            let prompts = std::iter::repeat_with(|| {
+                salt += 1;
+                ids(salt, prompt)
+            });
+            print(&self.prefill(prompt, prompts).await?)?;
+        }
+        Ok(())
+    }
+
+    /// Each context with each batch. `bandwidth`: bytes per second of copies.
+    async fn decodes(
+        &mut self,
+        sizes: &Sizes,
+        context: u32,
+        bandwidth: f64,
+        ids: impl Fn(u32, u32) -> Vec<u32>,
+    ) -> Result<()> {
+        let position_bytes = self.engine.executor().cache_bytes_per_position();
+        for (positions, batch) in sizes.decodes() {
+            let room = sizes.room(positions, batch);
+            if room > context {
+                skipped(
+                    "decode",
+                    json!({ "context": positions, "batch": batch }),
+                    room,
+                    context,
+                )?;
+                continue;
+            }
+            let decoded = self
+                .decode(ids(positions, positions + 1), sizes.r#gen, batch)
+                .await?;
+            // Half of what is generated is in the cache on average.
+            let cached = f64::from(positions) + f64::from(sizes.r#gen) / 2.0;
+            let bytes = self.engine.plan().bytes_per_token() as f64
+                + f64::from(batch) * cached * position_bytes;
+            let mut line = json!({
+                "bench": "decode", "context": positions, "batch": batch, "gen": sizes.r#gen, "trials": sizes.trials,
+                "decode_tps": decoded.tokens_per_second, "bytes_per_step": bytes,
+                "share_of_copy_bandwidth": bytes * decoded.tokens_per_second / f64::from(batch) / bandwidth,
+            });
+            add_costs(&mut line, &decoded.costs);
+            print(&line)?;
+        }
+        Ok(())
+    }
+
     async fn prefill(
         &mut self,
         prompt: u32,

@@ -1,9 +1,9 @@
 //! The operations of a plan, over the rows of a step.
 
 use super::{
-    Attention, AttentionSpec, CpuExecutor, Error, Experts, Gating, Heads, HostExecutor, Linear,
-    Needs, Op, PAGE, PlanInput, Product, Result, Row, Shared, Table, TensorId, Weight, Work, ops,
-    plan, route, vector_of,
+    Attention, AttentionSpec, CpuExecutor, Error, Experts, Gating, Heads, Linear, Needs, Op, PAGE,
+    PlanInput, Product, Result, Row, Shared, Table, TensorId, Weight, Work, ops, plan, route,
+    vector_of,
 };
 
 /// [`Op::QkNorm`]
@@ -17,7 +17,8 @@ struct QkNorm {
 }
 
 impl CpuExecutor {
-    /// Runs an operation; what needs no matrix and no cache runs in [`exec::host`].
+    /// Runs an operation; what needs no matrix and no cache runs in [`host`](crate::exec::host).
+    #[expect(clippy::too_many_lines, reason = "one arm per operation")]
     pub(super) fn operation(
         &mut self,
         op: &Op,

@@ -1,7 +1,7 @@
 //! `BF16`: four rows of each column together.
 
 use super::super::matmul::{Floats, Kernels, float_kernels};
-use super::super::simd::{V, i_shl, w_to_i, load8};
+use super::super::simd::{V, i_shl, load8, w_to_i};
 
 pub(super) const KERNELS: Kernels = float_kernels::<BF16>();
 

@@ -45,7 +45,7 @@ pub fn expand(dtype: DType, stored: &[u8], groups: &mut Int8Groups, band: &mut [
     for (r, row) in stored.chunks_exact(stored.len() / ROWS).enumerate() {
         // The row is whole blocks of a type that has this form: there is no other error.
         let done = dtype.int8_groups(row, groups);
-        debug_assert!(done.is_ok());
+        debug_assert!(done.is_ok(), "{done:?}");
         let blocks = groups
             .levels
             .chunks_exact(BLOCK)

@@ -1,6 +1,6 @@
 //! `IQ4_NL`: `d[4]: f16, nibbles` that pick levels
 
-use super::super::formats::{simple, Format, halves, Lane, finite, look_up, nibbles};
+use super::super::formats::{Format, Lane, finite, halves, look_up, nibbles, simple};
 use super::super::matmul::{Kernels, kernels};
 use super::super::simd::{V, f_mul, f_splat, zero};
 use crate::quant::blocks::{IQ4, split_nibbles};

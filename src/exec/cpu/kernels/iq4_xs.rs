@@ -1,8 +1,8 @@
 //! `IQ4_XS`: `d[4]: f16, 8 x [4]: scale: i8, 8 x nibbles` that pick levels.
 
-use super::super::formats::{Format, halves, look_up, nibbles, Lane, finite};
+use super::super::formats::{Format, Lane, finite, halves, look_up, nibbles};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::{V, f_mul, i_to_f, b_to_i, load4, zero};
+use super::super::simd::{V, b_to_i, f_mul, i_to_f, load4, zero};
 use crate::quant::blocks::{IQ4, iq4_xs_scale, split_nibbles};
 
 pub(super) const KERNELS: Kernels = kernels::<Iq4Xs>();

@@ -1,8 +1,8 @@
 //! `MXFP4`: `e[4]: E8M0, nibbles` that pick levels.
 
-use super::super::formats::{Format, look_up, nibbles, Lane};
+use super::super::formats::{Format, Lane, look_up, nibbles};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::{V, u_to_i, load4, i_shl, i_max, i_add, i_splat, zero};
+use super::super::simd::{V, i_add, i_max, i_shl, i_splat, load4, u_to_i, zero};
 use crate::quant::blocks::{E2M1, split_nibbles};
 
 pub(super) const KERNELS: Kernels = kernels::<Mxfp4>();

@@ -1,8 +1,8 @@
 //! `Q2_K`: `d[4]: f16, dmin[4]: f16, 16 x [4]: scale in the low and minimum in the high nibble, crumbs`
 
-use super::super::formats::{Format, halves, crumbs, Lane, finite};
+use super::super::formats::{Format, Lane, crumbs, finite, halves};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::{V, f_mul, f_splat, u_to_i, load4, i_to_f, and, i_splat, i_shr};
+use super::super::simd::{V, and, f_mul, f_splat, i_shr, i_splat, i_to_f, load4, u_to_i};
 use crate::quant::blocks::k_crumb;
 
 pub(super) const KERNELS: Kernels = kernels::<Q2K>();

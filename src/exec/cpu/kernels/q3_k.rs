@@ -1,8 +1,8 @@
 //! `Q3_K`: `d[4]: f16, 16 x [4]: scale: i8, 8 x (crumbs, third bits)`
 
-use super::super::formats::{Format, halves, bits_above, crumbs, Lane, finite};
+use super::super::formats::{Format, Lane, bits_above, crumbs, finite, halves};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::{V, f_mul, i_to_f, b_to_i, load4, f_splat};
+use super::super::simd::{V, b_to_i, f_mul, f_splat, i_to_f, load4};
 use crate::quant::blocks::{k_crumb, q3_k_scale};
 
 pub(super) const KERNELS: Kernels = kernels::<Q3K>();

@@ -1,6 +1,6 @@
 //! `Q4_0`: `d[4]: f16, nibbles`
 
-use super::super::formats::{simple, Format, halves, nibbles, Lane, finite};
+use super::super::formats::{Format, Lane, finite, halves, nibbles, simple};
 use super::super::matmul::{Kernels, kernels};
 use super::super::simd::{V, f_mul, f_splat, zero};
 use crate::quant::blocks::split_nibbles;

@@ -1,6 +1,6 @@
 //! `Q4_1`: `d[4]: f16, m[4]: f16, nibbles`
 
-use super::super::formats::{simple, Format, halves, nibbles, Lane, finite};
+use super::super::formats::{Format, Lane, finite, halves, nibbles, simple};
 use super::super::matmul::{Kernels, kernels};
 use super::super::simd::V;
 use crate::quant::blocks::split_nibbles;

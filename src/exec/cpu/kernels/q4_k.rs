@@ -1,6 +1,6 @@
 //! `Q4_K`: `d[4]: f16, dmin[4]: f16, 8 x (scale[4]: u8, min[4]: u8), 8 x nibbles`
 
-use super::super::formats::{Format, k_scales, k_scale, nibbles, Lane, pack_k_scales, finite};
+use super::super::formats::{Format, Lane, finite, k_scale, k_scales, nibbles, pack_k_scales};
 use super::super::matmul::{Kernels, kernels};
 use super::super::simd::V;
 use crate::quant::blocks::k_nibble;

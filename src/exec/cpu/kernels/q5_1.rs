@@ -1,6 +1,6 @@
 //! `Q5_1`: `d[4]: f16, m[4]: f16, fifth bits, nibbles`
 
-use super::super::formats::{simple, Format, halves, five_bits, Lane, finite};
+use super::super::formats::{Format, Lane, finite, five_bits, halves, simple};
 use super::super::matmul::{Kernels, kernels};
 use super::super::simd::V;
 use crate::quant::blocks::five_bits as five_bit_numbers;

@@ -1,6 +1,6 @@
 //! `Q5_K`: as `Q4_K` with the fifth bits before each block's nibbles.
 
-use super::super::formats::{Format, k_scales, k_scale, five_bits, Lane, pack_k_scales, finite};
+use super::super::formats::{Format, Lane, finite, five_bits, k_scale, k_scales, pack_k_scales};
 use super::super::matmul::{Kernels, kernels};
 use super::super::simd::V;
 use crate::quant::blocks::k_nibble;

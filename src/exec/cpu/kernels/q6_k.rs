@@ -1,8 +1,8 @@
 //! `Q6_K`: `d[4]: f16, 16 x [4]: scale: i8, 8 x (nibbles, upper crumbs)`
 
-use super::super::formats::{Format, halves, crumbs_above_nibbles, nibbles, Lane, finite};
+use super::super::formats::{Format, Lane, crumbs_above_nibbles, finite, halves, nibbles};
 use super::super::matmul::{Kernels, kernels};
-use super::super::simd::{V, f_mul, i_to_f, b_to_i, load4, f_splat};
+use super::super::simd::{V, b_to_i, f_mul, f_splat, i_to_f, load4};
 use crate::quant::blocks::q6_k_number;
 
 pub(super) const KERNELS: Kernels = kernels::<Q6K>();

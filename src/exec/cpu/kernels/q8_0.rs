@@ -1,6 +1,6 @@
 //! `Q8_0`: `d[4]: f16, bytes`
 
-use super::super::formats::{simple, Format, halves, bytes, Lane, finite};
+use super::super::formats::{Format, Lane, bytes, finite, halves, simple};
 use super::super::matmul::{Kernels, kernels};
 use super::super::simd::{V, f_mul, f_splat, zero};
 

@@ -1,7 +1,8 @@
 //! Activations and caches set and read back, for tests and for looking inside. No step does this.
 
 use super::super::lower::{Buffer, CacheType, Lowered, padded};
-use super::{GpuExecutor, floats, words};
+use super::GpuExecutor;
+use super::readback::{floats, words};
 use crate::error::{Error, Result};
 use crate::exec::Inspect;
 use crate::plan::{AttentionSpec, Op, Role, TensorId, ValueId};

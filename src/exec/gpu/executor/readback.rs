@@ -1,7 +1,7 @@
 //! What a step copies back, and what becomes of it on the processor: log-probabilities and the final norm.
 
 use super::super::lower::{Buffer, Lowered};
-use super::{GpuExecutor, floats, words};
+use super::GpuExecutor;
 use crate::error::{Error, Result};
 use crate::exec::{Draw, Head, HeadCounts, HeadOutput, Output, Pending};
 use crate::plan::{Logprobs, Op, Role, TensorId, fine};
@@ -280,4 +280,24 @@ impl GpuExecutor {
             Ok(output)
         })
     }
+}
+
+impl GpuExecutor {
+    pub(super) fn staging_buffer(&self, size: u64) -> Result<wgpu::Buffer> {
+        self.gpu.buffer(
+            "staging",
+            size,
+            wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        )
+    }
+}
+
+/// Bytes that were read back, as u32.
+pub(super) fn words(bytes: &[u8]) -> Vec<u32> {
+    bytemuck::pod_collect_to_vec(bytes)
+}
+
+/// Bytes that were read back, as f32.
+pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytemuck::pod_collect_to_vec(bytes)
 }

@@ -2,10 +2,10 @@
 
 use super::super::device::add;
 use super::super::kernels::FamilyId;
-use super::super::lower::{Buffer, LOW, Lowered, Stage};
-use super::readback::Readback;
+use super::super::lower::{Buffer, Dispatch, LOW, Lowered, Stage};
+use super::GpuExecutor;
+use super::readback::{Readback, floats, words};
 use super::replay::PARAMS_ALIGN;
-use super::{GpuExecutor, floats, words};
 use crate::error::{Error, Result};
 use crate::exec::{Head, HeadCounts, LocalBoxFuture, Pending};
 use crate::plan::{Hook, Point, Role, Row, Tap, Trace, Traced, ValueId};
@@ -32,6 +32,23 @@ struct Awaited {
     bytes: u64,
 }
 
+/// The dispatches of a traced step, and what is read between them.
+#[derive(Default)]
+struct Recorded {
+    dispatches: Vec<Dispatch>,
+    /// Which of them samples.
+    sampling_at: Option<usize>,
+    /// Before which dispatch; a buffer, from which byte on, and how many.
+    copies: Vec<(usize, Buffer, u64, u64)>,
+    taps: Vec<Awaited>,
+    /// Of all taps.
+    taps_bytes: u64,
+}
+
+const STORAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_DST)
+    .union(wgpu::BufferUsages::COPY_SRC);
+
 impl GpuExecutor {
     pub(super) fn run_traced(
         &mut self,
@@ -45,42 +62,109 @@ impl GpuExecutor {
         let last = self.write_rows(rows, heads, counts)?;
         self.rows_of_last_step = rows.len() as u32;
         let lowered = self.lowered.traced(&traced, last + 1);
-        let (tokens, logit_rows) = (rows.len() as u32, counts.logits);
         let readback = Readback::new(&lowered, &self.norms, heads, counts)?;
         let staging = self.staging_for(&readback)?;
-        let storage = wgpu::BufferUsages::STORAGE
-            | wgpu::BufferUsages::COPY_DST
-            | wgpu::BufferUsages::COPY_SRC;
 
-        let mut own: HashMap<Buffer, wgpu::Buffer> = HashMap::new();
+        let mut own = self.traced_values(&lowered, rows.len() as u32, counts.logits)?;
+        let mut recorded = self.recorded(&lowered, &traced, trace, rows, counts, &mut own)?;
+        let samples = recorded.sampling_at.is_some();
+        let (taps, taps_bytes) = (std::mem::take(&mut recorded.taps), recorded.taps_bytes);
+        let items = self.items(recorded, rows.len() as u32, counts, &own)?;
+        let taps_staging = if taps_bytes > 0 {
+            Some(self.staging_buffer(taps_bytes)?)
+        } else {
+            None
+        };
+
+        let label = wgpu::CommandEncoderDescriptor {
+            label: Some("traced step"),
+        };
+        let mut encoder = self.gpu.device.create_command_encoder(&label);
+        // This step's buffers take the place of the executor's.
+        let mut visible = own;
+        if let Some(ids) = self.buffers.get(&Buffer::Ids) {
+            visible.entry(Buffer::Ids).or_insert_with(|| ids.clone());
+        }
+        self.encode_items(items, &mut encoder, taps_staging.as_ref(), |encoder| {
+            readback.copy_logits(encoder, &visible, &staging)
+        })?;
+        let counters = self.gpu.counters();
+        add(&counters.submits, 1);
+        add(&counters.steps, 1);
+        if !samples {
+            readback.copy_logits(&mut encoder, &visible, &staging)?;
+        }
+        readback.copy_rest(&mut encoder, &visible, &staging)?;
+        self.gpu.queue.submit([encoder.finish()]);
+
+        let read = taps_staging
+            .as_ref()
+            .map(|staging| self.gpu.read(staging, taps_bytes));
+        let rows = rows.len();
+        let logit_rows = counts.logits as usize;
+        let order = trace.taps.clone();
+        let taps: TapsRead = Box::pin(async move {
+            let bytes = match read {
+                Some(read) => read.await?,
+                None => Vec::new(),
+            };
+            let tap = |point: &Point| {
+                let tap = taps.iter().find(|tap| tap.point == *point);
+                let tap = tap.ok_or_else(|| Error::internal("a tapped value was not computed"))?;
+                let bytes = &bytes[tap.offset as usize..(tap.offset + tap.bytes) as usize];
+                unpack(&lowered, &traced, tap, bytes, rows, logit_rows)
+            };
+            order.iter().map(tap).collect::<Result<Vec<Tap>>>()
+        });
+        Ok(self.pending(readback, staging, vec![taps]))
+    }
+
+    /// Buffers for the values of a traced step.
+    fn traced_values(
+        &self,
+        lowered: &Lowered,
+        tokens: u32,
+        logit_rows: u32,
+    ) -> Result<HashMap<Buffer, wgpu::Buffer>> {
+        let most = self.gpu.capabilities().max_binding;
+        let mut own = HashMap::new();
         for (slot, bytes) in lowered.value_buffers(tokens, logit_rows.max(1)) {
-            if bytes > self.gpu.capabilities().max_binding {
+            if bytes > most {
                 return Err(Error::invalid_input(format!(
                     "the traced values of {tokens} rows need {} MB in one buffer, and this device binds at most {} MB: trace \
                      fewer tokens at a time",
                     bytes >> 20,
-                    self.gpu.capabilities().max_binding >> 20
+                    most >> 20
                 )));
             }
             own.insert(
                 slot,
-                self.gpu.buffer("traced value", bytes.max(16), storage)?,
+                self.gpu.buffer("traced value", bytes.max(16), STORAGE)?,
             );
         }
+        Ok(own)
+    }
 
-        // Dispatches, and between them what is edited and read.
+    /// The dispatches, and between them what is edited and read. The buffers of edits go into `own`.
+    fn recorded(
+        &self,
+        lowered: &Lowered,
+        traced: &Traced,
+        trace: &Trace,
+        rows: &[Row],
+        counts: HeadCounts,
+        own: &mut HashMap<Buffer, wgpu::Buffer>,
+    ) -> Result<Recorded> {
+        let (tokens, logit_rows) = (rows.len() as u32, counts.logits);
         let sampled = (logit_rows > 0).then_some(counts.drawn > 0);
-        let (mut dispatches, mut copies) = (Vec::new(), Vec::new());
-        let mut taps: Vec<Awaited> = Vec::new();
-        let mut offset = 0;
-        let mut sampling_at = None;
+        let mut recorded = Recorded::default();
         for stage in lowered.record_traced(tokens, logit_rows, sampled)? {
             let value = match stage {
                 Stage::Dispatch(dispatch) => {
                     if dispatch.variant.family == FamilyId::Sample {
-                        sampling_at = Some(dispatches.len());
+                        recorded.sampling_at = Some(recorded.dispatches.len());
                     }
-                    dispatches.push(dispatch);
+                    recorded.dispatches.push(dispatch);
                     continue;
                 }
                 Stage::Written(value) => value,
@@ -110,29 +194,39 @@ impl GpuExecutor {
                         bytemuck::cast_slice::<f32, u8>(&change.values),
                     ),
                 ] {
-                    let buffer = self
-                        .gpu
-                        .buffer("edit", (bytes.len() as u64).max(16), storage)?;
+                    let size = (bytes.len() as u64).max(16);
+                    let buffer = self.gpu.buffer("edit", size, STORAGE)?;
                     self.gpu.write(&buffer, 0, bytes);
                     own.insert(slot, buffer);
                 }
-                dispatches.extend(change.dispatches);
+                recorded.dispatches.extend(change.dispatches);
             }
             for point in trace.taps.iter().filter(|point| points.contains(point)) {
-                let (slot, from, bytes) = place(&lowered, value, tokens, logit_rows);
-                taps.push(Awaited {
+                let (slot, from, bytes) = place(lowered, value, tokens, logit_rows);
+                recorded.taps.push(Awaited {
                     point: *point,
                     value,
-                    offset,
+                    offset: recorded.taps_bytes,
                     bytes,
                 });
-                copies.push((dispatches.len(), slot, from, bytes));
-                offset += bytes;
+                let at = recorded.dispatches.len();
+                recorded.copies.push((at, slot, from, bytes));
+                recorded.taps_bytes += bytes;
             }
         }
+        Ok(recorded)
+    }
 
+    /// Commands and copies, in the order in which they are encoded.
+    fn items(
+        &mut self,
+        recorded: Recorded,
+        tokens: u32,
+        counts: HeadCounts,
+        own: &HashMap<Buffer, wgpu::Buffer>,
+    ) -> Result<Vec<Item>> {
         let mut params: Vec<u8> = Vec::new();
-        for dispatch in &dispatches {
+        for dispatch in &recorded.dispatches {
             params.extend_from_slice(&dispatch.params);
             params.resize(params.len().next_multiple_of(PARAMS_ALIGN), 0);
         }
@@ -142,47 +236,40 @@ impl GpuExecutor {
                 .buffer("traced params", (params.len() as u64).max(16), usage)?;
         self.gpu.write(&params_buffer, 0, &params);
         let mut items = Vec::new();
-        let mut copies = copies.into_iter().peekable();
-        for (i, dispatch) in dispatches.into_iter().enumerate() {
+        let mut copies = recorded.copies.into_iter().peekable();
+        for (i, dispatch) in recorded.dispatches.into_iter().enumerate() {
             while let Some((_, slot, from, bytes)) = copies.next_if(|(at, ..)| *at == i) {
-                items.push(Item::Copy(self.buffer_of(&own, slot)?, from, bytes));
+                items.push(Item::Copy(self.buffer_of(own, slot)?, from, bytes));
             }
-            let is_sampling = sampling_at == Some(i);
+            let is_sampling = recorded.sampling_at == Some(i);
             if is_sampling {
                 items.push(Item::CopyLogits);
             }
-            let grid = dispatch.grid(
-                tokens,
-                if is_sampling {
-                    counts.drawn
-                } else {
-                    logit_rows
-                },
-                1,
-            );
+            let heads = if is_sampling {
+                counts.drawn
+            } else {
+                counts.logits
+            };
+            let grid = dispatch.grid(tokens, heads, 1);
             let command =
-                self.command_with(dispatch, &params_buffer, (i * PARAMS_ALIGN) as u64, &own)?;
+                self.command_with(dispatch, &params_buffer, (i * PARAMS_ALIGN) as u64, own)?;
             items.push(Item::Run(command, grid));
         }
         for (_, slot, from, bytes) in copies {
-            items.push(Item::Copy(self.buffer_of(&own, slot)?, from, bytes));
+            items.push(Item::Copy(self.buffer_of(own, slot)?, from, bytes));
         }
+        Ok(items)
+    }
 
-        let taps_staging = if offset > 0 {
-            Some(self.staging_buffer(offset)?)
-        } else {
-            None
-        };
-        let label = wgpu::CommandEncoderDescriptor {
-            label: Some("traced step"),
-        };
-        let mut encoder = self.gpu.device.create_command_encoder(&label);
+    /// Encodes each run of commands as a pass, and the copies between them.
+    fn encode_items(
+        &self,
+        items: Vec<Item>,
+        encoder: &mut wgpu::CommandEncoder,
+        taps: Option<&wgpu::Buffer>,
+        copy_logits: impl Fn(&mut wgpu::CommandEncoder) -> Result<()>,
+    ) -> Result<()> {
         let counters = self.gpu.counters();
-        // This step's buffers take the place of the executor's.
-        let mut visible = own.clone();
-        if let Some(ids) = self.buffers.get(&Buffer::Ids) {
-            visible.entry(Buffer::Ids).or_insert_with(|| ids.clone());
-        }
         let (mut at, mut items) = (0, items.into_iter().peekable());
         while items.peek().is_some() {
             {
@@ -199,42 +286,16 @@ impl GpuExecutor {
             }
             while let Some(item) = items.next_if(|item| !matches!(item, Item::Run(..))) {
                 let Item::Copy(source, from, bytes) = item else {
-                    readback.copy_logits(&mut encoder, &visible, &staging)?;
+                    copy_logits(encoder)?;
                     continue;
                 };
-                if let Some(staging) = &taps_staging {
+                if let Some(staging) = taps {
                     encoder.copy_buffer_to_buffer(&source, from, staging, at, bytes);
                 }
                 at += bytes;
             }
         }
-        add(&counters.submits, 1);
-        add(&counters.steps, 1);
-        if sampling_at.is_none() {
-            readback.copy_logits(&mut encoder, &visible, &staging)?;
-        }
-        readback.copy_rest(&mut encoder, &visible, &staging)?;
-        self.gpu.queue.submit([encoder.finish()]);
-        let read = taps_staging
-            .as_ref()
-            .map(|staging| self.gpu.read(staging, offset));
-        let rows = rows.len();
-        let logit_rows = counts.logits as usize;
-        let order = trace.taps.clone();
-        let taps: TapsRead = Box::pin(async move {
-            let bytes = match read {
-                Some(read) => read.await?,
-                None => Vec::new(),
-            };
-            let tap = |point: &Point| {
-                let tap = taps.iter().find(|tap| tap.point == *point);
-                let tap = tap.ok_or_else(|| Error::internal("a tapped value was not computed"))?;
-                let bytes = &bytes[tap.offset as usize..(tap.offset + tap.bytes) as usize];
-                unpack(&lowered, &traced, tap, bytes, rows, logit_rows)
-            };
-            order.iter().map(tap).collect::<Result<Vec<Tap>>>()
-        });
-        Ok(self.pending(readback, staging, vec![taps]))
+        Ok(())
     }
 
     fn buffer_of(&self, own: &HashMap<Buffer, wgpu::Buffer>, slot: Buffer) -> Result<wgpu::Buffer> {

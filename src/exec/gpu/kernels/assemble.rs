@@ -18,6 +18,10 @@ pub struct Recipe<'a> {
 }
 
 /// Expands a recipe. `file` gives the text of a file by its path.
+///
+/// # Errors
+///
+/// A file that `file` does not know, a hole that nothing fills, and directives that do not match, by path and line.
 pub fn assemble<'f>(
     recipe: &Recipe<'_>,
     file: &dyn Fn(&str) -> Option<&'f str>,
@@ -49,6 +53,19 @@ fn expand<'f>(
         .map(|(i, line)| (i + 1, line))
         .collect();
     expand_lines(recipe, path, &lines, &[], file, seen, out)
+}
+
+/// Where the `#end` of a loop is, among the lines after its `#for`.
+fn end_of_loop(lines: &[(usize, &str)]) -> Option<usize> {
+    let mut depth = 1;
+    lines.iter().position(|(_, line)| {
+        match line.split_whitespace().next() {
+            Some("#for") => depth += 1,
+            Some("#end") => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    })
 }
 
 /// `names`: the loop variables around these lines, with their values.
@@ -91,24 +108,11 @@ fn expand_lines<'f>(
                 }
             }
             Some("#for") => {
-                let (name, count) = (
-                    words.next().unwrap_or_default(),
-                    words.next().unwrap_or_default(),
-                );
+                let name = words.next().unwrap_or_default();
+                let count = words.next().unwrap_or_default();
                 let first = at;
-                let mut depth = 1;
-                while depth > 0 {
-                    match lines
-                        .get(at)
-                        .and_then(|(_, line)| line.split_whitespace().next())
-                    {
-                        Some("#for") => depth += 1,
-                        Some("#end") => depth -= 1,
-                        None if at >= lines.len() => return Err(fault("#for without #end")),
-                        _ => {}
-                    }
-                    at += 1;
-                }
+                let end = end_of_loop(&lines[first..]).ok_or_else(|| fault("#for without #end"))?;
+                at = first + end + 1;
                 if open.contains(&false) {
                     continue;
                 }
@@ -120,7 +124,15 @@ fn expand_lines<'f>(
                 for value in 0..number {
                     let mut names = names.to_vec();
                     names.push((name, value));
-                    expand_lines(recipe, path, &lines[first..at - 1], &names, file, seen, out)?;
+                    expand_lines(
+                        recipe,
+                        path,
+                        &lines[first..first + end],
+                        &names,
+                        file,
+                        seen,
+                        out,
+                    )?;
                 }
             }
             _ if open.contains(&false) => {}

@@ -9,7 +9,7 @@ use super::record::Recorder;
 use super::trial::{TrialPlan, WIDTH};
 use super::{Buffer, CacheType, Lowered, RowBucket, Rows, padded};
 use crate::error::{Error, Result};
-use crate::plan::{AttentionSpec, CacheSpec, Heads, Input, Op, Role, TensorId, ValueId};
+use crate::plan::{AttentionSpec, CacheSpec, Heads, Input, Mask, Op, Role, TensorId, ValueId};
 use crate::quant::DType;
 
 /// Attention is split where more positions than these are seen.
@@ -20,6 +20,19 @@ pub fn splits(pos: u32, page_size: u32) -> u32 {
     (pos / page_size + 1)
         .div_ceil(attention_split::SPLIT_PAGES)
         .min(attention_split::MAX_SPLITS)
+}
+
+/// Fours of values of a head.
+fn quads_of(heads: &Heads) -> Result<u32> {
+    let quads = Lowered::head_stride(heads) / 4;
+    if quads > attention::MAX_QUADS {
+        return Err(Error::unsupported(format!(
+            "heads of {} values; at most {}",
+            heads.head_dim,
+            attention::MAX_QUADS * 4
+        )));
+    }
+    Ok(quads)
 }
 
 impl Lowered {
@@ -182,48 +195,93 @@ impl Recorder<'_> {
         out: ValueId,
     ) -> Result<()> {
         let lowered = self.lowered;
-        let AttentionSpec {
-            heads,
-            cache,
-            scale,
-            mask,
-            temperature,
-        } = *spec;
-        let group = heads.heads / heads.kv_heads;
-        let quads = Lowered::head_stride(&heads) / 4;
-        if quads > attention::MAX_QUADS {
-            return Err(Error::unsupported(format!(
-                "heads of {} values; at most {}",
-                heads.head_dim,
-                attention::MAX_QUADS * 4
-            )));
-        }
+        let heads = spec.heads;
+        let quads = quads_of(&heads)?;
         if lowered.settings.cache == CacheType::Q8_0 {
-            self.cache_store(&heads, cache)?;
+            self.cache_store(&heads, spec.cache)?;
         }
-        let (window, chunk) = window_and_chunk(mask);
         // Queries of a tile: a multiple of 4 that fits. Where heads are too long for four, row by row.
         let queries =
             (attention_tile::QUERY_QUADS / quads / 4 * 4).min(attention_tile::MAX_QUERIES);
-        let tile = Variant::new(FamilyId::AttentionTile, self.choices());
-        let right = tile.is_some_and(|tile| !lowered.settings.wrong.contains(&tile));
-        let tiled = matches!(self.bucket, RowBucket::Many(_)) && queries > 0 && right;
-        let most = if tiled {
-            queries
-        } else if quads * 8 <= attention::PART_QUADS {
-            8
-        } else {
-            4
+        let tiled = queries > 0 && self.can_tile();
+        let params = self.attention_params(spec, quads, queries, tiled);
+        let groups = heads.kv_heads * params.parts;
+        let (state, query) = (Buffer::State, lowered.buffer(query));
+        let (cache, output) = (Buffer::Cache(spec.cache), lowered.buffer(out));
+        if tiled {
+            let bindings = attention_tile::Bindings {
+                state,
+                query,
+                cache,
+                output,
+            };
+            let dispatch = self.push(
+                self.choices(),
+                params,
+                &bindings,
+                groups,
+                Rows::Tokens(params.tile_tokens),
+            )?;
+            self.out.body.push(dispatch);
+            return Ok(());
+        }
+        let choices = Choices {
+            fours: Some(if params.part_heads > 4 { 2 } else { 1 }),
+            ..self.choices()
+        };
+        let bindings = attention::Bindings {
+            state,
+            query,
+            cache,
+            output,
+        };
+        if !self.split {
+            let dispatch = self.push(choices, params, &bindings, groups, Rows::Tokens(1))?;
+            self.out.body.push(dispatch);
+            return Ok(());
+        }
+        let parts = attention_split::Bindings {
+            state,
+            query,
+            cache,
+            output: Buffer::AttentionParts,
+        };
+        let mut dispatch = self.push(choices, params, &parts, groups, Rows::Tokens(1))?;
+        dispatch.split = true;
+        self.out.body.push(dispatch);
+        self.attention_combine(&heads, spec.mask, output)
+    }
+
+    /// Parameters for heads of `quads` fours, with tiles of `queries` where it is `tiled`.
+    fn attention_params(
+        &self,
+        spec: &AttentionSpec,
+        quads: u32,
+        queries: u32,
+        tiled: bool,
+    ) -> AttentionParams {
+        let lowered = self.lowered;
+        let AttentionSpec {
+            heads,
+            scale,
+            mask,
+            temperature,
+            ..
+        } = *spec;
+        let (window, chunk) = window_and_chunk(mask);
+        let group = heads.heads / heads.kv_heads;
+        let most = match tiled {
+            true => queries,
+            false if quads * 8 <= attention::PART_QUADS => 8,
+            false => 4,
         };
         let parts = group.div_ceil(most);
         let part_heads = group.div_ceil(parts);
-        let groups = heads.kv_heads * parts;
         let mut keys = lowered.settings.limits.page_size;
         while keys * (quads + 1) > attention_tile::KEY_QUADS {
             keys /= 2;
         }
-        let tile_tokens = queries / part_heads;
-        let params = AttentionParams {
+        AttentionParams {
             rows_at: self.rows_at,
             pages_at: lowered.state.pages_at,
             pages_per_seq: lowered.settings.limits.max_pages_per_seq,
@@ -240,63 +298,32 @@ impl Recorder<'_> {
             chunk,
             temperature: temperature.map_or(0.0, |t| t.scale),
             temperature_floor: temperature.map_or(1.0, |t| t.floor_scale),
-            tile_tokens,
+            tile_tokens: queries / part_heads,
             keys,
-        };
-        let (state, query) = (Buffer::State, lowered.buffer(query));
-        let (cache, output) = (Buffer::Cache(cache), lowered.buffer(out));
-        if tiled {
-            let bindings = attention_tile::Bindings {
-                state,
-                query,
-                cache,
-                output,
-            };
-            let dispatch = self.push(
-                self.choices(),
-                params,
-                &bindings,
-                groups,
-                Rows::Tokens(tile_tokens),
-            )?;
-            self.out.body.push(dispatch);
-            return Ok(());
         }
-        let choices = Choices {
-            fours: Some(if part_heads > 4 { 2 } else { 1 }),
-            ..self.choices()
-        };
-        let bindings = attention::Bindings {
-            state,
-            query,
-            cache,
-            output,
-        };
-        if !self.split {
-            let dispatch = self.push(choices, params, &bindings, groups, Rows::Tokens(1))?;
-            self.out.body.push(dispatch);
-            return Ok(());
-        }
-        let bindings = attention_split::Bindings {
-            state,
-            query,
-            cache,
-            output: Buffer::AttentionParts,
-        };
-        let mut dispatch = self.push(choices, params, &bindings, groups, Rows::Tokens(1))?;
-        dispatch.split = true;
-        self.out.body.push(dispatch);
+    }
+
+    /// Whether rows may share tiles of keys.
+    fn can_tile(&self) -> bool {
+        let tile = Variant::new(FamilyId::AttentionTile, self.choices());
+        let right = tile.is_some_and(|tile| !self.lowered.settings.wrong.contains(&tile));
+        matches!(self.bucket, RowBucket::Many(_)) && right
+    }
+
+    /// Puts together what [`Buffer::AttentionParts`] holds of the parts of the visible positions.
+    fn attention_combine(&mut self, heads: &Heads, mask: Mask, output: Buffer) -> Result<()> {
+        let (window, chunk) = window_and_chunk(mask);
         let params = attention_combine::Params {
             rows_at: self.rows_at,
             heads: heads.heads,
             head_dim: heads.head_dim,
-            head_quads: quads,
+            head_quads: Lowered::head_stride(heads) / 4,
             out_stride: padded(heads.heads * heads.head_dim),
             window,
             chunk,
         };
         let bindings = attention_combine::Bindings {
-            state,
+            state: Buffer::State,
             partial: Buffer::AttentionParts,
             output,
         };

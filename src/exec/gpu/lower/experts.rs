@@ -189,13 +189,7 @@ impl Recorder<'_> {
         out: ValueId,
     ) -> Result<()> {
         let lowered = self.lowered;
-        let Written {
-            id,
-            next_norm,
-            x,
-            scaled,
-            partials,
-        } = self.write(out)?;
+        let written = self.write(out)?;
         let rows = (lowered.plan.tensor(down).rows / u64::from(experts.count)) as u32;
         for (part, first_expert, held) in self.expert_parts(&[down], experts) {
             let matrix = &lowered.parts[part];
@@ -251,35 +245,42 @@ impl Recorder<'_> {
                 scales: Buffer::Scales(part),
                 input: lowered.buffer(input),
                 state: Buffer::State,
-                next_norm,
-                x,
-                scaled,
-                partials_out: partials,
+                next_norm: written.next_norm,
+                x: written.x,
+                scaled: written.scaled,
+                partials_out: written.partials,
             };
             let dispatch =
                 self.product(RowBucket::Few(1), part, rows.div_ceil(4), params, &bindings)?;
             // Every part goes over all of x, so the last one's sums are those of the whole.
-            self.partials.insert(id, dispatch.groups);
+            self.partials.insert(written.id, dispatch.groups);
             self.out.body.push(dispatch);
         }
         if self.grouped() {
-            let params = moe_combine::Params {
-                hidden: lowered.plan.hidden_size,
-                x_stride: padded(lowered.plan.hidden_size),
-                partial_stride: lowered.partial_stride(),
-                used: experts.used,
-            };
-            let bindings = moe_combine::Bindings {
-                given: Buffer::ExpertOutput,
-                next_norm,
-                x,
-                scaled,
-                partials_out: partials,
-            };
-            let dispatch = self.push(self.choices(), params, &bindings, 1, Rows::Tokens(1))?;
-            self.out.body.push(dispatch);
-            self.partials.insert(id, 1);
+            self.moe_combine(&written, experts)?;
         }
+        Ok(())
+    }
+
+    /// Adds what [`Buffer::ExpertOutput`] holds of each row's experts to the residual stream.
+    fn moe_combine(&mut self, written: &Written, experts: Experts) -> Result<()> {
+        let hidden = self.lowered.plan.hidden_size;
+        let params = moe_combine::Params {
+            hidden,
+            x_stride: padded(hidden),
+            partial_stride: self.lowered.partial_stride(),
+            used: experts.used,
+        };
+        let bindings = moe_combine::Bindings {
+            given: Buffer::ExpertOutput,
+            next_norm: written.next_norm,
+            x: written.x,
+            scaled: written.scaled,
+            partials_out: written.partials,
+        };
+        let dispatch = self.push(self.choices(), params, &bindings, 1, Rows::Tokens(1))?;
+        self.out.body.push(dispatch);
+        self.partials.insert(written.id, 1);
         Ok(())
     }
 }

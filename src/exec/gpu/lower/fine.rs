@@ -36,6 +36,7 @@ pub struct LoweredEdit {
 
 impl Lowered {
     /// The same weights and buffers, for a plan in which points are values. `seen`: cached positions that scores have.
+    #[must_use]
     pub fn traced(&self, traced: &Traced, seen: u32) -> Self {
         let mut strides = strides(&traced.plan);
         for op in &traced.plan.ops {
@@ -60,6 +61,10 @@ impl Lowered {
     }
 
     /// The stages of a traced step of `tokens` rows, of which `heads` have logits; `None`: no head, `Some(true)`: sampled.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Lowered::record`].
     pub fn record_traced(
         &self,
         tokens: u32,
@@ -103,6 +108,10 @@ impl Lowered {
     }
 
     /// An edit of a value in a step of these rows; `None` where it changes none of them. `number` tells its buffers apart.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a query that nothing reads and for a residual stream that no norm reads.
     pub fn lower_edit(
         &self,
         edit: &Edit,
@@ -187,6 +196,10 @@ impl Lowered {
     }
 
     /// The heads of a query value.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a query that nothing reads.
     pub fn query_heads(&self, value: ValueId) -> Result<Heads> {
         let found = self.plan.ops.iter().find_map(|op| match op {
             Op::QkvRope { heads, query, .. } if *query == value => Some(*heads),
@@ -238,6 +251,7 @@ struct Pointwise {
 
 impl Recorder<'_> {
     /// Lowers a fine operation.
+    #[expect(clippy::too_many_lines, reason = "one arm per operation")]
     pub(super) fn fine(&mut self, op: &Op) -> Result<()> {
         let lowered = self.lowered;
         let hidden = lowered.plan.hidden_size;
@@ -309,7 +323,11 @@ impl Recorder<'_> {
                     y: Some(beside(*y)),
                     out: at(*out),
                 };
-                debug_assert_eq!(lowered.layout.of(*x), lowered.layout.of(*out));
+                debug_assert_eq!(
+                    lowered.layout.of(*x),
+                    lowered.layout.of(*out),
+                    "the sum takes the place of x"
+                );
                 self.pointwise(written)?;
                 // The kernel that read x may have had more partial sums than one.
                 let norm = self.residual_norm(*out)?;

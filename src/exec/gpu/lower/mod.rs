@@ -28,8 +28,11 @@ use record::Recorder;
 use std::collections::HashMap;
 
 // What the shaders are made for.
-const _: () = assert!(kernels::attention::PAGE == PAGE_SIZE);
-const _: () = assert!(kernels::route::MAX_EXPERTS == MAX_EXPERTS);
+const _: () = assert!(
+    kernels::attention::PAGE == PAGE_SIZE,
+    "positions of a cache page"
+);
+const _: () = assert!(kernels::route::MAX_EXPERTS == MAX_EXPERTS, "experts");
 
 /// Rows of the largest bucket in which attention is split.
 const MAX_SPLIT_ROWS: u64 = 8;
@@ -194,6 +197,11 @@ pub fn padded(n: u32) -> u32 {
 
 impl Lowered {
     /// Decides how the plan's weights are stacked and split.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) for more experts than the kernels take, and the errors of
+    /// [`Layout::new`].
     pub fn new(plan: Plan, settings: Settings) -> Result<Self> {
         let used = plan
             .ops
@@ -250,36 +258,32 @@ impl Lowered {
             {
                 lowered.norms.extend(weights);
             }
-            match op {
-                Op::Embed { table, .. } => lowered.matrix(&[Linear {
-                    weight: *table,
-                    bias: None,
-                }])?,
-                Op::QkvRope { q, k, v, .. } => {
-                    for run in lowered.runs(&[*q, *k, *v]) {
-                        lowered.matrix(&run)?;
-                    }
-                }
-                Op::Residual { linear, .. } => lowered.matrix(&[*linear])?,
-                Op::GateUpSilu { gate, up, .. } => lowered.gate_up(*gate, *up)?,
-                Op::MoeRoute { router, .. } => lowered.matrix(&[Linear {
-                    weight: *router,
-                    bias: None,
-                }])?,
-                Op::MoeGateUpSilu {
-                    gate, up, experts, ..
-                } => lowered.expert_matrix(&[*gate, *up], experts.count)?,
-                Op::MoeDownResidual { down, experts, .. } => {
-                    lowered.expert_matrix(&[*down], experts.count)?;
-                }
-                Op::LmHead { weight, .. } => lowered.matrix(&[Linear {
-                    weight: *weight,
-                    bias: None,
-                }])?,
-                _ => {}
-            }
+            lowered.matrices_of(op)?;
         }
         Ok(lowered)
+    }
+
+    /// Stacks and splits the matrices of an operation.
+    fn matrices_of(&mut self, op: &Op) -> Result<()> {
+        let plain = |weight: TensorId| Linear { weight, bias: None };
+        match op {
+            Op::QkvRope { q, k, v, .. } => self
+                .runs(&[*q, *k, *v])
+                .iter()
+                .try_for_each(|run| self.matrix(run)),
+            Op::Residual { linear, .. } => self.matrix(&[*linear]),
+            Op::GateUpSilu { gate, up, .. } => self.gate_up(*gate, *up),
+            Op::MoeGateUpSilu {
+                gate, up, experts, ..
+            } => self.expert_matrix(&[*gate, *up], experts.count),
+            Op::MoeDownResidual { down, experts, .. } => {
+                self.expert_matrix(&[*down], experts.count)
+            }
+            Op::Embed { table: weight, .. }
+            | Op::MoeRoute { router: weight, .. }
+            | Op::LmHead { weight, .. } => self.matrix(&[plain(*weight)]),
+            _ => Ok(()),
+        }
     }
 
     /// f32 values between rows of the partial sums.
@@ -293,6 +297,11 @@ impl Lowered {
     }
 
     /// The dispatches of one kind of step.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) for heads longer than the kernels take, and
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) for a plan that the kernels cannot run.
     pub fn record(&self, bucket: RowBucket, region: Region, split: bool) -> Result<Recording> {
         let rows_at = match region {
             Region::Host => self.state.host_at,

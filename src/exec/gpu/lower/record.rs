@@ -198,6 +198,7 @@ impl<'a> Recorder<'a> {
         ))
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per operation")]
     pub fn lower(&mut self, op: &Op) -> Result<()> {
         let lowered = self.lowered;
         match op {

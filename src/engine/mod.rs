@@ -34,7 +34,7 @@ pub use model::Model;
 pub use opened::{DEFAULT_MAX_CONTEXT, Opened};
 pub use options::{DecodeOptions, TemplateOptions};
 pub use recommended::GenerationConfig;
-pub use request::{Options, Request, Stop};
+pub use request::{Options, Request};
 pub use scheduler::RequestId;
 
 use crate::error::{Error, ErrorKind};

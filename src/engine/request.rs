@@ -4,8 +4,8 @@
 use crate::error::{Error, Result};
 use crate::plan::{MAX_BIASES, Penalties, Sampling, TokenMask};
 use crate::tokenizer::DateTime;
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use serde::{Deserialize, Deserializer, de};
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 /// Tokens generated when neither `max_new_tokens` nor `max_length` is given.
@@ -15,6 +15,7 @@ const DEFAULT_MAX_NEW_TOKENS: u32 = 256;
 const MAX_TOP_LOGPROBS: u32 = 20;
 
 /// A generation request. Exactly one of `prompt`, `ids` and `messages` is given.
+// With feature `cli` each option is a flag of `generate`, which fills in the conversation itself.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(
@@ -22,85 +23,148 @@ const MAX_TOP_LOGPROBS: u32 = 20;
     derive(ts_rs::TS),
     ts(rename = "GenerationRequest", optional_fields)
 )]
+#[cfg_attr(feature = "cli", derive(clap::Args))]
 pub struct Request {
     /// Text to continue.
+    #[cfg_attr(feature = "cli", arg(long))]
     pub prompt: Option<String>,
     /// Token ids to continue.
     #[cfg_attr(test, ts(type = "Uint32Array", optional))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "ID,…", value_delimiter = ','))]
     pub ids: Option<Vec<u32>>,
     /// A conversation for the model's chat template: `[{role, content}, ...]`.
     #[cfg_attr(test, ts(type = "readonly unknown[]", optional))]
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub messages: Option<serde_json::Value>,
     /// Tool definitions for the chat template. Only for `chat`, as are the next two.
     #[cfg_attr(test, ts(type = "readonly unknown[]", optional))]
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub tools: Option<serde_json::Value>,
     /// Variables of the chat template's own, such as `{ enable_thinking: false }` for Qwen3: plain data, as in JSON. They
     /// replace the variables that a template has anyway, special tokens for instance.
     #[cfg_attr(test, ts(type = "Record<string, unknown>", optional))]
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub chat_template_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
     /// The name of one of the model's chat templates, or a template's text; default: `tool_use` where there are tools and
     /// the model has it, else `default`.
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub chat_template: Option<String>,
     /// The time that a chat template sees; default: now, in UTC. Who knows the local time sets it.
     #[serde(skip)]
+    #[cfg_attr(feature = "cli", arg(skip))]
     pub now: Option<DateTime>,
     /// Whether a text prompt gets the model's special prefix (BOS); default true. Only for `generate`.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"))]
     pub add_special: Option<bool>,
     /// Tokens to generate at most; default 256.
+    #[cfg_attr(feature = "cli", arg(long))]
     pub max_new_tokens: Option<u32>,
     /// Tokens of prompt and output together, as in Transformers; instead of `max_new_tokens`.
+    #[cfg_attr(feature = "cli", arg(long))]
     pub max_length: Option<u32>,
     /// Draw at random; default: only if a sampling option is given or several sequences are asked for.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"))]
     pub do_sample: Option<bool>,
     /// 0 is greedy; default 1 when sampling.
+    #[cfg_attr(feature = "cli", arg(long, allow_negative_numbers = true))]
     pub temperature: Option<f32>,
     /// Keep the `k` most likely tokens; 0 (default): all.
+    #[cfg_attr(feature = "cli", arg(long))]
     pub top_k: Option<u32>,
     /// Keep the most likely tokens up to this probability; 1 (default): all.
+    #[cfg_attr(feature = "cli", arg(long, allow_negative_numbers = true))]
     pub top_p: Option<f32>,
     /// Drop tokens less likely than this times the most likely; 0 (default): none.
+    #[cfg_attr(feature = "cli", arg(long, allow_negative_numbers = true))]
     pub min_p: Option<f32>,
     /// Same seed, same text; a whole number below 2^64. Default: a random one.
     #[cfg_attr(test, ts(type = "number | bigint", optional))]
+    #[cfg_attr(feature = "cli", arg(long))]
     pub seed: Option<u64>,
     /// Makes tokens of the prompt and of the output less likely: logits above 0 are divided by it, others multiplied.
     /// Above 0; 1 (default): none.
+    #[cfg_attr(feature = "cli", arg(long, allow_negative_numbers = true))]
     pub repetition_penalty: Option<f32>,
     /// Taken from the logits of tokens in the output, -2 to 2; as in `OpenAI`, like the next two. Default 0.
+    #[cfg_attr(feature = "cli", arg(long, allow_negative_numbers = true))]
     pub presence_penalty: Option<f32>,
     /// Taken from the logits of tokens in the output, times how often they are there, -2 to 2. Default 0.
+    #[cfg_attr(feature = "cli", arg(long, allow_negative_numbers = true))]
     pub frequency_penalty: Option<f32>,
     /// What is added to the logits of tokens, by token id (in JSON a text): -100 to 100, for at most 1024 tokens.
     #[cfg_attr(test, ts(type = "Record<number, number>", optional))]
-    pub logit_bias: Option<BTreeMap<String, f32>>,
+    #[cfg_attr(feature = "cli", arg(long, value_name = "ID=VALUE", value_delimiter = ',', allow_hyphen_values = true, value_parser = bias_of_text))]
+    #[serde(deserialize_with = "biases")]
+    pub logit_bias: Option<Vec<(u32, f32)>>,
     /// Ids of tokens that are never drawn.
     #[cfg_attr(test, ts(type = "readonly number[]", optional))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "ID,…", value_delimiter = ','))]
     pub suppress_tokens: Option<Vec<u32>>,
     /// Ids of the only tokens that may be drawn.
     #[cfg_attr(test, ts(type = "readonly number[]", optional))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "ID,…", value_delimiter = ','))]
     pub allowed_tokens: Option<Vec<u32>>,
     /// Texts that end the output; they are not part of it.
-    #[cfg_attr(test, ts(inline))]
-    pub stop: Option<Stop>,
+    #[cfg_attr(test, ts(type = "string | Array<string>", optional))]
+    #[serde(deserialize_with = "one_or_several")]
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub stop: Option<Vec<String>>,
     /// Go on past the model's end-of-text tokens; default false.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"))]
     pub ignore_eos: Option<bool>,
     /// Sequences to generate from the same prompt, 1 to 1000; default 1.
+    #[cfg_attr(feature = "cli", arg(short = 'n', long))]
     pub num_return_sequences: Option<u32>,
     /// Give each token's log-probability, before penalties, temperature and the like.
+    #[cfg_attr(feature = "cli", arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"))]
     pub logprobs: Option<bool>,
     /// Give the log-probabilities of so many most likely tokens too, at most 20.
+    #[cfg_attr(feature = "cli", arg(long))]
     pub top_logprobs: Option<u32>,
 }
 
-/// One stop text or several.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub enum Stop {
-    /// One.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
+/// One text or several.
+fn one_or_several<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Texts {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(Option::deserialize(deserializer)?.map(|texts| match texts {
+        Texts::One(text) => vec![text],
+        Texts::Several(texts) => texts,
+    }))
+}
+
+/// Values by token id. In JSON and in JavaScript a key is a text.
+fn biases<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Vec<(u32, f32)>>, D::Error> {
+    let Some(biases) = Option::<BTreeMap<String, f32>>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let pair = |(text, bias): (String, f32)| match text.parse() {
+        Ok(id) => Ok((id, bias)),
+        Err(_) => Err(de::Error::custom(format!(
+            "logit_bias: {text:?} is no token id; ids are numbers"
+        ))),
+    };
+    biases
+        .into_iter()
+        .map(pair)
+        .collect::<std::result::Result<_, _>>()
+        .map(Some)
+}
+
+/// A token id and its value, as the command line has them.
+#[cfg(feature = "cli")]
+fn bias_of_text(text: &str) -> std::result::Result<(u32, f32), &'static str> {
+    text.split_once('=')
+        .and_then(|(id, value)| Some((id.trim().parse().ok()?, value.trim().parse().ok()?)))
+        .ok_or("it must be ID=VALUE, such as 40=-1.5")
 }
 
 /// A validated request.
@@ -178,11 +242,7 @@ impl Request {
                 ..sampling.clone()
             })
             .collect();
-        let stop = match &self.stop {
-            None => Vec::new(),
-            Some(Stop::One(text)) => vec![text.clone()],
-            Some(Stop::Many(texts)) => texts.clone(),
-        };
+        let stop = self.stop.clone().unwrap_or_default();
         if stop.iter().any(String::is_empty) {
             return Err(Error::invalid_input("a stop text is empty"));
         }
@@ -257,21 +317,19 @@ impl Request {
                 biases.len()
             )));
         }
-        let mut list = BTreeMap::new();
-        for (text, bias) in biases {
-            let id = text.parse().map_err(|_| {
-                Error::invalid_input(format!(
-                    "logit_bias: {text:?} is no token id; ids are numbers"
-                ))
-            })?;
-            let bias = number(&format!("logit_bias of token {id}"), *bias, -100.0, 100.0)?;
-            if list.insert(token("logit_bias", id, vocab)?, bias).is_some() {
+        let mut seen = HashSet::new();
+        let mut list = Vec::with_capacity(biases.len());
+        for &(id, bias) in biases {
+            let bias = number(&format!("logit_bias of token {id}"), bias, -100.0, 100.0)?;
+            list.push((token("logit_bias", id, vocab)?, bias));
+            if !seen.insert(id) {
                 return Err(Error::invalid_input(format!(
                     "logit_bias names token {id} twice"
                 )));
             }
         }
-        Ok(Some(list.into_iter().collect()))
+        list.sort_unstable_by_key(|(id, _)| *id);
+        Ok(Some(list.into()))
     }
 
     /// The tokens that may be drawn, unless all may.
@@ -408,8 +466,8 @@ mod tests {
             (r#"{"frequency_penalty":-3}"#, "frequency_penalty"),
             (r#"{"logit_bias":{"5":101}}"#, "logit_bias of token 5"),
             (r#"{"logit_bias":{"320":1}}"#, "logit_bias: token id 320"),
-            (r#"{"logit_bias":{"five":1}}"#, "logit_bias"),
-            (r#"{"logit_bias":{"5":1,"05":1}}"#, "logit_bias"),
+            (r#"{"logit_bias":{"five":1}}"#, "\"five\" is no token id"),
+            (r#"{"logit_bias":{"5":1,"05":1}}"#, "token 5 twice"),
             (r#"{"suppress_tokens":[320]}"#, "suppress_tokens"),
             (r#"{"allowed_tokens":[1,320]}"#, "allowed_tokens"),
             (r#"{"allowed_tokens":[]}"#, "allowed_tokens"),
@@ -420,8 +478,11 @@ mod tests {
                 "no token",
             ),
         ] {
-            let error = parse(json).options(5, 100, 320, 0).expect_err(json);
-            assert!(error.to_string().contains(word), "{json}: {error}");
+            let error = match serde_json::from_str::<Request>(json) {
+                Ok(request) => request.options(5, 100, 320, 0).expect_err(json).to_string(),
+                Err(error) => error.to_string(),
+            };
+            assert!(error.contains(word), "{json}: {error}");
         }
         assert!(serde_json::from_str::<Request>(r#"{"beams":2}"#).is_err());
     }

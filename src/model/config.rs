@@ -55,7 +55,7 @@ pub struct MixtureConfig {
     pub num_experts_per_tok: u32,
     /// `F` of an expert.
     pub moe_intermediate_size: u32,
-    /// Whether block `i` is a mixture.
+    /// Whether layer `i` is a mixture.
     pub moe_layers: Vec<bool>,
 }
 
@@ -63,15 +63,15 @@ pub struct MixtureConfig {
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Llama4Config {
-    /// Whether block `i` rotates queries and keys.
+    /// Whether layer `i` rotates queries and keys.
     pub rope_layers: Vec<bool>,
-    /// Whether block `i` attends within its chunk only.
+    /// Whether layer `i` attends within its chunk only.
     pub chunked_layers: Vec<bool>,
     /// Positions per chunk.
     pub attention_chunk_size: u32,
-    /// Queries and keys of blocks with rope are normalised.
+    /// Queries and keys of layers with rope are normalised.
     pub use_qk_norm: bool,
-    /// Attention of blocks without rope is scaled by position: see [`Temperature`](crate::plan::Temperature).
+    /// Attention of layers without rope is scaled by position: see [`Temperature`](crate::plan::Temperature).
     pub attn_temperature_tuning: bool,
     /// Positions per step of that scale.
     pub floor_scale: f32,
@@ -91,7 +91,7 @@ pub struct Config {
     pub hidden_size: u32,
     /// `F`
     pub intermediate_size: u32,
-    /// Blocks.
+    /// Layers.
     pub num_hidden_layers: u32,
     /// `H`
     pub num_attention_heads: u32,
@@ -125,7 +125,7 @@ pub struct Config {
     pub rope_halves: bool,
     /// Whether gate, up and down have a bias; `None`: each has one that the file holds one for.
     pub mlp_bias: Option<bool>,
-    /// Mixture of experts, if any block has one.
+    /// Mixture of experts, if any layer has one.
     pub mixture: Option<MixtureConfig>,
     /// For [`Architecture::Llama4`].
     pub llama4: Option<Llama4Config>,

@@ -33,7 +33,7 @@ pub(super) async fn read(checkpoint: &Checkpoint) -> Result<Config> {
     let num_hidden_layers = need("block_count")?;
     if num_hidden_layers > MAX_LAYERS {
         return Err(Error::invalid_file(format!(
-            "{num_hidden_layers} blocks; at most {MAX_LAYERS} are read"
+            "{num_hidden_layers} layers; at most {MAX_LAYERS} are read"
         )));
     }
     let heads = per_layer(checkpoint, &key("attention.head_count"), num_hidden_layers)?
@@ -138,6 +138,12 @@ fn mixture(
             "{arch}.interleave_moe_layer_step is 0"
         )));
     }
+    let norm = format!("{arch}.expert_weights_norm");
+    if arch == "qwen3moe" && meta.bool(&norm)? == Some(false) {
+        return Err(Error::unsupported(format!(
+            "{norm} is false: experts whose weights do not sum to 1; the published Qwen 3 mixtures leave the key out"
+        )));
+    }
     Ok(Some(MixtureConfig {
         num_local_experts: experts,
         num_experts_per_tok: need(checkpoint, arch, "expert_used_count")?,
@@ -195,7 +201,7 @@ fn need(checkpoint: &Checkpoint, arch: &str, name: &str) -> Result<u32> {
         .ok_or_else(|| Error::invalid_file(format!("{key} is missing")))
 }
 
-/// A count that GGUF gives once, or as an array with one entry a block. Only equal entries are LLaMAs.
+/// A count that GGUF gives once, or as an array with one entry a layer. Only equal entries are LLaMAs.
 fn per_layer(checkpoint: &Checkpoint, key: &str, layers: u32) -> Result<Option<u32>> {
     let meta = checkpoint.metadata();
     let Some(list) = meta.u32s(key).ok().flatten() else {
@@ -203,13 +209,13 @@ fn per_layer(checkpoint: &Checkpoint, key: &str, layers: u32) -> Result<Option<u
     };
     if list.len() != layers as usize {
         return Err(Error::invalid_file(format!(
-            "{key} has {} entries for {layers} blocks",
+            "{key} has {} entries for {layers} layers",
             list.len()
         )));
     }
     match list.iter().find(|n| **n != list[0]) {
         None => Ok(list.first().copied()),
-        Some(_) => Err(Error::unsupported(format!("{key} differs between blocks"))),
+        Some(_) => Err(Error::unsupported(format!("{key} differs between layers"))),
     }
 }
 

@@ -99,7 +99,7 @@ pub(super) fn read(checkpoint: &Checkpoint) -> Result<Config> {
     let num_hidden_layers = c.need("num_hidden_layers")?;
     if num_hidden_layers > MAX_LAYERS {
         return Err(Error::invalid_file(format!(
-            "{num_hidden_layers} blocks; at most {MAX_LAYERS} are read"
+            "{num_hidden_layers} layers; at most {MAX_LAYERS} are read"
         )));
     }
     let heads = c.need("num_attention_heads")?;
@@ -297,14 +297,23 @@ fn refuse_partial_windows(c: Fields<'_>) -> Result<()> {
 fn qwen_mixture(c: Fields<'_>, layers: u32) -> Result<MixtureConfig> {
     if !c.flag("norm_topk_prob")?.unwrap_or(false) {
         return Err(Error::unsupported(
-            "norm_topk_prob false: experts whose weights do not sum to 1",
+            "norm_topk_prob is false, or left out, in config.json: experts whose weights do not sum to 1; the published Qwen 3 \
+             mixtures set it to true",
         ));
     }
     let step = c.count("decoder_sparse_step")?.unwrap_or(1);
     if step == 0 {
-        return Err(Error::invalid_file("decoder_sparse_step is 0"));
+        return Err(Error::invalid_file(
+            "decoder_sparse_step is 0 in config.json; 1 gives every layer experts",
+        ));
     }
     let dense = c.counts("mlp_only_layers")?.unwrap_or_default();
+    if let Some(layer) = dense.iter().find(|layer| **layer >= layers) {
+        return Err(Error::invalid_file(format!(
+            "mlp_only_layers in config.json names layer {layer}; the model has layers 0 to {}",
+            layers.saturating_sub(1)
+        )));
+    }
     Ok(MixtureConfig {
         num_local_experts: c
             .count("num_experts")?
@@ -344,14 +353,14 @@ fn mixture(c: Fields<'_>, family: &Family, layers: u32, width: u32) -> Result<Mi
 fn llama4(c: Fields<'_>, layers: u32) -> Result<Llama4Config> {
     let interval = c.count("no_rope_layer_interval")?.unwrap_or(4);
     let rope_layers: Vec<bool> = match c.counts("no_rope_layers")?.filter(|list| !list.is_empty()) {
-        // The name misleads: 1 marks a block with rope.
+        // The name misleads: 1 marks a layer with rope.
         Some(list) if list.len() >= layers as usize => list[..layers as usize]
             .iter()
             .map(|mark| *mark != 0)
             .collect(),
         Some(list) => {
             return Err(Error::invalid_file(format!(
-                "no_rope_layers has {} entries for {layers} blocks",
+                "no_rope_layers has {} entries for {layers} layers",
                 list.len()
             )));
         }
@@ -369,7 +378,7 @@ fn llama4(c: Fields<'_>, layers: u32) -> Result<Llama4Config> {
         }
         Some(types) => {
             return Err(Error::invalid_file(format!(
-                "layer_types has {} entries for {layers} blocks",
+                "layer_types has {} entries for {layers} layers",
                 types.len()
             )));
         }

@@ -282,12 +282,12 @@ impl Builder<'_> {
     }
 
     fn norm(&mut self, i: u32, part: Part, len: u32) -> Result<TensorId> {
-        self.vector(format!("{}.weight", self.names.block(i, part)), len)
+        self.vector(format!("{}.weight", self.names.layer(i, part)), len)
     }
 
     /// The weight of a norm over heads, whose values go with those of the heads.
     fn head_norm(&mut self, i: u32, part: Part, len: u32) -> Result<TensorId> {
-        let name = format!("{}.weight", self.names.block(i, part));
+        let name = format!("{}.weight", self.names.layer(i, part));
         let mut source = Source::whole(self.stored(&name, &[u64::from(len)])?);
         if let Some((head_dim, rotary)) = self.halves {
             source.arrangement = Arrangement::RotaryHalfValues { head_dim, rotary };
@@ -297,7 +297,7 @@ impl Builder<'_> {
 
     /// Routers are small and decide much: they keep their type.
     fn router(&mut self, i: u32, rows: u32, cols: u32) -> Result<TensorId> {
-        let name = format!("{}.weight", self.names.block(i, Part::Router));
+        let name = format!("{}.weight", self.names.layer(i, Part::Router));
         let source = Source::whole(self.stored(&name, &[u64::from(rows), u64::from(cols)])?);
         Ok(self.add(name, u64::from(cols), vec![source], false))
     }
@@ -311,7 +311,7 @@ impl Builder<'_> {
         cols: u32,
         with_bias: Option<bool>,
     ) -> Result<Linear> {
-        let name = self.names.block(i, part);
+        let name = self.names.layer(i, part);
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         let with_bias = with_bias.unwrap_or_else(|| self.checkpoint.holds(&bias));
         let halves = self

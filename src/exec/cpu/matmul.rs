@@ -6,10 +6,11 @@
 use super::formats::{BLOCK, Format, ROWS, pack_row, relaxed, unit_row};
 use super::input::{Input, Needs, TILE, Tile};
 use super::kernels::{int8, kernels_of};
-use super::simd::{
-    V, b_high, b_low, f_add, f_mul, f_splat, h_dot, i_add, i_to_f, load_splat, madd, store, to_f32,
-    zero,
-};
+#[allow(
+    clippy::wildcard_imports,
+    reason = "builds with and without relaxed SIMD use different functions"
+)]
+use super::simd::*;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quant::{DType, Int8Groups};
 

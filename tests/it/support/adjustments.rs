@@ -92,7 +92,7 @@ pub fn compare(vocab: u32, mut executors: [&mut dyn Inspect; 2]) {
     let mut random = Random(u64::from(vocab));
     for (name, sampling) in settings(vocab) {
         let prompt: Vec<u32> = (0..10)
-            .map(|_| (random.next() % u64::from(vocab)) as u32)
+            .map(|_| (random.bits() % u64::from(vocab)) as u32)
             .collect();
         // The same logits for pairs of steps: a penalty then shows.
         let steps: Vec<Vec<f32>> = (0..STEPS / 2).map(|_| logits(vocab, &mut random)).collect();

@@ -183,7 +183,7 @@ impl Case {
 pub fn rows(n: usize, first_pos: u32, vocab: u32, random: &mut Random) -> Vec<Row> {
     (0..n)
         .map(|i| Row {
-            token: (random.next() % u64::from(vocab)) as u32,
+            token: (random.bits() % u64::from(vocab)) as u32,
             seq: 0,
             pos: first_pos + i as u32,
         })

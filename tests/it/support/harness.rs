@@ -9,6 +9,7 @@ use llamero::exec::{Executor, Head, Limits, Step, Want};
 use llamero::format::{ByteSource, Checkpoint, FileSource, MemorySource};
 use llamero::model::{Config, ModelPlan, load_weights, plan};
 use llamero::plan::Row;
+pub use llamero::quant::Random;
 use llamero::quant::{DType, sample_rows};
 use std::path::Path;
 use std::rc::Rc;
@@ -18,28 +19,6 @@ pub const DEFAULT_MODEL: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 );
-
-/// Numbers that are the same on every machine (SplitMix64, Steele et al. 2014).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in -1 .. 1.
-    pub fn value(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    pub fn values(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.value()).collect()
-    }
-}
 
 /// A model file, opened.
 pub struct Model {
@@ -409,5 +388,5 @@ pub fn random_weights(
     scale: f32,
     random: &mut Random,
 ) -> Vec<u8> {
-    sample_rows(dtype, rows, cols, scale, &mut || random.next()).expect("random rows")
+    sample_rows(dtype, rows, cols, scale, random).expect("random rows")
 }

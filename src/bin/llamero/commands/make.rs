@@ -7,7 +7,7 @@ use crate::gguf_writer::{Entry, GgufWriter};
 use crate::output::{invalid, print};
 use llamero::error::{ErrorKind, Result};
 use llamero::format::{Metadata, StringArray, Value};
-use llamero::quant::{DType, sample_rows};
+use llamero::quant::{DType, Random, sample_rows};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -19,16 +19,16 @@ pub(crate) struct Args {
     /// Weight type of the matrices, ggml's name; several with commas take turns.
     #[arg(long, default_value = "Q8_0", value_delimiter = ',')]
     r#type: Vec<String>,
-    /// Blocks (default: the shape's own).
-    #[arg(long)]
-    blocks: Option<u32>,
+    /// Layers (default: the shape's own).
+    #[arg(long, alias = "blocks")]
+    layers: Option<u32>,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, clap::ValueEnum)]
 enum Shape {
-    /// 4 blocks of 64, vocabulary 320: a test loads it in no time.
+    /// 4 layers of 64, vocabulary 320: a test loads it in no time.
     Tiny,
-    /// 7 blocks of 256, vocabulary 320: rows that every weight type can have.
+    /// 7 layers of 256, vocabulary 320: rows that every weight type can have.
     Small,
     /// LLaMA 3.2 1B
     #[value(name = "1b")]
@@ -98,9 +98,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let types = args.r#type.iter().map(known).collect::<Result<Vec<_>>>()?;
     let mut dims = args.shape.dims();
-    dims.layers = args.blocks.unwrap_or(dims.layers);
+    dims.layers = args.layers.unwrap_or(dims.layers);
     if dims.layers == 0 {
-        return Err(invalid("--blocks must be at least 1"));
+        return Err(invalid("--layers must be at least 1"));
     }
     let tensors = tensors(&dims, &types);
     let entries: Vec<Entry> = tensors.iter().map(Tensor::entry).collect();
@@ -301,7 +301,7 @@ fn vocabulary(size: usize) -> (Vec<String>, Vec<i32>, Vec<String>) {
 /// Writes one tensor; the rows of a large one repeat a few hundred random rows in a shuffled order.
 fn write_tensor(writer: &mut GgufWriter, tensor: &Tensor, seed: u64) -> Result<()> {
     const DISTINCT_ROWS: u64 = 256;
-    let mut random = SplitMix(seed.wrapping_mul(0x5851_F42D_4C95_7F2D) + 1);
+    let mut random = Random(seed.wrapping_mul(0x5851_F42D_4C95_7F2D) + 1);
     let mut rows = Vec::new();
     for _ in 0..tensor.rows.min(if tensor.rows > 4096 {
         DISTINCT_ROWS
@@ -314,14 +314,14 @@ fn write_tensor(writer: &mut GgufWriter, tensor: &Tensor, seed: u64) -> Result<(
         let row = if r < rows.len() {
             r
         } else {
-            random.next() as usize % rows.len()
+            random.bits() as usize % rows.len()
         };
         writer.put(&rows[row])?;
     }
     writer.end_tensor()
 }
 
-fn random_row(tensor: &Tensor, random: &mut SplitMix) -> Result<Vec<u8>> {
+fn random_row(tensor: &Tensor, random: &mut Random) -> Result<Vec<u8>> {
     let values: Vec<f32> = (0..tensor.cols)
         .map(|_| {
             if tensor.scale == 0.0 {
@@ -341,27 +341,8 @@ fn random_row(tensor: &Tensor, random: &mut SplitMix) -> Result<Vec<u8>> {
             1,
             tensor.cols,
             tensor.scale * 3_f32.sqrt(),
-            &mut || random.next(),
+            random,
         ),
         Err(error) => Err(error),
-    }
-}
-
-/// SplitMix64 (Steele et al. 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// About normal: the sum of twelve uniforms less 6 (exact arithmetic, so the same everywhere).
-    fn normal(&mut self) -> f32 {
-        let sum: u64 = (0..12).map(|_| self.next() >> 40).sum();
-        (sum as f64 / f64::from(1 << 24) - 6.0) as f32
     }
 }

@@ -7,7 +7,7 @@ use crate::exec::{Executor, Want};
 use crate::plan::{
     History, Linear, Norm, Op, Penalties, Plan, Role, Sampling, TensorId, TokenMask, ValueId,
 };
-use crate::quant::{DType, sample_rows};
+use crate::quant::{DType, Random, sample_rows};
 use std::rc::Rc;
 
 /// Values per row of the matrices: two blocks of any type.
@@ -46,25 +46,6 @@ impl std::fmt::Debug for TrialPlan {
     }
 }
 
-struct Random(u64);
-
-impl Random {
-    /// SplitMix64 (Steele et al. 2014).
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn values(&mut self, n: usize) -> Vec<f32> {
-        (0..n)
-            .map(|_| (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0)
-            .collect()
-    }
-}
-
 impl TrialPlan {
     fn new(real: &Plan) -> Result<Self> {
         let mut plan = Plan::new(WIDTH, VOCABULARY, CONTEXT);
@@ -90,13 +71,12 @@ impl TrialPlan {
     /// A tensor of random weights.
     pub(super) fn tensor(&mut self, dtype: DType, rows: u32, cols: u32) -> Result<TensorId> {
         let (rows, cols) = (u64::from(rows), u64::from(cols));
-        let random = &mut self.random;
         self.weights.push(sample_rows(
             dtype,
             rows,
             cols,
             2.0 / (cols as f32).sqrt(),
-            &mut || random.next(),
+            &mut self.random,
         )?);
         Ok(self.plan.tensor_spec("trial", dtype, rows, cols))
     }

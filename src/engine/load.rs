@@ -170,6 +170,10 @@ fn native_pool(_threads: Option<u32>) -> Pool {
 /// [`LoadOptions`], understood.
 struct Wanted<'a> {
     options: &'a LoadOptions,
+    #[cfg_attr(
+        not(any(feature = "cpu", feature = "gpu")),
+        expect(dead_code, reason = "no executor, no cache")
+    )]
     cache: Option<CacheType>,
 }
 

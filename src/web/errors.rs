@@ -1,6 +1,8 @@
 //! Errors of the crate as JavaScript has them, and back.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+#[cfg(any(feature = "cpu", feature = "gpu"))]
+use crate::error::ErrorKind;
 use wasm_bindgen::JsValue;
 
 /// A `LlameroError` with the kind's code.

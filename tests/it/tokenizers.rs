@@ -106,8 +106,8 @@ fn real_vocabularies_give_the_ids_of_their_own_tokenizers() {
 fn check_goldens(tokenizer: &Tokenizer, file: &Value, name: &str, form: Form) {
     let texts = file["texts"].as_array().unwrap().iter();
     let rows = file[name].as_array().unwrap();
-    assert_eq!(rows.len(), texts.len());
-    assert!(rows.len() > 70);
+    assert_eq!(rows.len(), texts.len(), "rows of the reference");
+    assert!(rows.len() > 70, "{} rows", rows.len());
     for (options, key) in [(PARSED, "parsed"), (LITERAL, "literal")] {
         let ids = rows
             .iter()

@@ -25,7 +25,15 @@ import { ROOT } from './paths.mjs';
 import * as reports from './reports.mjs';
 import { output, run, status, together, which } from './run.mjs';
 import { digest, filesIn, isFresh, stamp } from './stamps.mjs';
-import { browserTestFiles, CHECKS, countsOf, runChecks, summary, testOptions } from './test.mjs';
+import {
+  browserTestFiles,
+  CHECKS,
+  clippyLints,
+  countsOf,
+  runChecks,
+  summary,
+  testOptions,
+} from './test.mjs';
 import { atLeast, numbersOf } from './versions.mjs';
 import { Failed, Problem } from './words.mjs';
 
@@ -335,6 +343,8 @@ describe('checks', () => {
 describe('arguments', () => {
   test('of test', () => {
     expect(testOptions([])).toEqual({ all: false, only: [] });
+    expect(clippyLints('clippy 0.1.95 (59807616e1 2026-04-14)')).toEqual(['-D', 'warnings']);
+    expect(clippyLints('clippy 0.1.99 (000000000 2026-12-01)')).not.toContain('warnings');
     expect(testOptions(['--all']).all).toBe(true);
     expect(testOptions(['--only', 'vitest', '--only=clippy']).only).toEqual(['vitest', 'clippy']);
     expect(() => testOptions(['all'])).toThrow(Problem);

@@ -76,6 +76,13 @@ export function needs(...names) {
   return absent.length ? `absent: ${absent.join(', ')}` : false;
 }
 
+/** Why a test is skipped that needs `count` entries of SmolLM2's references, or false. The project's own are fewer. */
+export function unlessSmollm2(entries, count) {
+  const file = path.join(FIXTURES, 'smollm2/expected.json');
+  if (existsSync(file) && (json(file)[entries]?.length ?? 0) >= count) return false;
+  return `absent: ${count} ${entries} of SmolLM2 (LLAMERO_FIXTURES)`;
+}
+
 /** Whether the long tests are asked for: `./build.sh test --all`. */
 export const LONG = process.env.LLAMERO_TEST_ALL === '1';
 /** Why a long test is skipped, or false. */

@@ -85,7 +85,7 @@ describe('weight types in Chromium', {
           const llama = await lib.Llama.load(url, {
             device: 'webgpu',
             kv_cache_type: cache,
-            max_context: 256,
+            max_context: tokens.length,
             kernels,
           });
           const logits = [];
